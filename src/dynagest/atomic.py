@@ -1,0 +1,59 @@
+"""Files that are either the old ones or the new ones, never half of something. Needs no torch."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dynagest.errors import RunError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that a crash or a full disk leaves the old file whole.
+
+    The bytes go to a temporary file in the same folder (created with its parents if missing), reach the disk, and
+    take the old file's place in one step. Raises ``RunError`` when they cannot be written.
+    """
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: none is replaced before all have reached the disk.
+
+    A full disk therefore leaves every old file whole. Raises ``RunError`` naming the file that could not be written.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            _write_through(staged[path], data)
+        for path, temporary in staged.items():
+            temporary.replace(path)
+        for folder in {path.parent for path in files}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); what was there before is unchanged. "
+            "Free some space or choose another folder, then start again"
+        ) from error
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it, a power cut after the rename may bring the old name back.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""The card: what must be known about a network to use it, kept as JSON beside its weights and inside every export."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dynagest.errors import WeightsError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class NetworkCard(BaseModel):
+    """Everything that turns a weights file into a gesture recogniser. Needs no torch.
+
+    ``size`` is the side of the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1];
+    ``classes[k]`` names logit k; ``provenance`` says where the weights come from (recipe, data, version, revision).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    classes: tuple[str, ...]
+    num_segments: int = Field(8, ge=1)
+    size: int = Field(224, ge=32)
+    width: int = Field(64, ge=8)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    provenance: dict[str, str] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> "NetworkCard":
+        """Read a card from JSON. Raises ``WeightsError`` when it is missing or malformed."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise WeightsError(
+                f"{path}: cannot be read ({error.strerror}); a network needs its card beside its weights"
+            ) from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{path}: not a network card: {error}") from error

@@ -1,0 +1,82 @@
+"""What this machine offers dynagest, and what stands in its way."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LOW_DISK_GIB = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: ``ok``, ``warning`` (it works, but worse) or ``error`` (something will fail)."""
+
+    subject: str
+    status: Literal["ok", "warning", "error"]
+    detail: str
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Look at Python, torch, the video library, the accelerator and the disk that holds ``folder``."""
+    return [_python(), *_torch(), _torchvision(), _video(), _disk(folder)]
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info < (3, 11):
+        return Finding("Python", "error", f"{version}; dynagest needs 3.11 or newer")
+    return Finding("Python", "ok", f"{version} on {platform.platform()}")
+
+
+def _torch() -> list[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        advice = "not installed: predicting from exported files works, training needs pip install 'dynagest[train]'"
+        return [Finding("torch", "warning", advice)]
+    import torch
+
+    findings = [Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        findings.append(Finding("accelerator", "ok", ", ".join(names)))
+    elif torch.backends.mps.is_available():
+        findings.append(Finding("accelerator", "ok", "Apple GPU (mps)"))
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        bf16 = "with" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "without"
+        detail = f"none; {cores} CPU cores {bf16} fast bf16. Small networks train here, ResNet-50 at 224 wants a GPU"
+        findings.append(Finding("accelerator", "warning", detail))
+    return findings
+
+
+def _torchvision() -> Finding:
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding("torchvision", "ok", "absent, as it should be: nothing here needs it")
+    try:
+        import torchvision  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except Exception as error:  # a CUDA build beside a CPU torch raises RuntimeError, not ImportError
+        advice = f"installed but broken ({error}); pip uninstall torchvision, since other packages pick it up and fail"
+        return Finding("torchvision", "error", advice)
+    return Finding("torchvision", "ok", f"{torchvision.__version__}, not needed")
+
+
+def _video() -> Finding:
+    import av
+
+    wanted = ["h264", "mpeg4", "mjpeg", "vp9", "ffv1"]
+    missing = [name for name in wanted if name not in av.codecs_available]
+    detail = f"PyAV {importlib.metadata.version('av')}"
+    if missing:
+        return Finding("video", "error", f"{detail} lacks {', '.join(missing)}; install PyAV's own wheel from PyPI")
+    return Finding("video", "ok", f"{detail} reads {', '.join(wanted)}")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 2**30
+    status: Literal["ok", "warning"] = "ok" if free >= LOW_DISK_GIB else "warning"
+    return Finding("disk", status, f"{free:.1f} GiB free in {folder.resolve()}")

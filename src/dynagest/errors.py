@@ -1,0 +1,42 @@
+"""Named errors for mistakes that a user can mend.
+
+Every message says which file or option, what is wrong with it and what to do. The command line prints the message
+without a traceback; a program catches ``DynagestError`` or one of its kinds. Each takes one string, so that it
+travels whole from a data-loading worker to the main process.
+"""
+
+
+class DynagestError(Exception):
+    """Something that the user can mend; the message says how."""
+
+
+class ManifestError(DynagestError):
+    """A manifest, an annotation list or a folder of clips that does not follow its format."""
+
+
+class ClipError(DynagestError):
+    """A clip whose frames cannot be read: missing, empty, truncated or corrupt."""
+
+
+class DepthError(DynagestError):
+    """Depth that contradicts its declaration (polarity, unit, bit depth), or none declared."""
+
+
+class WeightsError(DynagestError):
+    """A weights file that is unsafe, unreadable or of another network."""
+
+
+class ModelError(DynagestError):
+    """A model name, module name or combination of options that does not exist."""
+
+
+class RecipeError(DynagestError):
+    """A recipe that does not exist, or an option that it does not have or cannot take."""
+
+
+class RunError(DynagestError):
+    """A run folder that lacks what is asked of it, or that cannot be written."""
+
+
+class TrainingError(DynagestError):
+    """Training that cannot go on: the loss is not finite, or too many clips are unreadable."""

@@ -1,0 +1,86 @@
+"""``--set FIELD=VALUE``: text of the command line for the fields of a typed model (a recipe, a generated set)."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dynagest.errors import RecipeError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """``["lr=0.01", "msd=none"]`` as a dictionary. Raises ``RecipeError`` for one without ``=``, or a repeated field."""
+    settings: dict[str, str] = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals or not field.strip():
+            raise RecipeError(f"--set {text}: write FIELD=VALUE, as in --set lr=0.01")
+        if field.strip() in settings:
+            raise RecipeError(f"--set {field.strip()} is given twice")
+        settings[field.strip()] = value
+    return settings
+
+
+def override(model: Model, overrides: Mapping[str, Any]) -> Model:
+    """A copy of ``model`` with fields replaced; a string becomes the field's type.
+
+    ``none`` is no value, lists are written ``10,15,20`` and maps ``{left: right}``. Raises ``RecipeError`` that names
+    close matches of an unknown field, or says what a field takes.
+    """
+    fields = type(model).model_fields
+    unknown = [name for name in overrides if name not in fields]
+    if unknown:
+        close = get_close_matches(unknown[0], fields, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(fields)}"
+        raise RecipeError(f"there is no field {unknown[0]!r}; {hint}")
+    given = {
+        name: _parse(name, fields[name], value) if isinstance(value, str) else value
+        for name, value in overrides.items()
+    }
+    return validated(type(model), model.model_dump() | given)
+
+
+def validated(kind: type[Model], values: Mapping[str, Any]) -> Model:
+    """A model of these values. Raises ``RecipeError`` with one line for each field that is wrong."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_fault(kind, fault) for fault in error.errors()]
+        raise RecipeError("these values are not possible:\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+
+
+def describe(model: BaseModel) -> str:
+    """A line for each field: its value and what it means."""
+    lines = []
+    for name, field in type(model).model_fields.items():
+        lines.append(f"{name} = {getattr(model, name)}" + (f"   # {field.description}" if field.description else ""))
+    return "\n".join(lines)
+
+
+def _fault(kind: type[BaseModel], fault: Any) -> str:
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    if name not in kind.model_fields:
+        return f"{name}: there is no such field"
+    about = kind.model_fields[name].description
+    return f"{name} = {fault['input']!r}: {fault['msg']}" + (f" ({about})" if about else "")
+
+
+def _parse(name: str, field: Any, text: str) -> Any:
+    """What a string means; the field's type decides the rest."""
+    annotation = str(field.annotation)
+    if "None" in annotation and text.strip().lower() in ("none", "null", ""):
+        return None
+    if annotation.startswith("tuple["):
+        return [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+    if annotation.startswith("dict["):
+        try:
+            return yaml.safe_load(text if text.strip().startswith("{") else f"{{{text}}}")
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{name}={text}: not a map; write {name}={{left: right, right: left}}") from error
+    return text
