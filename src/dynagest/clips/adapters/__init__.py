@@ -1,0 +1,173 @@
+"""Adapters: from a dataset as it lies on disk to a manifest. They read lists and names, never a frame.
+
+``dynagest data index NAME ROOT`` calls ``index_dataset``; ``ADAPTERS`` says which names there are and what each takes.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from dynagest.clips.adapters import egogesture, folders, ipn_hand, isogd, jester, nvgesture, tsm
+from dynagest.clips.adapters.common import Found, IndexOptions, parse_lists
+from dynagest.clips.adapters.holdout import hold_out
+from dynagest.clips.depth import PRESETS, DepthSpec
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import DepthError, ManifestError
+
+__all__ = ["ADAPTERS", "Adapter", "Index", "IndexOptions", "flip_labels", "index_dataset", "parse_lists"]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One kind of dataset.
+
+    Attributes:
+        summary: a line on what it is.
+        layout: the files it looks for, for help and error messages.
+        index: reads the lists under a root.
+        options: the names of the IndexOptions that mean something to it, besides those that all take.
+        flip_pairs: class indices (from 0) that a horizontal mirror exchanges; None where that is not known.
+    """
+
+    summary: str
+    layout: str
+    index: Callable[[Path, IndexOptions], Found]
+    options: frozenset[str] = frozenset()
+    flip_pairs: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """A manifest, not written yet, and what the user should know about it."""
+
+    manifest: Manifest
+    notes: tuple[str, ...] = ()
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "egogesture": Adapter(
+        "EgoGesture: 83 classes, 24,161 clips with depth, split by subject",
+        egogesture.LAYOUT,
+        egogesture.index_egogesture,
+        frozenset({"labels", "end_trim"}),
+        egogesture.FLIP_PAIRS,
+    ),
+    "nvgesture": Adapter(
+        "NVGesture: 25 classes, 1,050 train and 482 test clips with depth",
+        nvgesture.LAYOUT,
+        nvgesture.index_nvgesture,
+        frozenset({"labels", "lists", "aligned"}),
+        nvgesture.FLIP_PAIRS,
+    ),
+    "isogd": Adapter(
+        "ChaLearn IsoGD: 249 classes, 35,878 / 5,784 / 6,271 clips with depth",
+        isogd.LAYOUT,
+        isogd.index_isogd,
+        frozenset({"labels", "lists", "aligned"}),
+    ),
+    "jester": Adapter(
+        "20BN Jester v1: 27 classes, RGB only", jester.LAYOUT, jester.index_jester, frozenset({"labels", "lists"})
+    ),
+    "ipn-hand": Adapter(
+        "IPN Hand: 13 gestures, RGB only", ipn_hand.LAYOUT, ipn_hand.index_ipn_hand, frozenset({"labels", "lists"})
+    ),
+    "tsm": Adapter(
+        "lists 'FOLDER NUM_FRAMES LABEL', RGB only", tsm.LAYOUT, tsm.index_tsm, frozenset({"labels", "lists"})
+    ),
+    "folders": Adapter(
+        "your own clips, a folder for each class, depth beside them", folders.LAYOUT, folders.index_folders
+    ),
+}
+
+_COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
+
+
+def index_dataset(name: str, root: Path | str, options: IndexOptions | None = None) -> Index:
+    """Lists the clips of the dataset ``name`` that lies under ``root``.
+
+    Reads annotations and folder names only; whether each clip can be read is for ``dynagest.clips.check`` to say.
+
+    Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
+
+    Raises:
+        ManifestError: an unknown dataset, an option that it does not take, bad rows (all of them, with file and line),
+            or a root in which nothing lies where it should.
+        DepthError: clips have depth and nothing declares what it means.
+    """
+    options = options or IndexOptions()
+    if name not in ADAPTERS:
+        close = difflib.get_close_matches(name, ADAPTERS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(ADAPTERS)}"
+        raise ManifestError(f"no dataset adapter named {name!r}; {hint}")
+    adapter = ADAPTERS[name]
+    _refuse_foreign_options(name, adapter, options)
+    root = Path(root).absolute()
+    if not root.is_dir():
+        raise ManifestError(f"{root}: no such folder; {name} is looked for as\n{adapter.layout}")
+
+    found = adapter.index(root, options)
+    clips, notes = list(found.clips), list(found.notes)
+    if not clips:
+        raise ManifestError(f"{root}: found no clip with a label; {name} is looked for as\n{adapter.layout}")
+    if options.require_files:
+        clips, more = _with_files(name, root, adapter, clips)
+        notes += more
+    depth = _declared(options.depth) if options.depth else found.depth
+    if depth is None and any(clip.depth for clip in clips):
+        count = sum(clip.depth is not None for clip in clips)
+        raise DepthError(
+            f"{root}: {count} clips have depth, but nothing says what it means; write {root / 'depth.yaml'} "
+            f"(near: bright or dark, ...) or pass --depth with one of {', '.join(PRESETS)}"
+        )
+    if options.holdout:
+        clips, note = hold_out(clips, options.holdout, options.seed)
+        notes.append(note)
+    has_depth = any(clip.depth for clip in clips)
+    return Index(Manifest(tuple(clips), tuple(found.classes), depth if has_depth else None), tuple(notes))
+
+
+def flip_labels(name: str, classes: Sequence[str]) -> dict[str, str]:
+    """Maps class names to those seen in a mirror, for a recipe that flips; the others keep their name in it.
+
+    Example: ``flip_labels("nvgesture", manifest.classes)["class_01"] == "class_02"``
+
+    Raises:
+        ManifestError: the set's left and right classes are not known, so that its clips must not be mirrored.
+    """
+    pairs = ADAPTERS[name].flip_pairs if name in ADAPTERS else None
+    if pairs is None:
+        known = ", ".join(key for key, adapter in ADAPTERS.items() if adapter.flip_pairs)
+        raise ManifestError(f"no left and right classes known for {name!r}, only for {known}; train it without flips")
+    return {classes[a]: classes[b] for left, right in pairs for a, b in ((left, right), (right, left))}
+
+
+def _refuse_foreign_options(name: str, adapter: Adapter, options: IndexOptions) -> None:
+    for option in fields(IndexOptions):
+        given = getattr(options, option.name) != option.default
+        if given and option.name not in adapter.options | _COMMON_OPTIONS:
+            flag = {"lists": "list"}.get(option.name, option.name.replace("_", "-"))
+            raise ManifestError(f"--{flag} means nothing to {name}; leave it out")
+
+
+def _with_files(name: str, root: Path, adapter: Adapter, clips: list[Clip]) -> tuple[list[Clip], list[str]]:
+    """Makes sure that lists and files belong together at all; single missing files are for the check to list."""
+    if not any(clip.video.exists() for clip in clips):
+        raise ManifestError(
+            f"{root}: none of the {len(clips)} listed videos is there, the first is {clips[0].video}; "
+            f"{name} is looked for as\n{adapter.layout}"
+        )
+    listed = [clip.depth for clip in clips if clip.depth is not None]
+    if listed and not any(path.exists() for path in listed):
+        note = f"none of the {len(listed)} depth files is there, the first {listed[0]}: indexed without depth"
+        return [replace(clip, depth=None, depth_start=0, depth_end=None) for clip in clips], [note]
+    return clips, []
+
+
+def _declared(depth: str) -> DepthSpec:
+    if depth in PRESETS:
+        return PRESETS[depth]
+    path = Path(depth)
+    if path.is_file():
+        return DepthSpec.read(path)
+    raise DepthError(f"--depth {depth}: neither a file nor one of the presets {', '.join(PRESETS)}")

@@ -1,0 +1,96 @@
+"""A user's own clips: a folder for each class, depth beside the clips."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions
+from dynagest.clips.depth import DEPTH_FILE, DepthSpec
+from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
+from dynagest.errors import ManifestError
+
+LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,gif}   (or <root>/<class>/..., all train)
+    depth, if there is any: <clip>.depth.{mkv,avi,mp4,npz} beside the clip
+<root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png}   (or <clip>/000001.jpg without depth)
+<root>/depth.yaml says what the depth means (or --depth)"""
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
+DEPTH_SUFFIXES = (".mkv", ".avi", ".mp4", ".npz")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+# What this program writes beside the folders, and what belongs to nobody's clips.
+_EXPECTED = {MANIFEST_FILE, CLASSES_FILE, DEPTH_FILE, "readme.md", "readme.txt", "license", "license.txt"}
+
+
+def index_folders(root: Path, options: IndexOptions) -> Found:
+    """Takes every video and every folder of frames for a clip whose label is the name of its class folder."""
+    clips: list[Clip] = []
+    ignored = [path for path in _entries(root) if path.is_file()]
+    wrong: list[str] = []
+    for split, folder in _split_folders(root):
+        for class_folder in _entries(folder):
+            if class_folder.is_dir():
+                clips += _clips_of_class(class_folder, split, ignored, wrong)
+    if wrong:
+        raise ManifestError("\n  ".join([f"{root} has what is no clip; move it elsewhere:", *wrong]) + f"\n{LAYOUT}")
+    notes = []
+    unknown = [path for path in ignored if path.name.lower() not in _EXPECTED]
+    if unknown:
+        suffixes = Counter(path.suffix or "no suffix" for path in unknown)
+        kinds = ", ".join(f"{suffix} ({count})" for suffix, count in suffixes.most_common())
+        notes.append(f"{len(unknown)} files are no clips and were left out, the first {unknown[0]}; by suffix: {kinds}")
+    spec = root / DEPTH_FILE
+    depth = DepthSpec.read(spec) if spec.is_file() and options.depth is None else None
+    return Found(clips, natural_order(clip.label for clip in clips), depth, notes)
+
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    folders = [path for path in _entries(root) if path.is_dir()]
+    splits = [(SPLIT_WORDS[path.name.lower()], path) for path in folders if path.name.lower() in SPLIT_WORDS]
+    if not splits:
+        return [("train", root)]
+    stray = [path.name for path in folders if path.name.lower() not in SPLIT_WORDS]
+    if stray:
+        raise ManifestError(
+            f"{root} has split folders ({', '.join(path.name for _, path in splits)}) and others ({', '.join(stray)}); "
+            "move the others into a split, or elsewhere"
+        )
+    return splits
+
+
+def _clips_of_class(folder: Path, split: str, ignored: list[Path], wrong: list[str]) -> Iterator[Clip]:
+    entries = _entries(folder)
+    depth_of = {path.name.removesuffix(f".depth{path.suffix}").lower(): path for path in entries if _is_depth(path)}
+    for path in entries:
+        if _is_depth(path):
+            continue
+        if path.is_dir():
+            clip = _clip_of_frames(path, folder.name, split)
+            if clip is None:
+                wrong.append(f"{path}: neither a folder of frames nor one with color/ in it")
+            else:
+                yield clip
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            yield Clip(video=path, label=folder.name, depth=depth_of.pop(path.stem.lower(), None), split=split)
+        else:
+            ignored.append(path)
+    wrong += [f"{path}: depth without a clip of that name beside it" for path in depth_of.values()]
+
+
+def _clip_of_frames(folder: Path, label: str, split: str) -> Clip | None:
+    color, depth = folder / "color", folder / "depth"
+    if color.is_dir():
+        return Clip(video=color, label=label, depth=depth if depth.is_dir() else None, split=split)
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in _entries(folder)):
+        return Clip(video=folder, label=label, split=split)
+    return None
+
+
+def _is_depth(path: Path) -> bool:
+    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name)) and path.suffix.lower() in DEPTH_SUFFIXES
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder in name order, without hidden files (.DS_Store, ._clip.mp4)."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

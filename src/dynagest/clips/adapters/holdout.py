@@ -1,0 +1,75 @@
+"""A validation split out of the train split, for sets that come without one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dynagest.clips.manifest import Clip
+from dynagest.errors import ManifestError
+
+
+def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], str]:
+    """Makes about ``share`` of the train clips ``val``; returns the clips in their order and a note of how.
+
+    By whole subjects where every train clip names one, so that no subject is in both; else by clip, each class in
+    proportion. Either way a class with two or more train clips keeps one in train. The same seed gives the same split.
+
+    Raises:
+        ManifestError: ``share`` is not between 0 and 1, there is a val split already, or nothing can be held out.
+    """
+    if not 0 < share < 1:
+        raise ManifestError(f"--holdout {share}: expected a share between 0 and 1, such as 0.25")
+    if any(clip.split == "val" for clip in clips):
+        raise ManifestError("--holdout: this set has a val split already; leave the option out")
+    train = [index for index, clip in enumerate(clips) if clip.split == "train"]
+    rng = np.random.default_rng(seed)
+    subjects = {clips[index].subject for index in train}
+    if "" not in subjects and len(subjects) > 1:
+        chosen, how = _by_subject(clips, train, share, rng)
+    else:
+        chosen, how = _by_clip(clips, train, share, rng), "by clip, since the subjects are not known"
+    if not chosen:
+        raise ManifestError(f"--holdout {share}: nothing to hold out; no class has two train clips, or too few in all")
+    held = [replace(clip, split="val") if index in chosen else clip for index, clip in enumerate(clips)]
+    return held, f"held out {len(chosen)} of {len(train)} train clips as val, {how}; seed {seed}"
+
+
+def _by_subject(
+    clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator
+) -> tuple[set[int], str]:
+    """Takes subjects in a random order, each that brings the number of clips nearer to the share."""
+    clips_of: dict[str, list[int]] = {}
+    for index in train:
+        clips_of.setdefault(clips[index].subject, []).append(index)
+    left = Counter(clips[index].label for index in train)
+    target = share * len(train)
+    chosen: set[int] = set()
+    names = []
+    for subject in rng.permutation(sorted(clips_of)):
+        candidate = clips_of[subject]
+        taken = Counter(clips[index].label for index in candidate)
+        nearer = abs(len(chosen) + len(candidate) - target) < abs(len(chosen) - target)
+        if nearer and all(left[label] > count for label, count in taken.items()):
+            chosen.update(candidate)
+            left -= taken
+            names.append(str(subject))
+    return chosen, f"by subject ({', '.join(sorted(names))})"
+
+
+def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator) -> set[int]:
+    """Takes each class's share, rounded by largest remainder so that many small classes still add up to the share."""
+    clips_of: dict[str, list[int]] = {}
+    for index in train:
+        clips_of.setdefault(clips[index].label, []).append(index)
+    labels = [label for label in sorted(clips_of) if len(clips_of[label]) > 1]
+    wanted = {label: min(int(share * len(clips_of[label])), len(clips_of[label]) - 1) for label in labels}
+    remaining = round(share * sum(len(clips_of[label]) for label in labels)) - sum(wanted.values())
+    order = [labels[i] for i in rng.permutation(len(labels))]
+    order.sort(key=lambda label: wanted[label] - share * len(clips_of[label]))
+    for label in order:
+        if remaining > 0 and wanted[label] < len(clips_of[label]) - 1:
+            wanted[label] += 1
+            remaining -= 1
+    return {int(i) for label in labels for i in rng.permutation(clips_of[label])[: wanted[label]]}

@@ -1,0 +1,108 @@
+"""What is wrong with a manifest that its rows show without their frames. Needs no torch."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynagest.clips.check_files import equal_files
+from dynagest.clips.check_report import Problem
+from dynagest.clips.manifest import SPLITS, Clip, Manifest
+
+_NAMED = 10
+
+
+def list_problems(manifest: Manifest) -> Iterator[Problem]:
+    """Labels, classes, subjects and clips that occur where they should not, or do not where they should."""
+    yield from _labels(manifest)
+    yield from _classes(manifest)
+    yield from _subjects(manifest)
+    yield from _repeated(manifest)
+    yield from _copies(manifest)
+
+
+def _labels(manifest: Manifest) -> Iterator[Problem]:
+    known = set(manifest.classes)
+    for clip in manifest.clips:
+        if clip.label not in known:
+            message = f"label {clip.label!r} is not one of the {len(known)} classes"
+            yield Problem("error", "label", message, clip.video, clip.row or None)
+
+
+def _classes(manifest: Manifest) -> Iterator[Problem]:
+    labels = {split: {clip.label for clip in manifest.clips if clip.split == split} for split in SPLITS}
+    if not labels["train"]:
+        yield Problem("warning", "class", "the train split has no clip: good for testing only", manifest.path)
+    for split in SPLITS:
+        absent = [name for name in manifest.classes if name not in labels[split]]
+        if labels[split] and absent:
+            message = f"{split}: {len(absent)} of {len(manifest.classes)} classes have no clip: {_some(absent)}"
+            yield Problem("warning", "class", message, manifest.path)
+        unlearnt = [name for name in manifest.classes if name in labels[split] - labels["train"]]
+        if labels["train"] and unlearnt:
+            message = f"{split}: {len(unlearnt)} classes have no train clip and cannot be learnt: {_some(unlearnt)}"
+            yield Problem("warning", "class", message, manifest.path)
+
+
+def _subjects(manifest: Manifest) -> Iterator[Problem]:
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    for clip in manifest.clips:
+        if clip.subject:
+            splits[clip.subject][clip.split] += 1
+    for subject, counts in splits.items():
+        if len(counts) > 1:
+            spread = ", ".join(f"{counts[split]} clips in {split}" for split in SPLITS if counts[split])
+            message = f"subject {subject!r} is in more than one split ({spread}): the accuracy on new people is lower"
+            yield Problem("warning", "subject", message, manifest.path)
+
+
+def _repeated(manifest: Manifest) -> Iterator[Problem]:
+    """Clips of one file that share frames."""
+    by_video: dict[str, list[Clip]] = defaultdict(list)
+    for clip in manifest.clips:
+        by_video[str(clip.video)].append(clip)
+    for clips in by_video.values():
+        clips.sort(key=lambda clip: (clip.start, _end(clip)))
+        furthest = clips[0]
+        for clip in clips[1:]:
+            # Of the clips before, the one that reaches furthest is the one to overlap with, if any does.
+            if _end(furthest) > clip.start:
+                yield _shared(clip, furthest)
+            furthest = max(furthest, clip, key=_end)
+
+
+def _end(clip: Clip) -> float:
+    return float("inf") if clip.end is None else clip.end
+
+
+def _shared(clip: Clip, other: Clip) -> Problem:
+    same = (clip.start, clip.end) == (other.start, other.end)
+    where = f"line {other.row}" if other.row else "another row"
+    what = f"the same frames as {where}" if same else f"frames that {where} has too"
+    if clip.split != other.split:
+        what += f", which is {other.split} while this is {clip.split}"
+    if clip.label != other.label:
+        what += f", labelled {other.label!r} there and {clip.label!r} here"
+    # Overlapping ranges of one split happen in continuous recordings; everything else is a mistake.
+    mistake = clip.split != other.split or (same and clip.label != other.label)
+    return Problem("error" if mistake else "warning", "duplicate", what, clip.video, clip.row or None)
+
+
+def _copies(manifest: Manifest) -> Iterator[Problem]:
+    """Video files with equal contents under several names."""
+    clips: dict[Path, Clip] = {}
+    for clip in manifest.clips:
+        clips.setdefault(clip.video, clip)
+    place = {video: index for index, video in enumerate(clips)}
+    for same in equal_files(clips):
+        first, *copies = sorted(same, key=place.__getitem__)
+        for path in copies:
+            clip, original = clips[path], clips[first]
+            apart = clip.split != original.split or clip.label != original.label
+            message = f"a copy of {first}"
+            if apart:
+                message += f" ({original.split}, {original.label!r}), but this is {clip.split}, {clip.label!r}"
+            yield Problem("error" if apart else "warning", "duplicate", message, path, clip.row or None)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

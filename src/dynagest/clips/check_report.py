@@ -1,0 +1,137 @@
+"""What ``data check`` found: problems, counts, lengths, and the words for them. Needs no torch."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dynagest.clips.polarity import Polarity
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding.
+
+    An error spoils training or testing and must be mended; a warning is worth knowing. ``kind`` is one word for
+    grouping: missing, unreadable, range, short, length, size, depth, label, class, subject, duplicate, polarity.
+    ``row`` is the line in the manifest, None where the finding is not about one clip.
+    """
+
+    severity: Severity
+    kind: str
+    message: str
+    file: Path | None = None
+    row: int | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.row}: " if self.row else ""
+        # Errors of the frame readers begin with the file's name already.
+        named = "" if self.file is None or self.message.startswith(str(self.file)) else f"{self.file}: "
+        return f"{self.severity}: {where}{named}{self.message}"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Frames a clip, over the clips of a split whose length could be told; ``short`` have fewer than T."""
+
+    clips: int
+    shortest: int
+    median: float
+    mean: float
+    longest: int
+    short: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The state of a manifest and its files.
+
+    ``counts`` maps split -> class -> clips (every class, also those with none), ``with_depth`` split -> clips that list
+    depth, ``lengths`` split -> Lengths. Only splits with clips occur.
+    """
+
+    manifest: Path | None
+    classes: tuple[str, ...]
+    num_segments: int
+    thorough: bool
+    counts: Mapping[str, Mapping[str, int]]
+    with_depth: Mapping[str, int]
+    lengths: Mapping[str, Lengths]
+    polarity: Polarity | None
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that must be mended."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems worth knowing."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def exit_code(self) -> int:
+        """0 without errors, else 1."""
+        return 1 if self.errors else 0
+
+    def chance(self, split: str) -> float:
+        """The accuracy of always saying the split's most frequent class: what a network has to beat."""
+        counts = self.counts[split]
+        return max(counts.values()) / sum(counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {
+            "manifest": str(self.manifest) if self.manifest else None,
+            "num_segments": self.num_segments,
+            "thorough": self.thorough,
+            "classes": list(self.classes),
+            "splits": {
+                split: {
+                    "clips": sum(counts.values()),
+                    "with_depth": self.with_depth[split],
+                    "chance": self.chance(split),
+                    "lengths": asdict(self.lengths[split]) if split in self.lengths else None,
+                    "per_class": dict(counts),
+                }
+                for split, counts in self.counts.items()
+            },
+            "polarity": None if self.polarity is None else {**asdict(self.polarity), "looks": self.polarity.looks},
+            "problems": [
+                {**asdict(problem), "file": str(problem.file) if problem.file else None} for problem in self.problems
+            ],
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+        }
+
+    def to_text(self, warnings_shown: int | None = 10) -> str:
+        """Plain text: a line a split, every error, the first ``warnings_shown`` of each kind of warning (None: all)."""
+        lines = [f"{self.manifest or 'manifest'}: {len(self.classes)} classes"]
+        lines += [self._split_line(split) for split in self.counts]
+        if self.polarity is not None:
+            lines.append(f"depth: {self.polarity}")
+        lines += [str(problem) for problem in self.errors]
+        shown: Counter[str] = Counter()
+        for problem in self.warnings:
+            shown[problem.kind] += 1
+            if warnings_shown is None or shown[problem.kind] <= warnings_shown:
+                lines.append(str(problem))
+        if warnings_shown is not None:
+            hidden = {kind: count - warnings_shown for kind, count in shown.items() if count > warnings_shown}
+            lines += [f"warning: ... and {count} more of the kind '{kind}'" for kind, count in hidden.items()]
+        lines.append(f"{len(self.errors)} errors, {len(self.warnings)} warnings")
+        return "\n".join(lines)
+
+    def _split_line(self, split: str) -> str:
+        counts = [count for count in self.counts[split].values() if count]
+        line = f"{split}: {sum(counts)} clips of {len(counts)} classes ({min(counts)} to {max(counts)} each)"
+        line += f", {self.with_depth[split]} with depth"
+        if split in self.lengths:
+            n = self.lengths[split]
+            line += f"; frames {n.shortest} / {n.median:g} / {n.longest} (shortest, median, longest)"
+            line += f", {n.short} shorter than {self.num_segments}" if n.short else ""
+        return f"{line}; chance {self.chance(split):.1%} (its most frequent class)"

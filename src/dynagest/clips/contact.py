@@ -1,0 +1,151 @@
+"""A picture of what a manifest lists: RGB, depth and depth over RGB, for the eye to judge before a training run."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dynagest.clips.frames import FrameReader
+from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.clips.sampling import segment_indices
+from dynagest.errors import ClipError, DepthError, ManifestError
+
+FRAMES = 3
+CELL = (160, 120)
+_CAPTION = 22
+_GAP = 6
+_EDGE = 0.12
+
+Image = npt.NDArray[np.uint8]
+
+
+def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int = 0) -> Path:
+    """Writes a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other.
+
+    The overlay warms RGB by nearness and draws the depth's edges in cyan, in the place that the declared affine gives
+    them: where the edges do not follow the hand, depth is not aligned. A clip without depth says so, and so does one
+    that cannot be read.
+
+    Args:
+        manifest: what to show; the clips are drawn by ``seed``, from as many classes and splits as fit.
+        path: of the PNG.
+        rows: clips to show.
+        seed: of the draw.
+
+    Raises:
+        ManifestError: there is no clip to show, or the picture cannot be written.
+    """
+    clips = _choose(manifest, rows, seed)
+    if not clips:
+        raise ManifestError(f"{manifest.path or 'manifest'}: no clip to show")
+    reader = FrameReader()
+    sheet = np.concatenate([_row(clip, manifest, reader) for clip in clips])
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise ManifestError(f"{path}: cannot be written; choose another place, with a name that ends in .png")
+    return path
+
+
+def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:
+    """Splits in turn, and in each a class not shown yet as long as there is one."""
+    rng = np.random.default_rng(seed)
+    left = {
+        split: [manifest.split(split).clips[i] for i in rng.permutation(len(manifest.split(split)))] for split in SPLITS
+    }
+    shown: list[Clip] = []
+    while len(shown) < rows and any(left.values()):
+        for split in SPLITS:
+            if not left[split] or len(shown) == rows:
+                continue
+            labels = {clip.label for clip in shown}
+            fresh = next((i for i, clip in enumerate(left[split]) if clip.label not in labels), 0)
+            shown.append(left[split].pop(fresh))
+    return sorted(shown, key=lambda clip: (SPLITS.index(clip.split), manifest.classes.index(clip.label)))
+
+
+def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:
+    """The caption and the three blocks of a clip, uint8 RGB (height, width, 3), always of the same size."""
+    problem, rgb, depth = "", None, None
+    try:
+        rgb, depth = _frames(clip, manifest, reader)
+    except (ClipError, DepthError) as error:
+        problem = str(error)
+    if rgb is None:
+        blocks = [_sign("unreadable")] * 3
+    elif depth is None:
+        blocks = [_strip(rgb), _sign("no depth" if not problem else "unreadable"), _sign("")]
+    else:
+        grey = np.repeat(np.round(depth[..., None] * 255).astype(np.uint8), 3, axis=3)
+        blocks = [_strip(rgb), _strip(grey), _strip(_overlay(rgb, depth))]
+    gap = np.full((CELL[1], _GAP, 3), 255, np.uint8)
+    body = np.concatenate([blocks[0], gap, blocks[1], gap, blocks[2]], axis=1)
+    caption = f"{clip.split}  {clip.label}  {clip.video.name}" + (f"  line {clip.row}" if clip.row else "")
+    return np.concatenate([_text(problem or caption, body.shape[1], alarm=bool(problem)), body])
+
+
+def _frames(
+    clip: Clip, manifest: Manifest, reader: FrameReader
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
+    """Frames at the cell's scale, (FRAMES, h, w, 3), and aligned canonical depth, (FRAMES, h, w)."""
+    end = reader.count(clip.video) if clip.end is None else clip.end
+    if end <= clip.start:
+        raise ClipError(f"{clip.video}: no frame in the range from {clip.start} to {end}")
+    offsets = segment_indices(end - clip.start, FRAMES)
+    rgb = reader.frames(clip.video, clip.start + offsets)
+    if clip.depth is None or manifest.depth is None:
+        return rgb, None
+    # Depth a few frames shorter than RGB ends early; what is shown there is its last frame.
+    last = reader.count(clip.depth) - 1
+    raw = reader.depth(clip.depth, np.minimum(clip.depth_start + offsets, last))
+    return rgb, manifest.depth.align(manifest.depth.canonical(raw), *rgb.shape[1:3])
+
+
+def _overlay(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """RGB dimmed, warmed by nearness, with the edges of the depth drawn at the scale they are shown in."""
+    frames = []
+    for picture, near in zip(rgb, depth, strict=True):
+        picture, near = _resize(picture), _resize(near)
+        warm = np.array([255, 80, 0], np.float32)
+        mixed = picture * 0.75 + (warm - picture) * 0.45 * near[..., None]
+        smooth = cv2.GaussianBlur(near, (3, 3), 0)
+        slope = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)) / 4
+        mixed[slope > _EDGE] = (0, 255, 255)
+        frames.append(np.clip(mixed, 0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+def _resize(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Fits an image into a cell without changing its shape, on black."""
+    width, height = CELL
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    cell = np.zeros((height, width, *image.shape[2:]), image.dtype)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    cell[top : top + size[1], left : left + size[0]] = fitted
+    return cell
+
+
+def _strip(frames: npt.NDArray[np.uint8]) -> Image:
+    return np.concatenate([_resize(frame) for frame in frames], axis=1)
+
+
+def _sign(text: str) -> Image:
+    width, height = CELL
+    sign = np.full((height, FRAMES * width, 3), 40, np.uint8)
+    (length, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
+    place = ((FRAMES * width - length) // 2, height // 2)
+    cv2.putText(sign, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (200, 200, 200), 1, cv2.LINE_AA)
+    return sign
+
+
+def _text(text: str, width: int, alarm: bool) -> Image:
+    bar = np.full((_CAPTION, width, 3), 255, np.uint8)
+    colour = (200, 0, 0) if alarm else (0, 0, 0)
+    # OpenCV's fonts are ASCII only; a name that is not is shown with question marks rather than garbled.
+    ascii_text = text.encode("ascii", "replace").decode()
+    cv2.putText(bar, ascii_text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+    return bar

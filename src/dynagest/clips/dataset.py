@@ -1,0 +1,194 @@
+"""From a manifest to batches of tensors: N clips, T frames, H x W pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dynagest.clips.frames import FrameReader
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
+from dynagest.clips.view import View as View
+from dynagest.errors import ClipError, DepthError
+
+# How many clips' depth is tried before a run, to find a depth.yaml that contradicts the files.
+_PROBES = 16
+
+
+class Sample(TypedDict):
+    """One clip: rgb uint8 (T, 3, H, W), depth canonical float32 (T, 1, H, W), zeros where there is none."""
+
+    rgb: torch.Tensor
+    depth: torch.Tensor
+    has_depth: bool
+    label: int
+    index: int
+
+
+class Batch(TypedDict):
+    """N clips. ``rgb`` uint8 (N, T, 3, H, W), with the channels innermost in memory (as ``channels_last`` likes it).
+
+    ``depth`` float32 (N, T, 1, H, W), canonical, zeros where ``has_depth`` (N,) is false; ``label`` and ``index``
+    int64 (N,).
+    """
+
+    rgb: torch.Tensor
+    depth: torch.Tensor
+    has_depth: torch.Tensor
+    label: torch.Tensor
+    index: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableClip:
+    """A clip that could not be read: its index, the file at fault and why. It is left out, never substituted."""
+
+    index: int
+    file: Path
+    reason: str
+
+
+class ClipSource(Protocol):
+    """What training and testing need of a dataset, be it read from files or generated.
+
+    A key is ``(epoch, index)``. Every random draw of a sample depends on nothing but the key and the source's seed.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip: ...
+
+    def label(self, index: int) -> int:
+        """The class of clip ``index`` (unmirrored)."""
+
+
+class ClipDataset:
+    """The clips of a manifest as seen through a view; ``dataset[(epoch, index)]``.
+
+    All draws come from ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes
+    gives the same samples. A clip that cannot be read gives an ``UnreadableClip``. Depth that contradicts
+    ``depth.yaml`` is a mistake in the set-up, not in one file: it raises ``DepthError``, for the first clips already
+    here.
+    """
+
+    def __init__(self, manifest: Manifest, view: View, seed: int) -> None:
+        self.manifest, self.view, self.seed = manifest, view, seed
+        self._reader = FrameReader()
+        logit = {name: index for index, name in enumerate(manifest.classes)}
+        self._labels = tuple(logit[clip.label] for clip in manifest.clips)
+        self._flipped = view.flip_table(manifest.classes)
+        if view.depth:
+            self._probe_depth()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def label(self, index: int) -> int:
+        """The class of clip ``index``."""
+        return self._labels[index]
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
+        epoch, index = key
+        clip = self.manifest.clips[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        try:
+            n = self._length(clip)
+            indices = self.view.indices(n, rng)
+            frames = self._reader.frames(clip.video, clip.start + indices)
+        except ClipError as error:
+            return UnreadableClip(index, clip.video, str(error))
+        try:
+            depth = self._depth(clip, indices, n)
+        except ClipError as error:
+            return UnreadableClip(index, clip.depth or clip.video, str(error))
+        try:
+            rgb, canonical, flip = self.view.transform(frames, depth, self.manifest.depth, rng)
+        except DepthError as error:
+            raise DepthError(f"{clip.depth}: {error}") from error
+        label = self._flipped[self._labels[index]] if flip else self._labels[index]
+        return make_sample(rgb, canonical, label, index)
+
+    def _length(self, clip: Clip) -> int:
+        if clip.end is not None:
+            return clip.end - clip.start
+        count = self._reader.count(clip.video)
+        if count <= clip.start:
+            raise ClipError(f"{clip.video}: has {count} frames, but the clip starts at frame {clip.start}")
+        return count - clip.start
+
+    def _depth(self, clip: Clip, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[Any] | None:
+        """Raw depth (T, h, w) of the frames ``indices`` of the clip's ``n``."""
+        if clip.depth is None or not self.view.depth:
+            return None
+        count = self._reader.count(clip.depth)
+        n_depth = (count if clip.depth_end is None else min(count, clip.depth_end)) - clip.depth_start
+        matching = depth_indices(indices, n, n_depth)
+        if matching is None:
+            raise ClipError(
+                f"{clip.depth}: {max(n_depth, 0)} frames of depth for {n} of RGB; they may differ by "
+                f"{DEPTH_LENGTH_TOLERANCE} at most. Correct the ranges in the manifest, or leave its depth blank there"
+            )
+        return self._reader.depth(clip.depth, clip.depth_start + matching)
+
+    def _probe_depth(self) -> None:
+        """Raise ``DepthError`` from the main process, before a run starts, rather than from one of its workers."""
+        for clip in [clip for clip in self.manifest.clips if clip.depth][:_PROBES]:
+            assert clip.depth is not None
+            if self.manifest.depth is None:
+                raise DepthError(f"{clip.depth}: what its values mean is not declared; give the manifest a DepthSpec")
+            try:
+                raw = self._reader.depth(clip.depth, [clip.depth_start])
+            except ClipError:
+                continue  # reported, with its reason, whenever the clip is drawn
+            try:
+                self.manifest.depth.canonical(raw)
+            except DepthError as error:
+                raise DepthError(f"{clip.depth}: {error}") from error
+            return
+
+
+def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:
+    """A sample of RGB uint8 (T, H, W, 3) and canonical depth float32 (T, H, W) or none."""
+    pixels = torch.zeros(rgb.shape[:3]) if depth is None else torch.from_numpy(depth)
+    return {
+        "rgb": torch.from_numpy(rgb).permute(0, 3, 1, 2),
+        "depth": pixels[:, None],
+        "has_depth": depth is not None,
+        "label": label,
+        "index": index,
+    }
+
+
+def collate(samples: Sequence[Sample | UnreadableClip]) -> tuple[Batch | None, list[UnreadableClip]]:
+    """The readable samples as a batch, ``None`` if there are none, and the others. For ``DataLoader(collate_fn=)``."""
+    unreadable = [sample for sample in samples if isinstance(sample, UnreadableClip)]
+    good = [sample for sample in samples if not isinstance(sample, UnreadableClip)]
+    if not good:
+        return None, unreadable
+    # Stacked as they lie in memory, channels innermost, instead of moving every pixel twice.
+    rgb = torch.stack([sample["rgb"].permute(0, 2, 3, 1) for sample in good]).permute(0, 1, 4, 2, 3)
+    batch: Batch = {
+        "rgb": rgb,
+        "depth": torch.stack([sample["depth"] for sample in good]),
+        "has_depth": torch.tensor([sample["has_depth"] for sample in good]),
+        "label": torch.tensor([sample["label"] for sample in good]),
+        "index": torch.tensor([sample["index"] for sample in good]),
+    }
+    return batch, unreadable
+
+
+def normalise(rgb: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """``(rgb / 255 - mean) / std`` of uint8 (..., 3, H, W): float32 on the same device, in the same memory order."""
+    mean_3hw, std_3hw = (torch.tensor(values, device=rgb.device).view(3, 1, 1) for values in (mean, std))
+    return rgb.to(torch.float32, copy=True).mul_(1 / (255 * std_3hw)).sub_(mean_3hw / std_3hw)

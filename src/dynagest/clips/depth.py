@@ -1,0 +1,173 @@
+"""What the values of a depth image mean, and how it lies in the RGB frame. Needs no torch."""
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dynagest.errors import DepthError
+
+DEPTH_FILE = "depth.yaml"
+
+EXAMPLE = """\
+near: bright        # or dark: which values are close to the camera
+invalid: 0          # values at or below this hold no depth
+# For 16-bit depth also: near: dark, scale_mm: 1.0, min_mm: 200, max_mm: 1200
+"""
+
+_HEADER = """\
+# What the depth values of the clips beside this file mean.
+# near: bright|dark, which values are close; invalid: values at or below it hold no depth;
+# scale_mm: millimetres a unit (16-bit depth), min_mm..max_mm: the range mapped to 1..0;
+# affine: x_rgb = scale * x_depth + shift_x, y likewise, with both frames scaled to width x height.
+"""
+
+
+class DepthAffine(BaseModel):
+    """Where depth lies in the RGB frame: ``x_rgb = scale * x_depth + shift_x``, ``y_rgb = scale * y_depth + shift_y``.
+
+    In pixels of a reference frame of ``width`` x ``height`` to which both images are scaled, so that it holds at any
+    resolution. Coordinates are those of pixel edges: the frame's left border is 0, its right border ``width``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float = Field(gt=0, allow_inf_nan=False)
+    shift_x: float = Field(allow_inf_nan=False)
+    shift_y: float = Field(allow_inf_nan=False)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+
+class DepthSpec(BaseModel):
+    """The declaration of raw depth (``depth.yaml``), and the way from it to canonical depth.
+
+    Canonical depth is float32 in [0, 1] with near = 1 and both invalid pixels and background = 0.
+
+    ``near``: whether near pixels have large ("bright") or small ("dark") values. ``invalid``: values at or below it
+    hold no depth. ``scale_mm``: millimetres per unit, for 16-bit depth, which ``min_mm`` (canonical 1) and ``max_mm``
+    (canonical 0) then turn into a range; metric depth grows with distance, so its near is "dark". ``affine``: where
+    depth lies in the RGB frame; ``None`` lays the whole depth image over the whole RGB frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    near: Literal["bright", "dark"]
+    scale_mm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max_mm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    invalid: int = Field(default=0, ge=-1, le=65535)
+    affine: DepthAffine | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DepthSpec":
+        if self.scale_mm is None:
+            if self.min_mm is not None or self.max_mm is not None:
+                raise ValueError("min_mm and max_mm need scale_mm, the millimetres a unit")
+            return self
+        if self.near == "bright":
+            raise ValueError("near is bright, but depth in millimetres (scale_mm) grows with distance: near is dark")
+        if self.min_mm is None or self.max_mm is None:
+            raise ValueError("scale_mm needs min_mm and max_mm, the range that is mapped to near = 1 and far = 0")
+        if self.min_mm >= self.max_mm:
+            raise ValueError(f"min_mm ({self.min_mm:g}) must be less than max_mm ({self.max_mm:g})")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> "DepthSpec":
+        """Read ``depth.yaml``. Raises ``DepthError`` naming the file and every field that is wrong."""
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DepthError(f"{path}: missing; write what the depth values mean, for example:\n{EXAMPLE}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DepthError(f"{path}: cannot be read as YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise DepthError(f"{path}: holds no fields; write what the depth values mean, for example:\n{EXAMPLE}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in error.errors()]
+            raise DepthError(f"{path}: " + "; ".join(faults)) from error
+
+    def to_yaml(self) -> str:
+        """The text of a ``depth.yaml`` that ``read`` gives back."""
+        return _HEADER + yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False)
+
+    def canonical(self, raw: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Canonical depth, float32 in [0, 1], near = 1, invalid and background = 0; raw uint8 or uint16 of any shape.
+
+        Raises ``DepthError`` where the bit depth contradicts the declaration: 8 bits cannot hold millimetres (and JPEG
+        and 8-bit video blur them), and 16-bit values without ``scale_mm`` have no known range.
+        """
+        if raw.dtype == np.uint8:
+            if self.scale_mm is not None:
+                raise DepthError(
+                    f"depth is 8-bit but declared in millimetres (scale_mm: {self.scale_mm:g}); keep millimetres as "
+                    "16-bit PNG, FFV1 or npz, or remove scale_mm, min_mm and max_mm if the values are relative"
+                )
+            # 256 values only: a table, and OpenCV's look-up, is several times faster than arithmetic on every pixel.
+            value = np.arange(256, dtype=np.float32) / 255
+            table = value if self.near == "bright" else 1 - value
+            table[: self.invalid + 1] = 0
+            return cv2.LUT(raw.reshape(-1, 1), table).reshape(raw.shape)
+        if raw.dtype == np.uint16:
+            if self.scale_mm is None:
+                raise DepthError(
+                    "depth is 16-bit but no unit is declared; write scale_mm (millimetres a unit: 1.0 for most "
+                    "sensors, 0.125 for SR300), min_mm and max_mm into depth.yaml"
+                )
+            assert self.min_mm is not None
+            assert self.max_mm is not None
+            nearness = (self.max_mm - raw.astype(np.float32) * np.float32(self.scale_mm)) / (self.max_mm - self.min_mm)
+            return np.where(raw > self.invalid, np.clip(nearness, 0, 1), 0).astype(np.float32)
+        raise DepthError(f"depth is {raw.dtype}; it must be uint8 (relative) or uint16 (in units of scale_mm)")
+
+    def to_rgb(self, depth_size: tuple[int, int], rgb_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """``(scale_x, scale_y, shift_x, shift_y)`` from depth pixels to RGB pixels; the sizes are (height, width)."""
+        (depth_height, depth_width), (height, width) = depth_size, rgb_size
+        if self.affine is None:
+            return width / depth_width, height / depth_height, 0.0, 0.0
+        a = self.affine
+        return (
+            a.scale * width / depth_width,
+            a.scale * height / depth_height,
+            a.shift_x * width / a.width,
+            a.shift_y * height / a.height,
+        )
+
+    def align(self, depth: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+        """Canonical depth (T, h, w) warped into the RGB frame: (T, height, width), 0 where the sensor did not look.
+
+        Nearest neighbour, so that no depth is made up between a hand and a hole or the background beside it. Training
+        does not call this: ``transforms.apply`` folds the same map into its one resize (to the network's size).
+        """
+        scale_x, scale_y, shift_x, shift_y = self.to_rgb((depth.shape[1], depth.shape[2]), (height, width))
+        # OpenCV's coordinates are those of pixel centres, half a pixel off those of edges.
+        matrix = np.array(
+            [[scale_x, 0, shift_x + scale_x / 2 - 0.5], [0, scale_y, shift_y + scale_y / 2 - 0.5]], dtype=np.float64
+        )
+        warped = [cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_NEAREST) for frame in depth]
+        return np.stack(warped) if warped else np.empty((0, height, width), np.float32)
+
+
+def _at_320x240(scale: float, shift_x: float, shift_y: float) -> DepthAffine:
+    return DepthAffine(scale=scale, shift_x=shift_x, shift_y=shift_y, width=320, height=240)
+
+
+PRESETS: dict[str, DepthSpec] = {
+    "egogesture": DepthSpec(near="bright"),
+    # The paper takes NVGesture and IsoGD as shipped, that is unaligned; the "-aligned" maps were measured on the clips.
+    "nvgesture": DepthSpec(near="bright"),
+    "nvgesture-aligned": DepthSpec(near="bright", affine=_at_320x240(1.3, -35, -35)),
+    # Holes are 0, but lossy compression smears them up to 7.
+    "isogd": DepthSpec(near="dark", invalid=7),
+    "isogd-aligned": DepthSpec(near="dark", invalid=7, affine=_at_320x240(0.87, 20, 30)),
+    # Ranges of a hand before a body at a desk; edit depth.yaml for another set-up.
+    "realsense": DepthSpec(near="dark", scale_mm=1.0, min_mm=200, max_mm=1200),
+    "sr300": DepthSpec(near="dark", scale_mm=0.125, min_mm=200, max_mm=1200),
+}

@@ -1,0 +1,199 @@
+"""From a file to the frames asked for, and no others. Needs no torch.
+
+Frame ``i`` is, always counted from 0:
+
+* in a **video**, the i-th picture in order of presentation. Videos are read in sequence from the start and never by
+  time stamp: H.264 with B-frames in AVI (NVGesture) has none that could be trusted, and seeking in it gives wrong
+  frames without a word. Where every picture stands alone (Motion JPEG, PNG, ...) or depends on none before the last
+  key frame (FFV1), only the packets needed are decoded.
+* in a **folder of numbered images**, the file whose number is the lowest one plus ``i``. The number is the last run of
+  digits in the name. A missing number is an error that names the file, never a shift or a repeat.
+* in an **npz** file (depth only), row ``i`` of its one array, or of the one called ``depth``: (n, H, W).
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short
+from dynagest.errors import ClipError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"})
+ARRAY_SUFFIX = ".npz"
+
+
+def count_frames(path: Path | str) -> int:
+    """How many frames a video, a folder of numbered images or an npz file has, without decoding them where possible.
+
+    Raises ``ClipError``, naming file and reason: missing, empty, truncated, not a video.
+    """
+    return FrameReader().count(Path(path))
+
+
+def read_frames(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """RGB frames, uint8 (len(indices), H, W, 3), of a video or a folder of numbered images.
+
+    ``indices`` in any order, repeats allowed (each frame is decoded once). Raises ``ClipError`` as ``count_frames``,
+    and where the file has fewer frames or a frame is corrupt.
+    """
+    return FrameReader().frames(Path(path), indices)
+
+
+def read_depth(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
+    """Raw depth, uint8 or uint16 (len(indices), H, W), of a video, a folder of numbered images or an npz file.
+
+    8-bit grey video gives its luma, stretched from the video's limited range to 0..255 unless the file says that it
+    uses the full one. That is what "holes are 0" in IsoGD means: its encoder was given RGB. It is the green of an RGB
+    conversion within 1, while red and blue carry the rounding of the chroma (up to 3), which holds no depth. Raises
+    ``ClipError`` as ``read_frames``, and for pictures in colour.
+    """
+    return FrameReader().depth(Path(path), indices)
+
+
+class FrameReader:
+    """The three functions above, remembering how folders are numbered and how long videos are.
+
+    For a dataset that reads the same files over and over. Files must not change meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, _ImageFolder] = {}
+        self._counts: dict[Path, int] = {}
+
+    def count(self, path: Path) -> int:
+        """See ``count_frames``."""
+        if path not in self._counts:
+            if path.is_dir():
+                self._counts[path] = self._folder(path).count
+            elif path.suffix.lower() == ARRAY_SUFFIX:
+                self._counts[path] = len(_load_array(path))
+            else:
+                self._counts[path] = count_video(path)
+        return self._counts[path]
+
+    def frames(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """See ``read_frames``."""
+        if path.is_dir():
+            return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _rgb_image))
+        return _gather(path, indices, lambda wanted: read_video(path, wanted, "rgb"))
+
+    def depth(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
+        """See ``read_depth``."""
+        if path.is_dir():
+            return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _depth_image))
+        if path.suffix.lower() == ARRAY_SUFFIX:
+            return _gather(path, indices, lambda wanted: _rows(path, wanted))
+        return _gather(path, indices, lambda wanted: read_video(path, wanted, "depth"))
+
+    def _folder(self, path: Path) -> "_ImageFolder":
+        if path not in self._folders:
+            self._folders[path] = _ImageFolder.scan(path)
+        return self._folders[path]
+
+
+def _gather(
+    path: Path, indices: Sequence[int] | npt.NDArray[np.integer], read: Callable[[list[int]], dict[int, Array]]
+) -> Array:
+    """Stack the frames in the order of ``indices`` after ``read`` gave each distinct one."""
+    order = [int(i) for i in indices]
+    assert order, "no frames asked for"
+    assert min(order) >= 0, "frames count from 0"
+    frames = read(sorted(set(order)))
+    sizes = {frame.shape[:2] for frame in frames.values()}
+    if len(sizes) > 1:
+        raise ClipError(f"{path}: its frames differ in size: {', '.join(f'{w}x{h}' for h, w in sorted(sizes))}")
+    return np.stack([frames[i] for i in order])
+
+
+@dataclass(frozen=True)
+class _ImageFolder:
+    """How a folder's images are named. Kept small: EgoGesture's folders hold thousands of names."""
+
+    path: Path
+    prefix: str
+    suffix: str
+    digits: int
+    first: int
+    count: int
+
+    @classmethod
+    def scan(cls, path: Path) -> "_ImageFolder":
+        # .DS_Store, ._000001.jpg and Thumbs.db are not frames.
+        names = [p.name for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        if not names:
+            raise ClipError(f"{path}: holds no numbered images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        parts = {name: re.fullmatch(r"(.*?)([0-9]+)([^0-9]*\.[A-Za-z]+)", name, re.DOTALL) for name in names}
+        unnumbered = min((name for name, match in parts.items() if match is None), default=None)
+        if unnumbered:
+            raise ClipError(f"{path}: {unnumbered} has no frame number in its name")
+        found = sorted((int(m[2]), m[1], m[3], len(m[2])) for m in parts.values() if m)
+        (first, prefix, suffix, _), last = found[0], found[-1][0]
+        folder = cls(path, prefix, suffix, min(width for *_, width in found), first, last - first + 1)
+        strange = next((name for name, m in parts.items() if m and folder.name(int(m[2]) - first) != name), None)
+        if strange:
+            raise ClipError(
+                f"{path}: {folder.name(0)} and {strange} are named differently; one folder, one stream of images"
+            )
+        return folder
+
+    def name(self, index: int) -> str:
+        return f"{self.prefix}{self.first + index:0{self.digits}d}{self.suffix}"
+
+    def read(self, wanted: list[int], load: Callable[[Path], Array]) -> dict[int, Array]:
+        if wanted[-1] >= self.count:
+            raise ClipError(f"{too_short(self.path, self.count, wanted[-1])}, which would be {self.name(wanted[-1])}")
+        return {index: load(self.path / self.name(index)) for index in wanted}
+
+
+def _load_image(path: Path, flags: int) -> Array:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ClipError(f"{path}: missing; the images of a clip must be numbered without gaps") from error
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+    # OpenCV 4 fills the rest of a truncated JPEG with grey. The end marker cannot occur inside the picture.
+    whole = not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-1024:]
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and whole else None
+    if image is None:
+        raise ClipError(f"{path}: {'truncated or corrupt image' if data else 'empty file'}")
+    return image
+
+
+def _rgb_image(path: Path) -> Array:
+    return _load_image(path, cv2.IMREAD_COLOR_RGB)
+
+
+def _depth_image(path: Path) -> Array:
+    return one_channel(_load_image(path, cv2.IMREAD_UNCHANGED), path)
+
+
+def _load_array(path: Path) -> Array:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.files)
+            name = names[0] if len(names) == 1 else "depth"
+            if name not in names:
+                raise ClipError(f"{path}: holds {', '.join(names) or 'no array'}; name the one with depth 'depth'")
+            array = file[name]
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ClipError(f"{path}: not an npz file of plain arrays ({error})") from error
+    if array.ndim != 3 or not len(array) or array.dtype not in (np.uint8, np.uint16):
+        raise ClipError(f"{path}: {array.dtype} {array.shape}; depth must be uint8 or uint16 of shape (frames, H, W)")
+    return array
+
+
+def _rows(path: Path, wanted: list[int]) -> dict[int, Array]:
+    array = _load_array(path)
+    if wanted[-1] >= len(array):
+        raise too_short(path, len(array), wanted[-1])
+    return {index: array[index] for index in wanted}

@@ -1,0 +1,261 @@
+"""Which clips there are: one record a clip, and the CSV file that lists them. Needs no torch.
+
+``manifest.csv`` has the header ``video,label[,depth,start,end,depth_start,depth_end,split,subject]`` in any order.
+Paths are relative to it; labels are names; frames are 0-based and half-open; a blank range is the whole clip, a blank
+``depth_start`` or ``depth_end`` is the same as ``start`` or ``end``; a blank split is ``train``. Beside it lie
+``depth.yaml`` (``DepthSpec``, needed as soon as one clip has depth) and ``classes.txt`` (one label a line, in the order
+of the logits; without it the labels in natural order).
+"""
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dynagest.atomic import write_together
+from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
+from dynagest.errors import DepthError, ManifestError
+
+MANIFEST_FILE = "manifest.csv"
+CLASSES_FILE = "classes.txt"
+SPLITS = ("train", "val", "test")
+NEEDED = ("video", "label")
+COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split", "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One gesture: RGB, optional depth, frame ranges, label, split and subject.
+
+    ``video`` and ``depth`` are absolute paths of a video file or a folder of numbered images (depth also npz). Frames
+    are 0-based, ``end`` excluded; ``None`` = to the end. Frame ``start + i`` goes with depth frame ``depth_start + i``.
+    ``row`` is the line in the manifest, 0 if it does not come from one.
+    """
+
+    video: Path
+    label: str
+    depth: Path | None = None
+    start: int = 0
+    end: int | None = None
+    depth_start: int = 0
+    depth_end: int | None = None
+    split: str = "train"
+    subject: str = ""
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The clips of a dataset, its classes in the order of the logits, and what its depth means.
+
+    Example: ``manifest = Manifest.read("data/manifest.csv"); train = manifest.split("train")``
+    """
+
+    clips: tuple[Clip, ...]
+    classes: tuple[str, ...]
+    depth: DepthSpec | None = None
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @classmethod
+    def of(
+        cls, clips: Iterable[Clip], depth: DepthSpec | None = None, classes: Sequence[str] | None = None
+    ) -> "Manifest":
+        """A manifest of these clips; without ``classes``, their labels in natural order."""
+        clips = tuple(clips)
+        return cls(clips, natural_order(clip.label for clip in clips) if classes is None else tuple(classes), depth)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Manifest":
+        """Read a manifest, or the ``manifest.csv`` in a folder. Whether the clips exist is ``data check``'s to tell.
+
+        Raises ``ManifestError`` with every bad row and its line number, ``DepthError`` for ``depth.yaml``.
+        """
+        path = _absolute(path)
+        if path.is_dir():
+            path = path / MANIFEST_FILE
+        classes = _read_classes(path.with_name(CLASSES_FILE))
+        clips = _read_rows(path, classes)
+        depth_file = path.with_name(DEPTH_FILE)
+        depth = DepthSpec.read(depth_file) if depth_file.exists() else None
+        if depth is None and any(clip.depth for clip in clips):
+            raise DepthError(
+                f"{depth_file}: missing, but {path.name} lists depth; write what the depth values mean into it, "
+                f"for example:\n{EXAMPLE}"
+            )
+        return cls(clips, classes or natural_order(clip.label for clip in clips), depth, path)
+
+    def write(self, path: Path | str) -> "Manifest":
+        """Write ``path`` with ``classes.txt`` and ``depth.yaml`` beside it, all or none; returns it as read back.
+
+        A ``depth_end`` of ``None`` where ``end`` is set is written as a range as long as the RGB's.
+        """
+        path = _absolute(path)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_row(clip, path.parent) for clip in self.clips)
+        files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes).encode()}
+        if self.depth is not None:
+            files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml().encode()
+        write_together({**files, path: text.getvalue().encode()})
+        return Manifest.read(path)
+
+    def split(self, name: str) -> "Manifest":
+        """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
+        if name not in SPLITS:
+            raise ManifestError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
+        return replace(self, clips=tuple(clip for clip in self.clips if clip.split == name))
+
+    def index(self, label: str) -> int:
+        """The logit of a label. Raises ``ManifestError`` if it is not a class."""
+        try:
+            return self.classes.index(label)
+        except ValueError:
+            raise ManifestError(f"{self.path or 'manifest'}: {label!r} is not one of its classes") from None
+
+
+def natural_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """The distinct labels with their numbers in order of value: ``("2", "10")``, ``("swipe 2", "swipe 10")``."""
+
+    def key(label: str) -> tuple[list[tuple[int, str]], str]:
+        # (value, "") for digits, (-1, text) for the rest: the halves are comparable with each other.
+        parts = re.split(r"([0-9]+)", label.casefold())
+        return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], label
+
+    return tuple(sorted(set(labels), key=key))
+
+
+def _absolute(path: Path | str) -> Path:
+    # Not Path.resolve: a symbolic link to the clips keeps the name under which the user knows them.
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _row(clip: Clip, folder: Path) -> list[str | int]:
+    def relative(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    end = "" if clip.end is None else clip.end
+    start: str | int = clip.start or (0 if clip.end is not None else "")
+    depth, depth_start, depth_end = "", "", ""
+    if clip.depth is not None:
+        depth = relative(clip.depth)
+        last = clip.depth_end
+        if last is None and clip.end is not None:
+            last = clip.depth_start + clip.end - clip.start
+        depth_start = "" if (clip.depth_start, clip.start) == (0, 0) and start == "" else str(clip.depth_start)
+        depth_end = "" if last is None else str(last)
+    return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, clip.split, clip.subject]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    if not path.exists():
+        return ()
+    names = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: each class once, but these are repeated: {', '.join(twice)}")
+    if not names:
+        raise ManifestError(f"{path}: is empty; write one label a line, or remove it to take the manifest's labels")
+    return tuple(names)
+
+
+def _read_rows(path: Path, classes: tuple[str, ...]) -> tuple[Clip, ...]:
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    clips: list[Clip] = []
+    faults: list[str] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                faults.append(f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}")
+                continue
+            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            clip, wrong = _parse(row, path.parent, classes, reader.line_num)
+            faults += [f"line {reader.line_num}: {fault}" for fault in wrong]
+            clips += [clip] if clip else []
+    except csv.Error as error:
+        faults.append(f"line {reader.line_num}: not CSV: {error}")
+    if faults:
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise ManifestError(f"{path}: {count} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
+    if not clips:
+        raise ManifestError(f"{path}: has no rows; list one clip a line below the header")
+    return tuple(clips)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    has = f"it has {', '.join(header) or 'none'}"
+    missing = [name for name in NEEDED if name not in header]
+    if missing:
+        raise ManifestError(f"{path}: missing column {' and '.join(missing)}; {has}; it needs {', '.join(NEEDED)}")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: repeated column {', '.join(twice)}; {has}")
+    # A misspelt "depth" must not quietly train without depth.
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown:
+        raise ManifestError(
+            f"{path}: unknown column {', '.join(map(repr, unknown))}; a manifest may have {', '.join(COLUMNS)}"
+        )
+
+
+def _parse(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int) -> tuple[Clip | None, list[str]]:
+    """The clip of one row, or the faults of the row."""
+    faults: list[str] = []
+
+    def frame(column: str) -> int | None:
+        cell = row.get(column, "")
+        if not cell:
+            return None
+        if not re.fullmatch(r"[0-9]+", cell):
+            faults.append(f"{column} {cell!r} is not a frame number (a whole number from 0)")
+            return None
+        return int(cell)
+
+    start, end, depth_start, depth_end = map(frame, ("start", "end", "depth_start", "depth_end"))
+    label, split, depth = row["label"], row.get("split") or "train", row.get("depth", "")
+    if not row["video"]:
+        faults.append("the video is empty")
+    if not label:
+        faults.append("the label is empty")
+    elif classes and label not in classes:
+        faults.append(f"label {label!r} is not in {CLASSES_FILE}")
+    if split not in SPLITS:
+        faults.append(f"split {split!r} is none of {', '.join(SPLITS)}")
+    start, subject = start or 0, row.get("subject", "")
+    if end is not None and end <= start:
+        faults.append(f"the range from start {start} to end {end} holds no frame")
+    if depth:
+        depth_start = start if depth_start is None else depth_start
+        depth_end = end if depth_end is None else depth_end
+        if depth_end is not None and depth_end <= depth_start:
+            faults.append(f"the range from depth_start {depth_start} to depth_end {depth_end} holds no frame")
+    elif depth_start is not None or depth_end is not None:
+        faults.append("has depth_start or depth_end but no depth")
+    if faults:
+        return None, faults
+    video = _absolute(folder / row["video"])
+    if not depth:
+        return Clip(video, label, None, start, end, 0, None, split, subject, line), []
+    return Clip(
+        video, label, _absolute(folder / depth), start, end, depth_start or 0, depth_end, split, subject, line
+    ), []

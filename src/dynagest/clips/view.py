@@ -1,0 +1,111 @@
+"""How clips are looked at: which frames, which crop, which colours. Needs no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dynagest.clips.depth import DepthSpec
+from dynagest.clips.jitter import ColourJitter
+from dynagest.clips.sampling import dense_indices, segment_indices
+from dynagest.clips.transforms import (
+    ACTION_SCALES,
+    PAPER_SCALES,
+    Crop,
+    action_crop,
+    apply,
+    apply_depth,
+    center_crop,
+    paper_crop,
+)
+from dynagest.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class View:
+    """How every clip of a dataset is looked at. The defaults are the paper's (III-D), as it tests without ``augment``.
+
+    ``num_segments`` frames, made squares of ``size`` pixels from frames whose shorter side is scaled to ``short_side``
+    (``None``: to ``size``). Without ``augment``: the middle frame of each segment, the square in the centre, the
+    colours as they are. With it:
+
+    * ``sampling``: "segment", a random frame of each segment, or "dense", frames ``stride`` apart from a random window.
+    * ``crop``: "paper", one of 5 places at one of ``scales``, or "action", ACTION-Net's 13 places with different scales
+      of width and height. ``scales`` of ``None`` are the published ones of either.
+    * ``jitter``: the share of clips whose ``brightness``, ``contrast``, ``saturation``, ``hue`` change by up to that.
+    * ``flip_labels``: ``None`` mirrors nothing, for left and right differ. A mapping mirrors half of the clips, RGB and
+      depth, and renames their labels by it; labels not in it keep their name when mirrored.
+
+    ``depth``: whether depth is read at all.
+    """
+
+    num_segments: int = 8
+    size: int = 224
+    short_side: int | None = None
+    augment: bool = False
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: int = 1
+    crop: Literal["paper", "action"] = "paper"
+    scales: tuple[float, ...] | None = None
+    jitter: float = 0.4
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    flip_labels: Mapping[str, str] | None = None
+    depth: bool = True
+
+    def indices(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The frames to read of a clip of ``n``: int64 (num_segments,), ascending. Draw before ``transform``."""
+        draws = rng if self.augment else None
+        if self.sampling == "dense":
+            return dense_indices(n, self.num_segments, self.stride, draws)
+        return segment_indices(n, self.num_segments, draws)
+
+    def draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
+        """The crop of a whole clip with frames of ``height`` x ``width``."""
+        fraction = self.size / (self.short_side or self.size)
+        if not self.augment:
+            return center_crop(height, width, fraction)
+        flip = self.flip_labels is not None and rng.random() < 0.5
+        if self.crop == "action":
+            return action_crop(height, width, rng, self.scales or ACTION_SCALES, fraction, flip)
+        return paper_crop(height, width, rng, self.scales or PAPER_SCALES, fraction, flip)
+
+    def transform(
+        self,
+        frames: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any] | None,
+        spec: DepthSpec | None,
+        rng: np.random.Generator,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, bool]:
+        """Crop and jitter a clip's sampled frames (T, H, W, 3) and its depth (T, h, w), if it has any.
+
+        ``depth`` is raw with its ``spec``, or canonical float32 over the whole RGB frame without one. Gives RGB uint8
+        (T, size, size, 3), canonical depth float32 (T, size, size), and whether both are mirrored. Raises
+        ``DepthError`` where depth contradicts its spec.
+        """
+        height, width = frames.shape[1:3]
+        crop = self.draw_crop(height, width, rng)
+        rgb = apply(crop, frames, self.size)
+        under = None if depth is None else apply_depth(crop, depth, self.size, spec, (height, width))
+        if self.augment:
+            jitter = ColourJitter(self.jitter, self.brightness, self.contrast, self.saturation, self.hue)
+            rgb = jitter(rgb, rng)
+        return rgb, under, crop.flip
+
+    def flip_table(self, classes: Sequence[str]) -> tuple[int, ...]:
+        """The class that each class becomes when mirrored. Raises ``RecipeError`` for a map that cannot be right."""
+        swap = self.flip_labels or {}
+        unknown = sorted({*swap, *swap.values()} - set(classes))
+        if unknown:
+            raise RecipeError(f"flip_labels: {', '.join(map(repr, unknown))} is not among the classes")
+        # Left becomes right, so right must become left.
+        lost = [f"{a!r} -> {b!r}" for a, b in swap.items() if swap.get(b, b) != a]
+        if lost:
+            raise RecipeError(
+                f"flip_labels: mirrored twice a class must be itself again; add the way back of {lost[0]}"
+            )
+        return tuple(classes.index(swap.get(name, name)) for name in classes)

@@ -1,0 +1,311 @@
+"""Adapters on small trees made here: layouts, options, bad rows, hold-out."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynagest.clips.adapters import Index, IndexOptions, index_dataset, parse_lists
+from dynagest.clips.adapters.holdout import hold_out
+from dynagest.clips.depth import PRESETS
+from dynagest.clips.manifest import Clip
+from dynagest.errors import DepthError, ManifestError
+
+
+def _write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _index(name: str, root: Path, **options: object) -> Index:
+    return index_dataset(name, root, IndexOptions(**options))  # type: ignore[arg-type]
+
+
+def test_egogesture_other_layout(tmp_path: Path) -> None:
+    _write(tmp_path / "labels" / "Subject03" / "Scene1" / "Group1.csv", "1,1,10\n83,11,20")
+    _write(tmp_path / "labels" / "Subject03" / "Scene1" / ".DS_Store")
+    _write(tmp_path / "frames" / "subject03" / "Scene1" / "Color" / "rgb1" / "000001.jpg")
+    _write(tmp_path / "frames" / "subject03" / "Scene1" / "Depth" / "depth1" / "000001.jpg")
+    manifest = _index("egogesture", tmp_path).manifest
+    assert manifest.clips[0].video == tmp_path / "frames" / "subject03" / "Scene1" / "Color" / "rgb1"
+    assert [(clip.label, clip.start, clip.end) for clip in manifest.clips] == [
+        ("class_01", 0, 10),
+        ("class_83", 10, 20),
+    ]
+
+
+def test_every_bad_row_is_listed_with_file_and_line(tmp_path: Path) -> None:
+    one = _write(tmp_path / "labels" / "Subject03" / "Scene1" / "Group1.csv", "1,1,10\n84,11,20\n1,30,29\n ,,\n")
+    two = _write(tmp_path / "labels" / "Subject51" / "Scene1" / "Group1.csv", "1,1,10\n")
+    three = _write(tmp_path / "labels" / "Subject04" / "Scene1" / "Group1.csv", "1,one,10\n")
+    with pytest.raises(ManifestError) as caught:
+        _index("egogesture", tmp_path, require_files=False)
+    message = str(caught.value)
+    assert message.startswith("4 bad rows")
+    assert f"{one}:2: class 84" in message
+    assert f"{one}:3: frames 30 to 29" in message
+    assert f"{two}:1: subject 51" in message
+    assert f"{three}:1: expected class,start,end" in message
+
+
+def test_end_trim_that_leaves_no_frame_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "labels" / "Subject03" / "Scene1" / "Group1.csv", "1,5,7\n")
+    assert _index("egogesture", tmp_path, require_files=False, end_trim=2).manifest.clips[0].end == 5
+    with pytest.raises(ManifestError, match="less 3 at the end are an empty range"):
+        _index("egogesture", tmp_path, require_files=False, end_trim=3)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("path:./a color:c:0:9 label:1", "no depth:"),
+        ("path:./a depth:d:0:9 color:c:0 label:1", "expected color:NAME:START:END"),
+        ("path:./a depth:d:9:9 color:c:0:9 label:1", "empty frame range"),
+        ("path:./a depth:d:0:9 color:c:0:9 label:26", "label '26' is not among 1 to 25"),
+    ],
+)
+def test_nvgesture_bad_rows(tmp_path: Path, row: str, reason: str) -> None:
+    path = _write(tmp_path / "train.lst", f"\n{row} \n")
+    with pytest.raises(ManifestError, match=reason) as caught:
+        _index("nvgesture", tmp_path, require_files=False)
+    assert f"{path}:2:" in str(caught.value)
+
+
+def test_nvgesture_prefers_version_2_and_says_so(tmp_path: Path) -> None:
+    row = "path:./Video_data/class_01/subject3_r0 depth:d:0:9 color:c:0:9 label:{}"
+    _write(tmp_path / "nvgesture_train_correct_cvpr2016.lst", row.format(1))
+    _write(tmp_path / "nvgesture_train_correct_cvpr2016_v2.lst", row.format(2))
+    index = _index("nvgesture", tmp_path, require_files=False)
+    assert [clip.label for clip in index.manifest.clips] == ["class_02"]
+    assert "_v2.lst" in index.notes[0]
+
+
+def test_list_option_overrides_what_is_found(tmp_path: Path) -> None:
+    row = "path:./Video_data/class_01/subject3_r0 depth:d:0:9 color:c:0:9 label:1"
+    _write(tmp_path / "train_a.lst", row)
+    _write(tmp_path / "train_b.lst", row)
+    with pytest.raises(ManifestError, match="several lists for the train split"):
+        _index("nvgesture", tmp_path, require_files=False)
+    index = _index("nvgesture", tmp_path, require_files=False, lists=((Path("train_b.lst"), "test"),))
+    assert [clip.split for clip in index.manifest.clips] == ["test"]
+    with pytest.raises(ManifestError, match="no such file"):
+        _index("nvgesture", tmp_path, require_files=False, lists=((Path("train_c.lst"), "test"),))
+
+
+def test_list_option_as_typed() -> None:
+    assert parse_lists(["C:/lists/a.txt:valid", "b.lst:train"]) == (
+        (Path("C:/lists/a.txt"), "val"),
+        (Path("b.lst"), "train"),
+    )
+    for wrong in ("a.txt", "a.txt:dev", ":train"):
+        with pytest.raises(ManifestError, match="expected FILE:SPLIT"):
+            parse_lists([wrong])
+
+
+def test_isogd_phases_and_lists_without_labels(tmp_path: Path) -> None:
+    phase_1, phase_2 = tmp_path / "IsoGD_phase_1", tmp_path / "IsoGD_phase_2"
+    _write(phase_1 / "train_list.txt", "train/001/M_00001.avi train/001/K_00001.avi 26\n")
+    _write(phase_1 / "valid_list.txt", "valid/001/M_00001.avi valid/001/K_00001.avi\n")
+    _write(phase_2 / "test_list.txt", "test/001/M_00001.avi test/001/K_00001.avi 1\n")
+    for path in (phase_1 / "train", phase_2 / "test"):
+        _write(path / "001" / "M_00001.avi")
+        _write(path / "001" / "K_00001.avi")
+    index = _index("isogd", tmp_path)
+    assert [(clip.split, clip.video) for clip in index.manifest.clips] == [
+        ("train", phase_1 / "train" / "001" / "M_00001.avi"),
+        ("test", phase_2 / "test" / "001" / "M_00001.avi"),
+    ]
+    assert index.notes == ("valid_list.txt: no labels in it, so the val split is left out; the later release has them",)
+
+
+def test_isogd_row_without_label_among_others_is_bad(tmp_path: Path) -> None:
+    _write(tmp_path / "train_list.txt", "a.avi b.avi 1\nc.avi d.avi\n")
+    with pytest.raises(ManifestError, match=r"train_list\.txt:2: expected 'RGB DEPTH LABEL'"):
+        _index("isogd", tmp_path, require_files=False)
+
+
+def test_jester(tmp_path: Path) -> None:
+    _write(tmp_path / "jester-v1-labels.csv", "Swiping Left\nDrumming Fingers\n")
+    _write(tmp_path / "jester-v1-train.csv", "34870;Drumming Fingers\n")
+    _write(tmp_path / "jester-v1-validation.csv", "2;Swiping Left\n")
+    _write(tmp_path / "jester-v1-test.csv", "3\n")
+    index = _index("jester", tmp_path, require_files=False)
+    assert index.manifest.classes == ("Swiping Left", "Drumming Fingers")
+    assert [(clip.video, clip.label, clip.split) for clip in index.manifest.clips] == [
+        (tmp_path / "20bn-jester-v1" / "34870", "Drumming Fingers", "train"),
+        (tmp_path / "20bn-jester-v1" / "2", "Swiping Left", "val"),
+    ]
+    assert index.manifest.depth is None
+    assert "jester-v1-test.csv: no labels" in index.notes[0]
+    _write(tmp_path / "jester-v1-train.csv", "34870;Drumming Fingrs\n")
+    with pytest.raises(ManifestError, match=r"train\.csv:1: label 'Drumming Fingrs'"):
+        _index("jester", tmp_path, require_files=False)
+
+
+def test_ipn_hand_prefers_the_13_gestures(tmp_path: Path) -> None:
+    _write(tmp_path / "annotation_ipnGesture" / "trainlistall_but_None.txt", "./frames/1CM1_4_R_#229 13 18 55\n")
+    _write(tmp_path / "annotation_ipnGesture" / "trainlistall.txt", "./frames/1CM1_4_R_#229 1 1 17\n")
+    index = _index("ipn-hand", tmp_path, require_files=False)
+    (clip,) = index.manifest.clips
+    assert clip.video == tmp_path / "frames" / "1CM1_4_R_#229"
+    assert (clip.label, clip.start, clip.end, clip.subject) == ("G11", 17, 55, "1CM1_4")
+    assert len(index.manifest.classes) == 13
+    with_none = ((Path("annotation_ipnGesture/trainlistall.txt"), "train"),)
+    other = _index("ipn-hand", tmp_path, require_files=False, lists=with_none).manifest
+    assert (len(other.classes), other.clips[0].label) == (14, "D0X")
+
+
+def test_tsm_lists(tmp_path: Path) -> None:
+    _write(tmp_path / "train_videofolder.txt", "some folder/7 37 2\nb 8 0")
+    _write(tmp_path / "val_videofolder.txt", "c 9 1\n")
+    index = _index("tsm", tmp_path, require_files=False)
+    assert index.manifest.classes == ("class_00", "class_01", "class_02")
+    first = index.manifest.clips[0]
+    assert (first.video, first.label, first.start, first.end) == (tmp_path / "some folder/7", "class_02", 0, 37)
+    assert [clip.split for clip in index.manifest.clips] == ["train", "train", "val"]
+    _write(tmp_path / "category.txt", "zoom\ngrab\n")
+    with pytest.raises(ManifestError, match="label 2 is not among 0 to 1"):
+        _index("tsm", tmp_path, require_files=False)
+
+
+def test_class_folders_with_depth_beside(tmp_path: Path) -> None:
+    _write(tmp_path / "train" / "swipe 10" / "a.MP4")
+    _write(tmp_path / "train" / "swipe 10" / "a.depth.mkv")
+    _write(tmp_path / "train" / "swipe 2" / "b" / "color" / "000001.jpg")
+    _write(tmp_path / "train" / "swipe 2" / "b" / "depth" / "000001.png")
+    _write(tmp_path / "valid" / "swipe 2" / "c" / "000001.jpg")
+    _write(tmp_path / "test" / "swipe 2" / "d.webm")
+    _write(tmp_path / "test" / "swipe 2" / ".DS_Store")
+    _write(tmp_path / "test" / "swipe 2" / "d.txt")
+    with pytest.raises(DepthError, match="2 clips have depth, but nothing says what it means"):
+        _index("folders", tmp_path)
+    _write(tmp_path / "depth.yaml", "near: bright\n")
+    index = _index("folders", tmp_path)
+    clips = {clip.video.relative_to(tmp_path).as_posix(): clip for clip in index.manifest.clips}
+    assert index.manifest.classes == ("swipe 2", "swipe 10")
+    assert {name: clip.split for name, clip in clips.items()} == {
+        "train/swipe 10/a.MP4": "train",
+        "train/swipe 2/b/color": "train",
+        "valid/swipe 2/c": "val",
+        "test/swipe 2/d.webm": "test",
+    }
+    assert clips["train/swipe 10/a.MP4"].depth == tmp_path / "train" / "swipe 10" / "a.depth.mkv"
+    assert clips["train/swipe 2/b/color"].depth == tmp_path / "train" / "swipe 2" / "b" / "depth"
+    assert clips["test/swipe 2/d.webm"].depth is None
+    assert index.manifest.depth.near == "bright"
+    assert "1 files are no clips" in index.notes[0]
+    assert ".txt (1)" in index.notes[0]
+
+
+def test_class_folders_without_splits_and_with_a_preset(tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "a.mp4")
+    _write(tmp_path / "wave" / "a.depth.npz")
+    index = _index("folders", tmp_path, depth="realsense")
+    assert [(clip.label, clip.split) for clip in index.manifest.clips] == [("wave", "train")]
+    assert index.manifest.depth == PRESETS["realsense"]
+    with pytest.raises(DepthError, match="neither a file nor one of the presets"):
+        _index("folders", tmp_path, depth="realsens")
+
+
+def test_class_folders_name_all_that_is_no_clip(tmp_path: Path) -> None:
+    _write(tmp_path / "train" / "wave" / "a.depth.mkv")
+    (tmp_path / "train" / "wave" / "empty").mkdir()
+    with pytest.raises(ManifestError) as caught:
+        _index("folders", tmp_path)
+    assert "a.depth.mkv: depth without a clip" in str(caught.value)
+    assert "empty: neither a folder of frames" in str(caught.value)
+    (tmp_path / "more").mkdir()
+    with pytest.raises(ManifestError, match="has split folders"):
+        _index("folders", tmp_path)
+
+
+def test_depth_that_is_nowhere_is_left_out_and_said(tmp_path: Path) -> None:
+    _write(tmp_path / "train_list.txt", "train/M_1.avi train/K_1.avi 1\n")
+    _write(tmp_path / "train" / "M_1.avi")
+    index = _index("isogd", tmp_path)
+    assert index.manifest.clips[0].depth is None
+    assert index.manifest.depth is None
+    assert "none of the 1 depth files is there" in index.notes[0]
+
+
+@pytest.mark.parametrize("name", ["egogesture", "nvgesture", "isogd", "jester", "ipn-hand", "tsm", "folders"])
+def test_a_root_without_anything_says_what_is_looked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ManifestError, match="<root>/"):
+        _index(name, tmp_path)
+    with pytest.raises(ManifestError, match="no such folder"):
+        _index(name, tmp_path / "nowhere")
+
+
+def test_lists_without_any_file_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "train_list.txt", "train/M_1.avi train/K_1.avi 1\n")
+    with pytest.raises(ManifestError, match="none of the 1 listed videos is there"):
+        _index("isogd", tmp_path)
+
+
+def test_wrong_names_and_options(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="did you mean egogesture"):
+        _index("egogestures", tmp_path)
+    with pytest.raises(ManifestError, match="--end-trim means nothing to isogd"):
+        _index("isogd", tmp_path, end_trim=2)
+    with pytest.raises(ManifestError, match="--list means nothing to folders"):
+        _index("folders", tmp_path, lists=((Path("a"), "train"),))
+
+
+def _clips(*rows: tuple[str, str]) -> list[Clip]:
+    return [Clip(Path(f"/{i}.mp4"), label, subject=subject) for i, (label, subject) in enumerate(rows)]
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_hold_out_by_clip(counts: list[int], share: float, seed: int) -> None:
+    clips = _clips(*((f"c{k}", "") for k, count in enumerate(counts) for _ in range(count)))
+    several = [count for count in counts if count > 1]
+    target = min(round(share * sum(several)), sum(several) - len(several))
+    if target == 0:
+        with pytest.raises(ManifestError, match="nothing to hold out"):
+            hold_out(clips, share, seed)
+        return
+    held, _ = hold_out(clips, share, seed)
+    assert [clip.video for clip in held] == [clip.video for clip in clips]
+    left = Counter(clip.label for clip in held if clip.split == "train")
+    taken = Counter(clip.label for clip in held if clip.split == "val")
+    assert set(left) == {clip.label for clip in clips}
+    # Each class within one clip of its share; together exact but for classes that must keep their last clip.
+    assert all(abs(taken[f"c{k}"] - share * count) <= 1 for k, count in enumerate(counts) if count > 1)
+    assert abs(sum(taken.values()) - target) <= len(several)
+    assert held == hold_out(clips, share, seed)[0]
+
+
+def test_hold_out_keeps_subjects_whole() -> None:
+    clips = _clips(*((label, f"{subject:02d}") for subject in range(8) for label in ("a", "b") for _ in range(3)))
+    held, note = hold_out(clips, 0.25, seed=0)
+    subjects = {split: {clip.subject for clip in held if clip.split == split} for split in ("train", "val")}
+    assert not subjects["train"] & subjects["val"]
+    assert sum(clip.split == "val" for clip in held) == 12
+    assert "by subject" in note
+    others = {tuple(sorted({c.subject for c in hold_out(clips, 0.25, s)[0] if c.split == "val"})) for s in range(9)}
+    assert len(others) > 1
+
+
+def test_hold_out_never_takes_a_class_whole() -> None:
+    clips = _clips(("a", "1"), ("b", "1"), ("a", "2"), ("c", "2"), ("a", "3"), ("b", "3"), ("c", "3"))
+    for seed in range(10):
+        held, _ = hold_out(clips, 0.4, seed)
+        assert {clip.label for clip in held if clip.split == "train"} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
+def test_hold_out_share_must_be_a_share(share: float) -> None:
+    with pytest.raises(ManifestError, match="between 0 and 1"):
+        hold_out(_clips(("a", ""), ("a", "")), share, 0)
+
+
+def test_hold_out_refuses_a_second_val_split() -> None:
+    with pytest.raises(ManifestError, match="has a val split already"):
+        hold_out([Clip(Path("/a"), "a"), Clip(Path("/b"), "a", split="val")], 0.5, 0)

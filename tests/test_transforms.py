@@ -1,0 +1,278 @@
+"""One draw of crop for RGB and depth, the published crops, and colour jitter on RGB only."""
+
+import colorsys
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynagest.clips import jitter
+from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
+from dynagest.clips.jitter import ColourJitter
+from dynagest.clips.transforms import (
+    Crop,
+    action_crop,
+    apply,
+    apply_depth,
+    center_crop,
+    paper_crop,
+    squash,
+    three_crops,
+)
+from dynagest.clips.view import View
+from dynagest.errors import DepthError, RecipeError
+
+BRIGHT = PRESETS["egogesture"]
+sides = st.integers(40, 300)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def pixels(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
+    """(x, y, width, height) in pixels; a crop drawn for a frame lies on whole ones."""
+    exact = (crop.left * width, crop.top * height, crop.width * width, crop.height * height)
+    np.testing.assert_allclose(exact, np.rint(exact), atol=1e-6)
+    x, y, w, h = (round(value) for value in exact)
+    return x, y, w, h
+
+
+@given(sides, sides, seeds)
+def test_paper_crop(height: int, width: int, seed: int) -> None:
+    """A square in a corner or the centre, 1, 7/8, 3/4 or 2/3 of the shorter side."""
+    x, y, w, h = pixels(paper_crop(height, width, np.random.default_rng(seed)), height, width)
+    assert w == h
+    assert w in {round(scale * min(height, width)) for scale in (1, 7 / 8, 3 / 4, 2 / 3)}
+    corners = {(a, b) for a in (0, width - w) for b in (0, height - h)}
+    assert (x, y) in corners | {((width - w) // 2, (height - h) // 2)}
+
+
+def test_paper_crop_draws_all_places_and_scales() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {pixels(paper_crop(240, 320, rng), 240, 320) for _ in range(1000)}
+    assert {w for _, _, w, _ in drawn} == {240, 210, 180, 160}
+    assert len(drawn) == 3 + 3 * 5  # the full height leaves only left, middle and right
+
+
+@given(sides, sides, seeds)
+def test_action_crop(height: int, width: int, seed: int) -> None:
+    x, y, w, h = pixels(action_crop(height, width, np.random.default_rng(seed)), height, width)
+    assert 0 <= x <= width - w
+    assert 0 <= y <= height - h
+    lengths = [round(scale * min(height, width)) for scale in (1, 0.875, 0.75, 0.66)]
+    assert abs(lengths.index(w) - lengths.index(h)) <= 1
+
+
+def test_action_crop_draws_ten_pairs_at_thirteen_places() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {pixels(action_crop(240, 320, rng), 240, 320) for _ in range(6000)}
+    assert len({(w, h) for _, _, w, h in drawn}) == 10
+    places = {(x, y) for x, y, w, h in drawn if (w, h) == (210, 180)}
+    assert places == {
+        *((x, y) for x in (0, 55, 110) for y in (0, 30, 60)),
+        *((x, y) for x in (27, 82) for y in (15, 45)),
+    }
+
+
+def test_fixed_crops() -> None:
+    assert pixels(center_crop(240, 320), 240, 320) == (40, 0, 240, 240)
+    assert pixels(center_crop(240, 320, 224 / 256), 240, 320) == (55, 15, 210, 210)
+    assert [pixels(crop, 240, 320) for crop in three_crops(240, 320)] == [
+        (0, 0, 240, 240),
+        (40, 0, 240, 240),
+        (80, 0, 240, 240),
+    ]
+    assert [pixels(crop, 320, 240)[:2] for crop in three_crops(320, 240)] == [(0, 0), (0, 40), (0, 80)]
+    assert pixels(squash(240, 320), 240, 320) == (0, 0, 320, 240)
+
+
+def test_apply_cuts_and_resizes() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    cut = apply(Crop.at(13, 7, 32, 32, (60, 80)), frames, 32)
+    np.testing.assert_array_equal(cut, frames[:, 7:39, 13:45])
+    mirrored = apply(Crop.at(13, 7, 32, 32, (60, 80), flip=True), frames, 32)
+    np.testing.assert_array_equal(mirrored, cut[:, :, ::-1])
+    halved = apply(Crop.at(0, 0, 64, 60, (60, 80)), frames[:, :, :, :], 30)
+    assert halved.shape == (2, 30, 30, 3)
+    averaged = apply(Crop.at(0, 0, 48, 48, (60, 80)), frames, 12)
+    expected = frames[:, :48, :48].reshape(2, 12, 4, 12, 4, 3).mean(axis=(2, 4))
+    assert np.abs(averaged - expected).max() <= 1.5
+
+
+def smooth(height: int, width: int, spec: DepthAffine | None = None) -> np.ndarray:
+    """A scene (H, W) of values 40..200 as seen by RGB, or by a depth camera that lies as ``spec`` says."""
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    x, y = x * 320 / width, y * 240 / height  # reference pixels
+    if spec is not None:
+        x, y = spec.scale * x + spec.shift_x, spec.scale * y + spec.shift_y
+    return (120 + 50 * np.sin(x / 37) + 30 * np.cos(y / 29 + x / 90)).astype(np.uint8)
+
+
+AFFINES = {
+    "as RGB": None,
+    "isogd": PRESETS["isogd-aligned"].affine,
+    "nvgesture": PRESETS["nvgesture-aligned"].affine,
+}
+
+
+@pytest.mark.parametrize("depth_size", [(240, 320), (480, 640), (120, 160), (424, 512)])
+@pytest.mark.parametrize("affine", AFFINES)
+@pytest.mark.parametrize("size", [56, 112, 224])
+def test_depth_shows_what_rgb_shows(affine: str, depth_size: tuple[int, int], size: int) -> None:
+    """The scene's red and its depth are the same; after the augmented crop they must still be, at every draw.
+
+    A shift of a depth crop by 3 pixels of 240 would exceed the tolerance.
+    """
+    spec = DepthSpec(near="bright", affine=AFFINES[affine])
+    frames = np.repeat(smooth(240, 320)[None, ..., None], 3, axis=3)
+    depth = smooth(*depth_size, AFFINES[affine])[None]
+    rng = np.random.default_rng(0)
+    view = View(num_segments=1, size=size, augment=True, jitter=0.0, flip_labels={})
+    action = View(num_segments=1, size=size, augment=True, jitter=0.0, crop="action", short_side=2 * size)
+    flips, covered = 0, 0
+    for draw in range(40):
+        rgb, canonical, flip = (view if draw % 2 else action).transform(frames, depth, spec, rng)
+        assert canonical is not None
+        assert canonical.shape == (1, size, size)
+        flips += flip
+        # The depth camera's field of view may end within the crop; at its edge depth fades to 0.
+        seen = (canonical[0] > 0.1).astype(np.uint8)
+        covered += seen.mean()
+        inner = cv2.erode(seen, np.ones((9, 9), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+        assert np.abs(canonical[0] * 255 - rgb[0, ..., 0])[inner].max() < 3.5
+    assert 2 < flips < 18
+    assert covered > 40 * (0.99 if affine != "isogd" else 0.6)
+
+
+def test_a_parted_depth_would_be_noticed() -> None:
+    """The tolerance above is tight: 3 pixels of difference between the two crops exceed it."""
+    frames, depth = np.repeat(smooth(240, 320)[None, ..., None], 3, axis=3), smooth(240, 320)[None]
+    rgb = apply(Crop.at(0, 0, 200, 200, (240, 320)), frames, 224)
+    parted = apply_depth(Crop.at(3, 0, 200, 200, (240, 320)), depth, 224, BRIGHT, (240, 320))
+    assert np.abs(parted * 255 - rgb[..., 0]).max() > 3.5
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.booleans())
+def test_depth_of_noise_is_the_same_pixels(seed: int, action: bool) -> None:
+    """Not smooth: without an affine and at equal size both are cut and resized alike, to rounding."""
+    rng = np.random.default_rng(seed)
+    depth = rng.integers(0, 256, (2, 90, 120), dtype=np.uint8)
+    view = View(size=48, augment=True, jitter=0.0, flip_labels={}, crop="action" if action else "paper")
+    rgb, canonical, _ = view.transform(np.repeat(depth[..., None], 3, axis=3), depth, BRIGHT, rng)
+    assert np.abs(canonical * 255 - rgb[..., 0]).max() <= 1.01
+
+
+def test_no_depth_where_the_camera_did_not_look() -> None:
+    spec = PRESETS["isogd-aligned"]  # covers x 20..298.4, y 30..238.8 of 320 x 240
+    depth = np.full((1, 240, 320), 55, np.uint8)
+    canonical = apply_depth(squash(240, 320), depth, 240, spec, (240, 320))[0]
+    assert not canonical[:, :14].any()
+    assert not canonical[:29].any()
+    np.testing.assert_allclose(canonical[31:237, 17:222], 200 / 255, atol=1e-6)
+    outside = apply_depth(Crop.at(0, 0, 16, 16, (240, 320)), depth, 32, spec, (240, 320))
+    assert not outside.any()
+
+
+def test_holes_never_look_near() -> None:
+    """Raw values between a hole (0) and a far wall (250) would pass through 'near' if resized before made canonical."""
+    depth = np.full((1, 60, 80), 250, np.uint8)
+    depth[:, ::3, ::3] = 0
+    canonical = apply_depth(Crop.at(3, 2, 47, 47, (60, 80)), depth, 112, PRESETS["isogd"], (60, 80))
+    assert canonical.max() <= 5 / 255 + 1e-6
+
+
+def test_canonical_depth_needs_no_spec() -> None:
+    depth = np.random.default_rng(0).random((2, 60, 80), dtype=np.float32)
+    cut = apply_depth(Crop.at(13, 7, 32, 32, (60, 80)), depth, 32, None, (60, 80))
+    np.testing.assert_array_equal(cut, depth[:, 7:39, 13:45])
+
+
+def test_16_bit_depth() -> None:
+    raw = np.full((1, 60, 80), 700, np.uint16)
+    cut = apply_depth(squash(60, 80), raw, 32, PRESETS["realsense"], (60, 80))
+    np.testing.assert_allclose(cut, 0.5, atol=1e-6)
+    with pytest.raises(DepthError):
+        apply_depth(squash(60, 80), raw, 32, BRIGHT, (60, 80))
+
+
+def test_view_without_augmentation_draws_nothing() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
+    view = View(num_segments=2, size=28, short_side=32)
+    results = [view.transform(frames, None, None, np.random.default_rng(seed)) for seed in range(5)]
+    for rgb, depth, flip in results:
+        np.testing.assert_array_equal(rgb, apply(center_crop(60, 80, 28 / 32), frames, 28))
+        assert depth is None
+        assert not flip
+    assert view.indices(20, np.random.default_rng(0)).tolist() == [4, 14]
+
+
+def test_flips_are_off_unless_a_map_is_given() -> None:
+    rng = np.random.default_rng(0)
+    assert not any(View(augment=True).draw_crop(60, 80, rng).flip for _ in range(100))
+    assert 30 < sum(View(augment=True, flip_labels={}).draw_crop(60, 80, rng).flip for _ in range(100)) < 70
+
+
+def test_flip_table() -> None:
+    classes = ("left", "grab", "right")
+    assert View(flip_labels={"left": "right", "right": "left"}).flip_table(classes) == (2, 1, 0)
+    assert View().flip_table(classes) == (0, 1, 2)
+    with pytest.raises(RecipeError, match="'up' is not among the classes"):
+        View(flip_labels={"left": "up", "up": "left"}).flip_table(classes)
+    with pytest.raises(RecipeError, match="add the way back of 'left' -> 'right'"):
+        View(flip_labels={"left": "right"}).flip_table(classes)
+
+
+COLOURS = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+
+
+def grey(frames: np.ndarray) -> np.ndarray:
+    return frames.astype(float) @ [0.299, 0.587, 0.114]
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.9, 1.8])
+def test_brightness_contrast_saturation(factor: float) -> None:
+    x = COLOURS.astype(float)
+    means = grey(COLOURS).mean(axis=(1, 2))[:, None, None, None]
+    expected = {
+        jitter.brightness: factor * x,
+        jitter.contrast: factor * x + (1 - factor) * means,
+        jitter.saturation: factor * x + (1 - factor) * grey(COLOURS)[..., None],
+    }
+    for change, values in expected.items():
+        assert np.abs(change(COLOURS, factor) - np.clip(values, 0, 255)).max() <= 0.75, change.__name__
+
+
+@pytest.mark.parametrize("turns", [-0.2, -0.05, 0.0, 0.13, 0.2])
+def test_hue(turns: float) -> None:
+    def turned(rgb: np.ndarray) -> list[float]:
+        h, s, v = colorsys.rgb_to_hsv(*(rgb / 255))
+        return [255 * c for c in colorsys.hsv_to_rgb((h + turns) % 1, s, v)]
+
+    expected = np.apply_along_axis(turned, -1, COLOURS)
+    # 8 bits of hue, rounded twice: up to 2 of 256 steps around the circle, 12 of 255 values of a channel.
+    assert np.abs(jitter.hue(COLOURS, turns) - expected).max() <= 12
+    assert np.abs(jitter.hue(COLOURS, turns) - expected).mean() < 2
+
+
+def test_jitter_is_one_draw_for_the_clip_on_the_given_share() -> None:
+    frames = np.repeat(COLOURS[:1], 4, axis=0)
+    rng = np.random.default_rng(0)
+    changed = 0
+    for _ in range(300):
+        out = ColourJitter()(frames, rng)
+        assert (out == out[:1]).all()
+        changed += bool((out != frames).any())
+    assert 95 < changed < 145  # 40 % of 300
+    assert (ColourJitter(probability=0.0)(frames, rng) == frames).all()
+
+
+def test_jitter_leaves_depth_and_geometry_alone() -> None:
+    depth = np.random.default_rng(0).integers(0, 256, (2, 60, 80), dtype=np.uint8)
+    frames = np.repeat(depth[..., None], 3, axis=3)
+    with_jitter, without = (View(size=32, augment=True, jitter=share) for share in (1.0, 0.0))
+    for seed in range(10):
+        jittered, depth_a, _ = with_jitter.transform(frames, depth, BRIGHT, np.random.default_rng(seed))
+        plain, depth_b, _ = without.transform(frames, depth, BRIGHT, np.random.default_rng(seed))
+        np.testing.assert_array_equal(depth_a, depth_b)
+        assert (jittered != plain).any()
