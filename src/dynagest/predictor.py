@@ -1,0 +1,163 @@
+"""From a video, or frames in memory, to the names of gestures: the world of frames, without depth and without datasets.
+
+The network stands behind ``ClipNetwork``, so that nothing else here knows what runs it; torch is imported only when a
+torch network is loaded.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+from dynagest.clips.frames import count_frames, read_frames
+from dynagest.errors import ClipError
+from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 4  # views in the network at once
+
+
+class ClipNetwork(Protocol):
+    """Whatever turns normalised clips into logits."""
+
+    @property
+    def card(self) -> NetworkCard: ...
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """(N, T, 3, s, s) float32, normalised as ``card`` says -> (N, K) float32."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Classes of one video with their scores: ``scores[k]`` in [0, 1] belongs to ``classes[k]``; they sum to 1."""
+
+    classes: tuple[str, ...]
+    scores: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """The best class."""
+        return self.top(1)[0][0]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The ``k`` best classes with their scores, best first; all of them if there are fewer."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(self.classes[index], float(self.scores[index])) for index in order]
+
+
+class Predictor:
+    """Names the gesture in a video.
+
+    Example::
+
+        predictor = dg.Predictor.load("runs/demo")
+        for name, score in predictor.predict("wave.mp4").top(3):
+            print(f"{score:6.1%}  {name}")
+    """
+
+    def __init__(self, network: ClipNetwork) -> None:
+        self.network = network
+
+    @classmethod
+    def load(cls, path: Path | str, device: str | None = None) -> "Predictor":
+        """From a run folder or a ``.safetensors`` file with its card beside it. Raises ``WeightsError`` for others.
+
+        ``device`` is a torch device such as ``cuda``; by default the CPU.
+        """
+        return cls(TorchNetwork.load(Path(path), device or "cpu"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that a prediction can have."""
+        return self.network.card.classes
+
+    def predict(
+        self, video: Path | str | np.ndarray | Sequence[np.ndarray], protocol: str = "center", seed: int = 0
+    ) -> Prediction:
+        """Scores of all classes for one gesture.
+
+        ``video`` is a video file, a folder of numbered images, or RGB frames (H, W, 3) uint8 of one size, in order. T
+        frames are taken evenly over all of it, however long it is. ``protocol`` other than ``center`` looks more than
+        once, at random frames that ``seed`` decides. Raises ``ClipError`` when there are no frames to be read.
+        """
+        card, how = self.network.card, get_protocol(protocol)
+        if isinstance(video, Path | str):
+            plan = plan_frames(how, count_frames(video), card.num_segments, seed, index=0)
+            frames = read_frames(video, plan.frames)
+        else:
+            _check_frames(video)
+            plan = plan_frames(how, len(video), card.num_segments, seed, index=0)
+            frames = np.stack([video[index] for index in plan.frames])
+        views = iterate_views(cut_squares(frames, how, card.size), plan.samples)
+        total = np.zeros(len(card.classes))
+        for batch in _batches(views, BATCH):
+            total += softmax(self.network.logits(np.stack([normalise_frames(view, card) for view in batch]))).sum(
+                axis=0
+            )
+        return Prediction(card.classes, total / how.views)
+
+
+class TorchNetwork:
+    """A ``ClipNetwork`` run by torch."""
+
+    def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
+        self._net = net.to(device).eval()
+        self._card, self._device = card, device
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> "TorchNetwork":
+        """A saved network. Raises ``WeightsError`` when it is missing, damaged or without its card."""
+        from dynagest.networks.weights import load_network
+
+        return cls(*load_network(path), device)
+
+    @property
+    def card(self) -> NetworkCard:
+        return self._card
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return self._net(torch.from_numpy(clips).to(self._device)).float().cpu().numpy()
+
+
+def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
+    """Frames (T, s, s, 3) uint8 RGB as the network wants them: (T, 3, s, s) float32."""
+    mean, std = np.array(card.mean, dtype=np.float32), np.array(card.std, dtype=np.float32)
+    scaled = (frames.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Scores (N, K) float64 of logits (N, K); each row sums to 1."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _batches(views: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray]]:
+    iterator = iter(views)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _check_frames(frames: np.ndarray | Sequence[np.ndarray]) -> None:
+    if len(frames) == 0:
+        raise ClipError("no frames to predict from: the list is empty")
+    first = frames[0]
+    for index, frame in enumerate(frames):
+        wrong = not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3
+        if wrong:
+            what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise ClipError(f"frame {index} is {what}; give RGB frames as uint8 arrays (height, width, 3)")
+        if frame.shape != first.shape:
+            raise ClipError(
+                f"frame {index} is {frame.shape[1]} x {frame.shape[0]}, the first {first.shape[1]} x {first.shape[0]}; "
+                "the frames of a video have one size"
+            )

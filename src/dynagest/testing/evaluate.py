@@ -1,0 +1,138 @@
+"""Test a network on RGB clips by a named protocol. Depth is neither needed nor opened."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from dynagest.card import NetworkCard
+from dynagest.clips.dataset import ClipSource, normalise
+from dynagest.clips.manifest import Manifest
+from dynagest.errors import ClipError, ManifestError, RecipeError, WeightsError
+from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.testing.protocols import get_protocol
+from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes, video_name
+from dynagest.testing.views import read_views
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def evaluate(
+    net: nn.Module,
+    card: NetworkCard,
+    source: Manifest | VideoSource | ClipSource,
+    *,
+    split: str = "test",
+    protocol: str = "center",
+    seed: int = 0,
+    batch: int = 8,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score every clip of a split and count what was recognised.
+
+    ``net`` takes (N, T, 3, H, W) normalised by ``card`` and gives (N, K) logits. ``source`` is a manifest, of which the
+    clips of ``split`` are tested; any ``VideoSource``; or a ``ClipSource`` (a dataset with a view of its own, such as
+    generated clips), which is tested as it is and only by ``center``. Labels are matched with ``card.classes`` by name.
+    ``batch`` views run through the network at once; the result depends on neither it nor on ``workers``.
+    ``dtype`` other than ``float32`` runs under autocast. ``progress(done, total)`` is called after each clip.
+
+    A clip that cannot be read is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for
+    an empty split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
+    dataset's view does not fit the network, ``WeightsError`` when scores are not finite, ``RecipeError`` for unknown
+    protocols and types.
+
+    Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
+    """
+    started = time.perf_counter()
+    how = get_protocol(protocol)
+    if dtype not in DTYPES:
+        raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
+    videos = ManifestVideos(source.split(split)) if isinstance(source, Manifest) else source
+    if len(videos) == 0:
+        raise ManifestError(f"{describe(source)}: split {split!r} has no clips to test on")
+    truth = [videos.label(index) for index in range(len(videos))]
+    logit = match_classes(videos.classes, card.classes, set(truth))
+
+    device = torch.device(device) if device is not None else next(net.parameters()).device
+    unread: list[Unread] = []
+    views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
+    scores = _score(net.to(device), card, views, len(videos), batch, device, DTYPES[dtype])
+
+    lost = {clip.index for clip in unread}
+    kept = [index for index in range(len(videos)) if index not in lost]
+    if not kept:
+        raise ClipError(f"none of the {len(videos)} clips can be read; the first: {unread[0].file}: {unread[0].reason}")
+    for index in kept:
+        if not np.isfinite(scores[index]).all():
+            raise WeightsError(
+                f"the network's scores for {video_name(videos, index)} are not finite: its weights are broken"
+            )
+    conditions = Conditions(
+        model=card.model,
+        data=describe(source),
+        split=split,
+        protocol=how.name,
+        seed=seed,
+        segments=card.num_segments,
+        size=how.size(card.size),
+        views=how.views,
+        device=str(device),
+        dtype=dtype,
+        seconds=time.perf_counter() - started,
+    )
+    return Evaluation.from_scores(
+        conditions,
+        card.classes,
+        scores[kept] / how.views,
+        logit[[truth[index] for index in kept]],
+        [(index, video_name(videos, index)) for index in kept],
+        tuple(sorted(unread, key=lambda clip: clip.index)),
+    )
+
+
+def describe(source: object) -> str:
+    """What a report calls the data: the manifest's path, or the kind of dataset."""
+    if isinstance(source, Manifest):
+        return str(source.path or "a manifest in memory")
+    return type(source).__name__
+
+
+def _score(
+    net: nn.Module,
+    card: NetworkCard,
+    views: Iterable[tuple[int, torch.Tensor]],
+    clips: int,
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> np.ndarray:
+    """Sum of the softmax scores of each clip's views: (clips, K) float64. Memory holds ``batch`` views at once."""
+    scores = np.zeros((clips, len(card.classes)))
+    waiting: list[tuple[int, torch.Tensor]] = []
+
+    def run() -> None:
+        rgb = torch.stack([view for _, view in waiting]).to(device)
+        logits = net(normalise(rgb, card.mean, card.std))
+        # Accumulated in double precision on the CPU, so that the mean of 30 views is exact to float32.
+        softmax = logits.double().softmax(dim=1).cpu().numpy()
+        np.add.at(scores, [index for index, _ in waiting], softmax)
+        waiting.clear()
+
+    training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            for index, view in views:
+                waiting.append((index, view))
+                if len(waiting) == batch:
+                    run()
+            if waiting:
+                run()
+    finally:
+        net.train(training)
+    return scores

@@ -1,0 +1,215 @@
+"""What a test found: one frozen record, kept as ``metrics.json`` beside the network."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dynagest.atomic import write_together
+from dynagest.errors import RunError
+from dynagest.testing.metrics import (
+    ClassResult,
+    Confusion,
+    Summary,
+    confusion_matrix,
+    per_class,
+    ranks,
+    summarise,
+    top_confusions,
+)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """One scored clip. ``index`` is its place in the tested split; ``rank`` of the true class, 0 = recognised."""
+
+    index: int
+    file: str
+    label: str
+    predicted: str
+    score: float
+    rank: int
+
+    @property
+    def correct(self) -> bool:
+        return self.rank == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A clip that could not be scored, and why. It counts neither as right nor as wrong."""
+
+    index: int
+    file: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        """File and reason in one line; most reasons name the file already."""
+        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What was tested and how: enough to run the test again and get the same numbers.
+
+    ``size`` is the side of a view in pixels, ``views`` their number a clip, ``seconds`` the wall time.
+    """
+
+    model: str
+    data: str
+    split: str
+    protocol: str
+    seed: int
+    segments: int
+    size: int
+    views: int
+    device: str
+    dtype: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of ``evaluate``.
+
+    ``confusion`` is (K, K) int64, rows true, columns predicted, in the order of ``classes``; ``scores`` is (N, K)
+    float64, a row for each of ``clips``, and None when the record was read back from JSON.
+    """
+
+    conditions: Conditions
+    classes: tuple[str, ...]
+    summary: Summary
+    per_class: tuple[ClassResult, ...]
+    confusion: np.ndarray
+    clips: tuple[ClipResult, ...]
+    unreadable: tuple[Unread, ...]
+    scores: np.ndarray | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every clip of the split was scored; a command that prints an incomplete test exits non-zero."""
+        return not self.unreadable
+
+    def top_confusions(self, limit: int = 20) -> tuple[Confusion, ...]:
+        """The most frequent mistakes."""
+        return top_confusions(self.confusion, self.classes, limit)
+
+    @classmethod
+    def from_scores(
+        cls,
+        conditions: Conditions,
+        classes: tuple[str, ...],
+        scores: np.ndarray,
+        labels: np.ndarray,
+        files: list[tuple[int, str]],
+        unreadable: tuple[Unread, ...],
+    ) -> "Evaluation":
+        """Work out everything from (N, K) scores, (N,) labels and the N clips' places and names. N >= 1."""
+        predicted = scores.argmax(axis=1)
+        place = ranks(scores, labels)
+        confusion = confusion_matrix(predicted, labels, len(classes))
+        clips = tuple(
+            ClipResult(
+                index=index,
+                file=file,
+                label=classes[labels[row]],
+                predicted=classes[predicted[row]],
+                score=float(scores[row, predicted[row]]),
+                rank=int(place[row]),
+            )
+            for row, (index, file) in enumerate(files)
+        )
+        return cls(
+            conditions=conditions,
+            classes=classes,
+            summary=summarise(scores, labels),
+            per_class=per_class(confusion, classes),
+            confusion=confusion,
+            clips=clips,
+            unreadable=unreadable,
+            scores=scores,
+        )
+
+    def write(self, path: Path, scores: bool = False) -> Path:
+        """Write ``metrics.json`` atomically; with ``scores`` also ``<stem>.scores.npz`` (scores, index, classes).
+
+        Raises ``RunError`` when the folder cannot be written; an older file then stays as it was.
+        """
+        record = _Record(
+            format=FORMAT,
+            complete=self.complete,
+            conditions=self.conditions,
+            classes=self.classes,
+            summary=self.summary,
+            per_class=self.per_class,
+            confusion=tuple(tuple(int(count) for count in row) for row in self.confusion),
+            clips=self.clips,
+            unreadable=self.unreadable,
+        )
+        files = {path: _json(record.model_dump(mode="json")).encode()}
+        if scores and self.scores is not None:
+            index = np.array([clip.index for clip in self.clips], dtype=np.int64)
+            files[path.with_name(f"{path.stem}.scores.npz")] = _npz(
+                scores=self.scores.astype(np.float32), index=index, classes=np.array(self.classes)
+            )
+        write_together(files)
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Evaluation":
+        """Read ``metrics.json``. Raises ``RunError`` when it is missing or not one."""
+        try:
+            record = _Record.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); run `dynagest evaluate` first") from error
+        except ValidationError as error:
+            raise RunError(f"{path}: not a metrics file of this version ({error}); run `dynagest evaluate`") from error
+        return cls(
+            conditions=record.conditions,
+            classes=record.classes,
+            summary=record.summary,
+            per_class=record.per_class,
+            confusion=np.array(record.confusion, dtype=np.int64),
+            clips=record.clips,
+            unreadable=record.unreadable,
+        )
+
+
+class _Record(BaseModel):
+    """The shape of ``metrics.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    complete: bool
+    conditions: Conditions
+    summary: Summary
+    classes: tuple[str, ...]
+    per_class: tuple[ClassResult, ...]
+    unreadable: tuple[Unread, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    clips: tuple[ClipResult, ...]
+
+
+def _json(record: dict[str, Any]) -> str:
+    """JSON with one clip, class or row of the matrix a line: readable, and a fifth of the size of indented text."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], list | dict):
+            return "[\n  " + ",\n  ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    return "{\n" + ",\n".join(f' "{name}": {text(value)}' for name, value in record.items()) + "\n}\n"
+
+
+def _npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,254 @@
+"""The paper's Fig. 5 for a run: RGB, depth, local mask and global mask side by side for a handful of tested clips.
+
+This is the only part of testing that looks at depth, and it does so after the accuracies are known.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import nn
+
+from dynagest.atomic import write_atomically, write_together
+from dynagest.card import NetworkCard
+from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View, normalise
+from dynagest.clips.manifest import Manifest
+from dynagest.errors import DepthError, RunError
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.testing.evaluation import ClipResult, Evaluation
+from dynagest.training.decoders import OPTIONS_FILE, load_decoders
+
+FOLDER, CAPTIONS, FIGURE = "panels", "panels.json", "panels.png"
+COLUMNS = ("RGB", "depth", "local mask", "global mask")
+SIDE = 224  # pixels of a picture in the figure
+GAP = 8
+TRIES = 10  # clips looked at for each row wanted, before a set counts as one without depth
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """One frame of a clip. ``rgb`` (s, s, 3) uint8; ``depth`` (s, s) and the masks (h, w) float32, near = 1.
+
+    A mask is None for a decoder that the run does not have.
+    """
+
+    clip: ClipResult
+    rgb: np.ndarray
+    depth: np.ndarray
+    local: np.ndarray | None
+    global_: np.ndarray | None
+
+
+def make_panels(
+    run: Path,
+    net: nn.Module,
+    card: NetworkCard,
+    source: Manifest | ClipSource,
+    evaluation: Evaluation,
+    *,
+    count: int = 6,
+    seed: int = 0,
+) -> str | None:
+    """Write ``panels.png`` and ``panels/`` into a run folder, or note there why not; returns that reason, or None.
+
+    ``source`` is what ``evaluation`` was made from: a manifest, or a dataset whose view gives depth. Two of three rows
+    show recognised clips where there are enough of both, classes differ, and ``seed`` decides which.
+    """
+    rows: tuple[PanelRow, ...] = ()
+    reason = _obstacle(run, source, evaluation, count)
+    if reason is None:
+        try:
+            views = _with_depth(source, card, evaluation)
+            rows = tuple(panel_rows(net, card, load_decoders(run, net), views, evaluation, count=count, seed=seed))
+        except DepthError as error:
+            # The accuracies stand without depth; the report and the caller are told.
+            reason = str(error)
+        else:
+            reason = None if rows else "none of the tested clips looked at has readable depth to compare the masks with"
+    if rows:
+        write_panels(run, rows)
+    else:
+        (run / FIGURE).unlink(missing_ok=True)
+        _remove_rows(run, first=0)
+        write_atomically(run / FOLDER / CAPTIONS, json.dumps({"missing": reason, "rows": []}, indent=1).encode())
+    return reason
+
+
+def panel_rows(
+    net: nn.Module,
+    card: NetworkCard,
+    decoder: MultiScaleDecoder,
+    source: ClipSource,
+    evaluation: Evaluation,
+    *,
+    count: int,
+    seed: int,
+) -> Iterator[PanelRow]:
+    """At most ``count`` rows; clips that cannot be read or have no depth are passed over."""
+    found = 0
+    for clip in preferred_clips(evaluation, seed)[: TRIES * count]:
+        sample = source[(0, clip.index)]
+        if isinstance(sample, UnreadableClip) or not bool(sample["has_depth"]):
+            continue
+        yield _row(net, card, decoder, clip, sample["rgb"], sample["depth"])
+        found += 1
+        if found == count:
+            return
+
+
+def preferred_clips(evaluation: Evaluation, seed: int) -> list[ClipResult]:
+    """All tested clips, best choices first: two recognised, then one that was not; no class twice before all once."""
+    order = np.random.default_rng(seed).permutation(len(evaluation.clips))
+    seen: dict[str, int] = {}
+    turns = []
+    for clip in (evaluation.clips[place] for place in order):
+        turns.append((seen.get(clip.label, 0), clip))
+        seen[clip.label] = seen.get(clip.label, 0) + 1
+    ranked = [clip for _, clip in sorted(turns, key=lambda turn: turn[0])]
+    right = [clip for clip in ranked if clip.correct]
+    wrong = [clip for clip in ranked if not clip.correct]
+    chosen: list[ClipResult] = []
+    while right or wrong:
+        chosen += right[:2] + wrong[:1]
+        right, wrong = right[2:], wrong[1:]
+    return chosen
+
+
+def write_panels(run: Path, rows: tuple[PanelRow, ...]) -> None:
+    """Write the captioned figure ``panels.png``, and ``panels/`` with a picture and a caption for each row."""
+    strips = [strip(row) for row in rows]
+    columns = [name for name, picture in zip(COLUMNS, _pictures(rows[0]), strict=True) if picture is not None]
+    captions = {
+        "missing": "",
+        "columns": columns,
+        "rows": [
+            {
+                "image": f"{place}.png",
+                "file": row.clip.file,
+                "label": row.clip.label,
+                "predicted": row.clip.predicted,
+                "correct": row.clip.correct,
+            }
+            for place, row in enumerate(rows)
+        ],
+    }
+    files = {run / FOLDER / f"{place}.png": _png(image) for place, image in enumerate(strips)}
+    files[run / FOLDER / CAPTIONS] = json.dumps(captions, indent=1, ensure_ascii=False).encode()
+    files[run / FIGURE] = _figure(rows, strips, columns)
+    write_together(files)
+    _remove_rows(run, first=len(rows))
+
+
+def strip(row: PanelRow) -> np.ndarray:
+    """A row's pictures side by side: (SIDE, columns * (SIDE + GAP) - GAP, 4) uint8, RGBA, transparent between them."""
+    pictures = [picture for picture in _pictures(row) if picture is not None]
+    image = np.zeros((SIDE, len(pictures) * (SIDE + GAP) - GAP, 4), dtype=np.uint8)
+    for place, picture in enumerate(pictures):
+        left = place * (SIDE + GAP)
+        image[:, left : left + SIDE, :3] = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        image[:, left : left + SIDE, 3] = 255
+    return image
+
+
+def colour(depth: np.ndarray) -> np.ndarray:
+    """Depth or a mask (h, w), clamped to [0, 1], as colours (h, w, 3) uint8 RGB: far is dark, near is bright."""
+    grey = (np.clip(depth, 0, 1) * 255).round().astype(np.uint8)
+    return cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA)[..., ::-1]
+
+
+def _pictures(row: PanelRow) -> tuple[np.ndarray | None, ...]:
+    masks = (row.depth, row.local, row.global_)
+    return (row.rgb, *(None if mask is None else colour(mask) for mask in masks))
+
+
+@torch.inference_mode()
+def _row(
+    net: nn.Module,
+    card: NetworkCard,
+    decoder: MultiScaleDecoder,
+    clip: ClipResult,
+    rgb: torch.Tensor,
+    depth: torch.Tensor,
+) -> PanelRow:
+    """The middle frame of a sample: ``rgb`` (T, 3, s, s) uint8, ``depth`` (T, 1, s, s) in [0, 1]."""
+    device = next(net.parameters()).device
+    training = net.training
+    net.eval()
+    try:
+        with decoder.attached(net) as taps:
+            net(normalise(rgb[None].to(device), card.mean, card.std))
+        masks = decoder.to(device)(decoder.features(taps))
+    finally:
+        net.train(training)
+    middle = len(rgb) // 2
+    local, global_ = (None if mask is None else mask[middle, 0].float().cpu().numpy() for mask in masks)
+    return PanelRow(clip, rgb[middle].permute(1, 2, 0).numpy(), depth[middle, 0].float().numpy(), local, global_)
+
+
+def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, count: int) -> str | None:
+    """Why there can be no panels, as far as that is known before looking at clips."""
+    if count == 0:
+        return "none were asked for"
+    if not (run / OPTIONS_FILE).exists():
+        return "this run has no depth decoders, so there are no masks to show"
+    if isinstance(source, Manifest) and not any(clip.depth for clip in source.split(evaluation.conditions.split).clips):
+        return "the tested clips have no depth to compare the masks with"
+    return None
+
+
+def _remove_rows(run: Path, first: int) -> None:
+    """Remove the rows from ``first`` on that an earlier test left."""
+    for path in (run / FOLDER).glob("*.png"):
+        if path.stem.isdecimal() and int(path.stem) >= first:
+            path.unlink()
+
+
+def _with_depth(source: Manifest | ClipSource, card: NetworkCard, evaluation: Evaluation) -> ClipSource:
+    if not isinstance(source, Manifest):
+        return source
+    view = View(num_segments=card.num_segments, size=card.size, augment=False, depth=True)
+    return ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
+
+
+def _png(rgba: np.ndarray) -> bytes:
+    done, png = cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+    if not done:
+        raise RunError("OpenCV cannot write PNG pictures here; reinstall opencv-python-headless")
+    return png.tobytes()
+
+
+def _figure(rows: tuple[PanelRow, ...], strips: list[np.ndarray], columns: list[str]) -> bytes:
+    """The strips below each other with column titles and captions: a PNG on white."""
+    height, width = strips[0].shape[:2]
+    inch = 110  # pixels
+    figure = Figure(figsize=((width + 2) / inch, (len(rows) * (height + 30) + 26) / inch), dpi=inch, facecolor="white")
+    FigureCanvasAgg(figure)
+    total = figure.get_figheight() * inch
+    for place, name in enumerate(columns):
+        x = (place * (SIDE + GAP) + SIDE / 2) / (width + 2)
+        figure.text(x, 1 - 15 / total, name, ha="center", va="center", fontsize=10, color="#333333", weight="bold")
+    for place, (row, image) in enumerate(zip(rows, strips, strict=True)):
+        top = 26 + place * (height + 30)
+        axes = figure.add_axes((1 / (width + 2), 1 - (top + height) / total, width / (width + 2), height / total))
+        axes.imshow(image)
+        axes.set_axis_off()
+        verdict = row.clip.label if row.clip.correct else f"{row.clip.label}, taken for {row.clip.predicted}"
+        figure.text(
+            0.002,
+            1 - (top + height + 11) / total,
+            verdict,
+            va="center",
+            fontsize=9,
+            color="#0b6e7a" if row.clip.correct else "#b4450e",
+            parse_math=False,
+        )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,100 @@
+"""Where tested frames come from: anything that can say how long a clip is and read some of its RGB frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from dynagest.clips.dataset import ClipDataset, ClipSource
+from dynagest.clips.frames import FrameReader
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import ClipError, ManifestError
+
+
+@runtime_checkable
+class VideoSource(Protocol):
+    """Labelled videos with random access to their RGB frames. ``classes[label(i)]`` names the class of video i."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def label(self, index: int) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What messages and tables call the video, such as its path."""
+
+    def num_frames(self, index: int) -> int:
+        """Length of the video. Raises ``ClipError`` when it cannot be read."""
+
+    def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
+        """Frames ``wanted`` (F,) as uint8 RGB (F, H, W, 3). Raises ``ClipError`` when they cannot be read."""
+
+
+@dataclass(frozen=True)
+class ManifestVideos:
+    """The RGB of a manifest's clips. Its depth is never opened: a test on RGB must not need it."""
+
+    manifest: Manifest
+    _reader: FrameReader = field(default_factory=FrameReader, compare=False, repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def label(self, index: int) -> int:
+        return self.manifest.index(self.manifest.clips[index].label)
+
+    def name(self, index: int) -> str:
+        return clip_name(self.manifest.clips[index])
+
+    def num_frames(self, index: int) -> int:
+        clip = self.manifest.clips[index]
+        # A range of its own needs no look at the file; reading beyond its end is an error of the reader.
+        end = self._reader.count(clip.video) if clip.end is None else clip.end
+        if end <= clip.start:
+            raise ClipError(f"{clip.video}: no frame between {clip.start} and {end}; correct the range in the manifest")
+        return end - clip.start
+
+    def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
+        clip = self.manifest.clips[index]
+        return self._reader.frames(clip.video, clip.start + wanted)
+
+
+def clip_name(clip: Clip) -> str:
+    """A clip's path, with its frame range when it is not the whole file."""
+    if clip.start == 0 and clip.end is None:
+        return str(clip.video)
+    return f"{clip.video}[{clip.start}:{'' if clip.end is None else clip.end}]"
+
+
+def video_name(source: VideoSource | ClipSource, index: int) -> str:
+    """What messages and tables call clip ``index``; a plain number when it comes from no file."""
+    if isinstance(source, VideoSource):
+        return source.name(index)
+    return clip_name(source.manifest.clips[index]) if isinstance(source, ClipDataset) else f"clip {index}"
+
+
+def match_classes(source: tuple[str, ...], network: tuple[str, ...], used: set[int]) -> np.ndarray:
+    """The logit of each class of the source: (len(source),) int64, matched by name; -1 for unused unknown classes.
+
+    Raises ``ManifestError`` naming the classes among ``used`` that the network does not know.
+    """
+    logit = {name: index for index, name in enumerate(network)}
+    unknown = [source[index] for index in sorted(used) if source[index] not in logit]
+    if unknown:
+        raise ManifestError(
+            f"the network does not know {len(unknown)} of the classes of these clips: {_some(unknown)}; "
+            f"it knows {_some(network)}. Rename the labels, or train on these clips"
+        )
+    return np.array([logit.get(name, -1) for name in source], dtype=np.int64)
+
+
+def _some(names: Sequence[str], limit: int = 10) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + rest

@@ -1,0 +1,342 @@
+"""The report and its figures: made-up runs, hostile names, missing parts; and the panels of a real network."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dynagest.card import NetworkCard
+from dynagest.clips.dataset import ClipDataset, View
+from dynagest.clips.depth import DepthSpec
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import RunError
+from dynagest.networks.build import create_model
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.testing.evaluate import evaluate
+from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.testing.figures import confusion_png, linear_axis, log_axis
+from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
+from dynagest.testing.report import duration, write_report
+from dynagest.training.decoders import save_decoders
+
+HOSTILE = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Fails on tags that do not match; keeps elements, text and addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and "script" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str, kind: str | None = None) -> list[dict[str, str | None]]:
+        return [
+            attributes
+            for name, attributes in self.elements
+            if name == tag and (kind is None or kind in (attributes.get("class") or "").split())
+        ]
+
+
+def made_up(
+    classes: tuple[str, ...], clips: int, right: float, unread: int = 0, protocol: str = "center"
+) -> Evaluation:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, len(classes), clips)
+    scores = rng.random((clips, len(classes)))
+    hit = rng.random(clips) < right
+    scores[np.arange(clips), np.where(hit, labels, (labels + 1) % len(classes))] += 2
+    views, size = (30, 64) if protocol == "paper" else (1, 56)
+    return Evaluation.from_scores(
+        Conditions(
+            "tsm_resnet18", "/data/set/manifest.csv", "test", protocol, 5, 4, size, views, "cpu", "float32", 61.0
+        ),
+        classes,
+        scores / scores.sum(axis=1, keepdims=True),
+        labels,
+        [(index, f"/data/set/{index}.avi") for index in range(clips)],
+        tuple(Unread(clips + index, f"/data/set/torn{index}.avi", "truncated") for index in range(unread)),
+    )
+
+
+def fill(run: Path, test: Evaluation | None, depth: bool = True, log: bool = True) -> Path:
+    """A run folder such as training and testing leave, without weights."""
+    run.mkdir(exist_ok=True)
+    if test is not None:
+        test.write(run / "metrics.json")
+        card = NetworkCard(model="tsm_resnet18", classes=test.classes, num_segments=4, size=56, width=8)
+        (run / "network.json").write_text(card.model_dump_json())
+    (run / "recipe.json").write_text(
+        json.dumps({"name": "demo", "lr": 0.02, "flip_labels": None, "scales": [1, 0.875]})
+    )
+    about = {"command": ["/usr/bin/dynagest", "train", "demo", "--out", "my run"], "packages": {"torch": "2.13.0"}}
+    (run / "environment.json").write_text(json.dumps(about))
+    if log:
+        lines: list[dict] = [{"event": "note", "time": 0.0, "step": 0, "text": "hello"}]
+        for epoch in range(1, 4):
+            masks = {"local": 0.1 / epoch, "global": 0.2 / epoch} if depth else {"local": None, "global": None}
+            part = {"loss": 2.0 / epoch, "cross_entropy": 1.5 / epoch, "top1": 0.2 * epoch, "clips": 10, **masks}
+            step = {"event": "train", "time": 60.0 * epoch, "step": epoch, "epoch": float(epoch), "lr": 0.1**epoch}
+            lines.append({**step, **part})
+            head = {"event": "epoch", "time": 60.0 * epoch, "step": epoch, "epoch": epoch, "best": epoch == 2}
+            lines.append({**head, "train": part, "validation": part})
+        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "trai')
+    return run
+
+
+def report(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_everything_that_a_run_knows_is_shown(tmp_path: Path) -> None:
+    classes = tuple(f"gesture {number}" for number in range(20))
+    test = made_up(classes, 200, 0.8, unread=2, protocol="paper")
+    page = report(fill(tmp_path / "run", test))
+    assert f"{100 * test.summary.top1:.1f}" in page.text
+    low, high = test.summary.interval
+    assert f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; chance is 5.0 %" in page.text
+    assert "2 of 202 clips could not be read" in page.text
+    assert "/data/set/torn1.avi: truncated" in page.text
+    assert len(page.all("svg", "chart")) == 4
+    assert len(page.all("svg", "accuracy")) == 1
+    assert len(page.all("svg", "matrix")) == 1
+    assert "3 epochs in 3 min 0 s, breaks included; the network of epoch 2 was kept" in page.text
+    assert "dynagest train demo --out 'my run'" in page.text
+    assert "--split test --protocol paper --seed 5" in page.text
+    assert "torch 2.13.0" in page.text
+    assert "depth decoders removed" in page.text
+    assert "all 30 views of a clip" in page.text
+    net = create_model("tsm_resnet18", 20, 4, width=8)
+    assert f"{sum(parameter.numel() for parameter in net.parameters()):,}" in page.text
+
+
+def test_the_file_needs_no_network_and_is_accessible(tmp_path: Path) -> None:
+    page = report(fill(tmp_path / "run", made_up(("a", "b", "c"), 30, 0.5)))
+    for tag, attributes in page.elements:
+        address = attributes.get("src") or attributes.get("href") or ""
+        assert address.startswith(("data:image/png;base64,", "#")) or not address, (tag, address)
+        assert tag not in ("link", "iframe", "object")
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+        if tag == "th":
+            assert attributes["scope"] in ("row", "col")
+    assert page.all("html")[0]["lang"] == "en"
+    assert "url(" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    classes = (HOSTILE, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}")
+    test = made_up(classes, 40, 0.5, unread=1)
+    page = report(fill(tmp_path / HOSTILE.replace("/", ""), test))
+    assert len(page.all("script")) == 1
+    assert not [attributes for _, attributes in page.elements if "onerror" in attributes]
+    assert HOSTILE in page.text
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_249_classes(tmp_path: Path) -> None:
+    classes = tuple(str(number + 1) for number in range(249))
+    test = made_up(classes, 2000, 0.6)
+    page = report(fill(tmp_path / "run", test))
+    assert page.all("svg", "matrix") == []
+    (image,) = page.all("img")
+    source = image["src"]
+    assert source is not None
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.shape == (249, 249, 4)
+    np.testing.assert_array_equal(picture[..., 3] > 0, test.confusion > 0)
+    # 249 classes, the 20 most frequent confusions, facts.
+    assert len([1 for tag, attributes in page.elements if tag == "tr"]) > 249 + 20
+
+
+def test_a_run_without_depth(tmp_path: Path) -> None:
+    page = report(fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5), depth=False))
+    assert len(page.all("svg", "chart")) == 3
+    assert "No panels: they have not been made" in page.text
+
+
+def test_parts_may_be_missing(tmp_path: Path) -> None:
+    trained = report(fill(tmp_path / "trained", None))
+    assert "Not tested yet" in trained.text
+    assert len(trained.all("svg", "chart")) == 4
+    tested = report(fill(tmp_path / "tested", made_up(("a", "b"), 10, 0.5), log=False))
+    assert "No curves" in tested.text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="not a run folder"):
+        write_report(tmp_path / "empty")
+    with pytest.raises(RunError, match="no such run folder"):
+        write_report(tmp_path / "nowhere")
+    (tmp_path / "tested" / "metrics.json").write_text('{"format": 1}')
+    with pytest.raises(RunError, match="not a metrics file"):
+        write_report(tmp_path / "tested")
+
+
+def test_clips_that_training_could_not_read_are_listed_once(tmp_path: Path) -> None:
+    run = fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5))
+    line = json.dumps({"split": "train", "index": 3, "epoch": 0, "file": "x.avi", "reason": "x.avi: empty file"})
+    (run / "unreadable.jsonl").write_text(f"{line}\n{line}\n")
+    text = report(run).text
+    assert "1 clip could not be read while training" in text
+    assert len(re.findall("x.avi: empty file", text)) == 1
+
+
+def test_axes_end_at_round_numbers() -> None:
+    assert linear_axis([0.13, 0.82], [0.0, 1.0]).ticks == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    assert linear_axis([3.0, 3.0]).low < 3 < linear_axis([3.0, 3.0]).high
+    assert linear_axis([1.0, 25.0], ticks=6).ticks == (0, 5, 10, 15, 20, 25)
+    rates = log_axis([2.5e-3, 2.5e-4, 2.5e-5])
+    assert rates.ticks == pytest.approx((1e-5, 1e-4, 1e-3, 1e-2))
+    assert rates.place(1e-3) == pytest.approx(2 / 3)
+    assert log_axis([0.1]).ticks == pytest.approx((0.1, 1.0))
+
+
+def test_the_confusion_picture_tells_hits_from_mistakes() -> None:
+    source = confusion_png(np.array([[4, 0], [1, 3]]))
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture[0, 1, 3] == 0
+    assert (picture[0, 0, :3] != picture[1, 0, :3]).any()
+    assert picture[0, 0, 3] == 255
+    assert picture[1, 1, 3] > picture[1, 0, 3] > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(2.345, "2.3 s"), (41.2, "41 s"), (312, "5 min 12 s"), (7400, "2 h 3 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_panels_prefer_different_classes_and_both_outcomes() -> None:
+    test = made_up(tuple("abcdef"), 120, 0.7)
+    chosen = preferred_clips(test, seed=1)
+    assert [clip.correct for clip in chosen[:6]] == [True, True, False, True, True, False]
+    assert len({clip.label for clip in chosen[:3]}) == 3
+    assert {clip.index for clip in chosen} == set(range(120))
+    assert chosen == preferred_clips(test, seed=1)
+    assert chosen != preferred_clips(test, seed=2)
+
+
+def test_masks_are_clamped_and_coloured_like_depth() -> None:
+    np.testing.assert_array_equal(colour(np.array([[-3.0, 0.0]])), colour(np.array([[0.0, 0.0]])))
+    np.testing.assert_array_equal(colour(np.array([[1.0, 7.0]])), colour(np.array([[1.0, 1.0]])))
+    dark, bright = colour(np.array([[0.0, 1.0]]))[0].astype(int)
+    assert bright.sum() > 3 * dark.sum() + 300
+
+
+def test_a_strip_has_one_picture_a_column() -> None:
+    clip = made_up(("a", "b"), 2, 1.0).clips[0]
+    red = np.zeros((56, 56, 3), np.uint8)
+    red[..., 0] = 255
+    both = strip(PanelRow(clip, red, np.zeros((56, 56)), np.zeros((56, 56)), np.zeros((14, 14))))
+    local = strip(PanelRow(clip, red, np.zeros((56, 56)), np.zeros((56, 56)), None))
+    assert both.shape[1] - local.shape[1] == SIDE + 8
+    assert (both[:, :SIDE] == (255, 0, 0, 255)).all()
+    assert (both[:, SIDE : SIDE + 8, 3] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def with_depth(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Six clips: a bright square moves; its depth is the square. The last clip has no depth."""
+    folder = tmp_path_factory.mktemp("depth")
+    clips = []
+    for number in range(6):
+        rgb, depth = folder / f"rgb{number}", folder / f"depth{number}"
+        rgb.mkdir()
+        depth.mkdir()
+        for frame in range(6):
+            grey = np.zeros((60, 60), np.uint8)
+            grey[20:40, 5 * frame : 5 * frame + 20] = 200
+            cv2.imwrite(str(rgb / f"{frame}.png"), cv2.merge([grey // 2, grey, grey]))
+            cv2.imwrite(str(depth / f"{frame}.png"), grey)
+        clips.append(Clip(rgb, "ab"[number % 2], depth=depth if number < 5 else None, split="test"))
+    return Manifest(tuple(clips), ("a", "b"), DepthSpec(near="bright"))
+
+
+@pytest.fixture(scope="module")
+def card() -> NetworkCard:
+    return NetworkCard(model="tsm_resnet18", classes=("a", "b"), num_segments=4, size=64, width=8)
+
+
+def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = create_model("tsm_resnet18", 2, 4, width=8)
+    decoder = MultiScaleDecoder.for_model(net, image_size=64)
+    save_decoders(tmp_path, decoder)
+    test = evaluate(net, card, with_depth)
+    assert make_panels(tmp_path, net, card, with_depth, test, count=4) is None
+    captions = json.loads((tmp_path / "panels" / "panels.json").read_text())
+    assert captions["columns"] == ["RGB", "depth", "local mask", "global mask"]
+    assert len(captions["rows"]) == 4
+    assert cv2.imread(str(tmp_path / "panels.png")).shape[1] == 4 * (SIDE + 8) - 8 + 2
+    test.write(tmp_path / "metrics.json")
+    (tmp_path / "network.json").write_text(card.model_dump_json())
+    page = report(tmp_path)
+    assert len([image for image in page.all("img") if "local mask" in (image["alt"] or "")]) == 4
+    assert "with decoders, in training only" in page.text
+
+    # What is shown is what the network saw, and what the decoders made of it.
+    source = ClipDataset(with_depth, View(num_segments=4, size=64), seed=0)
+    row = next(panel_rows(net, card, decoder, source, test, count=1, seed=0))
+    sample = source[(0, row.clip.index)]
+    np.testing.assert_array_equal(row.rgb, sample["rgb"][2].permute(1, 2, 0))
+    np.testing.assert_array_equal(row.depth, sample["depth"][2, 0])
+    assert row.local is not None
+    assert row.global_ is not None
+    assert (row.local.shape, row.global_.shape) == ((64, 64), (16, 16))
+
+    # A later test without panels leaves none of the old ones.
+    assert "none were asked for" in (make_panels(tmp_path, net, card, with_depth, test, count=0) or "")
+    assert not (tmp_path / "panels.png").exists()
+    assert list((tmp_path / "panels").glob("*.png")) == []
+
+
+def test_panels_say_why_they_are_missing(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = create_model("tsm_resnet18", 2, 4, width=8)
+    test = evaluate(net, card, with_depth)
+    assert "no depth decoders" in (make_panels(tmp_path, net, card, with_depth, test) or "")
+    save_decoders(tmp_path, MultiScaleDecoder.for_model(net, image_size=64))
+    bare = Manifest(tuple(Clip(clip.video, clip.label, split="test") for clip in with_depth.clips), ("a", "b"))
+    assert "have no depth" in (make_panels(tmp_path, net, card, bare, test) or "")
+    lost = Manifest(
+        tuple(Clip(clip.video, clip.label, depth=tmp_path / "lost", split="test") for clip in with_depth.clips),
+        ("a", "b"),
+        DepthSpec(near="bright"),
+    )
+    assert "readable depth" in (make_panels(tmp_path, net, card, lost, test) or "")
+    (tmp_path / "network.json").write_text(card.model_dump_json())
+    test.write(tmp_path / "metrics.json")
+    assert "No panels: none of the tested clips looked at has readable depth" in report(tmp_path).text
