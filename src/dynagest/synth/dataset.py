@@ -1,0 +1,53 @@
+"""Generated clips as a source for training and testing, rendered when they are asked for."""
+
+import numpy as np
+
+from dynagest.clips.dataset import Sample, make_sample
+from dynagest.clips.view import View
+from dynagest.synth.recording import label_of, plan, record
+from dynagest.synth.spec import Split
+from dynagest.synth.spec import SynthSpec as SynthSpec
+
+
+class SynthDataset:
+    """A split of a generated data set as seen through a view; ``dataset[(epoch, index)]`` as of ``ClipDataset``.
+
+    A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
+    same kind of machine; the epoch decides which of its frames are seen, their crop and colours. With ``spec.fresh``
+    each epoch of the training split has new clips of the same subjects. Only the frames that the view asks for are
+    rendered.
+    """
+
+    def __init__(self, spec: SynthSpec, split: Split, view: View, *, seed: int | None = None) -> None:
+        self.spec, self.split, self.view = spec, split, view
+        self.seed = spec.seed if seed is None else seed
+        self._depth = spec.depth_spec()
+        self._flipped = view.flip_table(spec.classes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.spec.classes
+
+    def __len__(self) -> int:
+        return self.spec.length(self.split)
+
+    def label(self, index: int) -> int:
+        """The class of clip ``index``."""
+        return label_of(self.spec, index)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        rng = np.random.default_rng((self.seed, epoch, index))
+        frames = self.view.indices(self.spec.num_frames, rng)
+        footage = record(self.spec, plan(self.spec, self.split, self._number(epoch, index)), frames)
+        rgb = np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
+        raw = footage.depth.numpy().astype(np.uint16) if self.view.depth else None
+        seen, depth, flip = self.view.transform(rgb, raw, self._depth, rng)
+        label = self.label(index)
+        return make_sample(seen, depth, self._flipped[label] if flip else label, index)
+
+    def _number(self, epoch: int, index: int) -> int:
+        """Which of the endless sequence of clips is meant. A whole epoch on is the same class again."""
+        return index + epoch * len(self) if self.spec.fresh and self.split == "train" else index

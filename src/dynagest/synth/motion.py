@@ -1,0 +1,168 @@
+"""From a gesture to poses: preparation, stroke and retraction of one person in one view, as a continuous function.
+
+A ``Motion`` can be sampled at any times, so that clips of any frame rate, and streams joined of many gestures, come
+from the same code.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynagest.synth.gestures import SHAPES, Gesture
+from dynagest.synth.hand import FOREARM_MM, Pose, limit
+from dynagest.synth.subject import Subject
+
+View = Literal["egocentric", "frontal"]
+
+# Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
+_ANGLES, _X, _Y, _AWAY, _TURN, _ROLL, _TILT, _TWIST, _SHOW, _COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
+_TREMORS = 3
+_WRIST_STIFFNESS = 0.55  # share of the forearm's direction that the hand's direction decides
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where gestures are performed before a camera.
+
+    centre: (x, y, z) mm, the wrist in the middle of a gesture. The elbow stays near ``elbow`` (mm) and follows the
+    wrist by the share ``follow``.
+    """
+
+    view: View
+    centre: tuple[float, float, float]
+    elbow: tuple[float, float, float]
+    follow: float = 0.55
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Keyframes in time. times: (K,) float64, rising; keys: (K, 28) float64; tremor: (3, 28, 3) amplitude, frequency
+    (cycles per unit of time) and phase of slow oscillations that nobody's hand is free of."""
+
+    times: np.ndarray
+    keys: np.ndarray
+    tremor: np.ndarray
+
+    def sample(self, times: np.ndarray) -> np.ndarray:
+        """Keyframe columns at ``times`` (F,): (F, 28). Before the first and after the last key the pose is held."""
+        at = np.clip(times, self.times[0], self.times[-1])
+        values = _monotone_cubic(self.times, self.keys, at)
+        amplitude, frequency, phase = self.tremor[..., 0], self.tremor[..., 1], self.tremor[..., 2]
+        waves = np.sin(2 * math.pi * frequency * times[:, None, None] + phase) * amplitude
+        return values + waves.sum(1)
+
+
+def _monotone_cubic(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Cubic Hermite interpolation that never overshoots a key (Fritsch and Carlson 1980): a held pose stays held.
+
+    knots (K,), values (K, D), at (F,) within the knots -> (F, D).
+    """
+    step = np.diff(knots)[:, None]
+    slope = np.diff(values, axis=0) / step
+    left, right = slope[:-1], slope[1:]
+    same = left * right > 0
+    inner = np.where(same, 2 * left * right / np.where(same, left + right, 1.0), 0.0)
+    flat = np.zeros_like(values[:1])
+    tangent = np.concatenate((flat, inner, flat))
+    i = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
+    h = step[i]
+    s = (at[:, None] - knots[i][:, None]) / h
+    return (
+        (1 + 2 * s) * (1 - s) ** 2 * values[i]
+        + s * (1 - s) ** 2 * h * tangent[i]
+        + s * s * (3 - 2 * s) * values[i + 1]
+        + s * s * (s - 1) * h * tangent[i + 1]
+    )
+
+
+def draw_motion(gesture: Gesture, subject: Subject, rng: np.random.Generator, *, style: float) -> Motion:
+    """One performance of ``gesture``: time 0 begins the preparation, time 1 ends the retraction.
+
+    style in [0, 1]: how much the person's and the moment's manner change the ideal keyframes.
+    """
+    amplitude = subject.amplitude * (1.0 + 0.12 * style * rng.uniform(-1, 1))
+    habit = np.asarray(subject.habit)
+    start = 0.20 + style * (0.05 * subject.tempo + rng.uniform(-0.06, 0.06))
+    end = 0.84 + style * (-0.06 * subject.tempo + rng.uniform(-0.07, 0.07))
+    keys = np.zeros((len(gesture.keys), _COLUMNS))
+    for row, key in zip(keys, gesture.keys, strict=True):
+        row[:_ANGLES] = np.asarray(SHAPES[key.shape]).reshape(-1)
+        row[[_X, _Y, _AWAY, _TURN]] = (key.x * amplitude, key.y * amplitude, key.away * amplitude, key.turn)
+        row[[_ROLL, _TILT, _TWIST, _SHOW]] = (gesture.roll, gesture.tilt + key.tilt, gesture.twist, gesture.show)
+    keys[:, _TURN] *= 0.5 + 0.5 * amplitude
+    lean = np.concatenate((habit[:3] * (7.0, 6.0, 6.0), style * rng.normal(0.0, 3.0, 3)))
+    keys[:, _ROLL] += lean[0] + lean[3]
+    keys[:, _TILT] += lean[1] + lean[4]
+    keys[:, _TWIST] += lean[2] + lean[5]
+    keys[:, :_ANGLES] += style * (rng.normal(0.0, 3.0, _ANGLES) + habit[3:8].repeat(4) * 1.5)
+    times = np.array([start + (end - start) * key.time for key in gesture.keys])
+    if len(times) > 2:
+        times[1:-1] += style * rng.uniform(-0.12, 0.12, len(times) - 2) * np.diff(times)[:-1]
+
+    relaxed = np.asarray(SHAPES["relaxed"]).reshape(-1)
+    before, after = keys[0].copy(), keys[-1].copy()
+    before[:_ANGLES] = 0.6 * before[:_ANGLES] + 0.4 * relaxed
+    before[_Y] += 170.0 * subject.drop * rng.uniform(0.3, 1.0)
+    before[[_X, _AWAY, _TURN]] *= rng.uniform(0.2, 0.8)
+    after[:_ANGLES] = 0.75 * after[:_ANGLES] + 0.25 * relaxed
+    after[_Y] += 90.0 * subject.drop * rng.uniform(0.0, 1.0)
+    keys = np.vstack((before, keys, after))
+    times = np.concatenate(([0.0], times, [1.0]))
+
+    tremor = np.zeros((_TREMORS, _COLUMNS, 3))
+    size = np.concatenate((np.full(_ANGLES, 1.2), np.full(3, 3.0), np.full(5, 1.5)))
+    tremor[..., 0] = rng.normal(0.0, 1.0, (_TREMORS, _COLUMNS)) * size * subject.tremor * style
+    tremor[..., 1] = rng.uniform(0.3, 2.2, (_TREMORS, _COLUMNS))
+    tremor[..., 2] = rng.uniform(0.0, 2 * math.pi, (_TREMORS, _COLUMNS))
+    return Motion(times, keys, tremor)
+
+
+def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -> Pose:
+    """Poses of ``subject`` on ``stage`` at ``times`` (F,), in camera coordinates, on the CPU.
+
+    A mirrored self view is the performer's own view reflected in z: same x and y, the other side of the hand.
+    """
+    values = torch.from_numpy(motion.sample(np.asarray(times, dtype=np.float64)))
+    side = subject.side
+    angles = limit(torch.deg2rad(values[:, :_ANGLES].reshape(-1, 5, 4)))
+    roll = torch.deg2rad(values[:, _TURN] + side * values[:, _ROLL])
+    tilt = torch.deg2rad(-values[:, _TILT])
+    # Seen from the palm's side, thumb and index hide each other when turned too far.
+    to_camera = -1.0 if stage.view == "egocentric" else 0.2
+    twist = torch.deg2rad(side * (values[:, _TWIST] + to_camera * values[:, _SHOW]))
+    rotation = _about_z(roll) @ _about_x(tilt) @ _about_y(twist)
+    offset = values[:, [_X, _Y, _AWAY]] * subject.scale
+    if stage.view == "frontal":
+        offset = offset * torch.tensor((1.0, 1.0, -1.0), dtype=torch.float64)
+        in_z, in_x = torch.tensor((1.0, 1.0, -1.0)).double(), torch.tensor((-1.0, 1.0, 1.0)).double()
+        rotation = in_z[:, None] * rotation * in_x
+        side = -side
+
+    wrist = torch.tensor(stage.centre, dtype=torch.float64) + offset
+    to_elbow = torch.tensor(stage.elbow, dtype=torch.float64) + stage.follow * offset - wrist
+    to_elbow = to_elbow / to_elbow.norm(dim=1, keepdim=True) + _WRIST_STIFFNESS * rotation[:, :, 1]
+    elbow = wrist + to_elbow / to_elbow.norm(dim=1, keepdim=True) * FOREARM_MM * subject.scale
+    return Pose(angles.float(), rotation.float(), wrist.float(), elbow.float(), side)
+
+
+def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
+    matrix = torch.eye(3, dtype=angle.dtype).repeat(len(angle), 1, 1)
+    matrix[:, first, first] = matrix[:, second, second] = angle.cos()
+    matrix[:, first, second], matrix[:, second, first] = -angle.sin(), angle.sin()
+    return matrix
+
+
+def _about_x(angle: Tensor) -> Tensor:
+    return _rotation(angle, 1, 2)
+
+
+def _about_y(angle: Tensor) -> Tensor:
+    return _rotation(angle, 2, 0)
+
+
+def _about_z(angle: Tensor) -> Tensor:
+    return _rotation(angle, 0, 1)

@@ -1,0 +1,98 @@
+"""Which clip an index stands for, and its recording: everything follows from (seed, split, index)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dynagest.synth.film import Footage, camera_of, film
+from dynagest.synth.gestures import GESTURES
+from dynagest.synth.motion import Motion, draw_motion, pose_at
+from dynagest.synth.scene import Events, Scene, draw_events, draw_scene
+from dynagest.synth.sensor import Noise
+from dynagest.synth.spec import SPLITS, Split, SynthSpec
+from dynagest.synth.subject import Subject, draw_subject
+
+# The first word of each seed sequence, so that no two kinds of things share random numbers.
+_SUBJECT, _SCENE, _CLIP = 1, 2, 3
+_MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, in clips
+
+
+@dataclass(frozen=True)
+class Take:
+    """The plan of one clip, drawn but not rendered yet."""
+
+    label: str
+    subject: Subject
+    scene: Scene
+    events: Events
+    motion: Motion
+    times: np.ndarray
+    noise: Noise
+
+
+def subject_number(spec: SynthSpec, split: Split, index: int) -> int:
+    """The subject of a clip. Numbers of different splits never meet; each performs every class in turn."""
+    within = (index // len(spec.classes)) % spec.subjects.of(split)
+    return 1 + sum(spec.subjects.of(s) for s in SPLITS[: SPLITS.index(split)]) + within
+
+
+def scene_number(spec: SynthSpec, split: Split, index: int) -> int:
+    """The scene of a clip. Numbers of different splits never meet."""
+    rng = np.random.default_rng((spec.seed, _SCENE, SPLITS.index(split), index))
+    within = int(rng.integers(spec.scenes.of(split)))
+    return sum(spec.scenes.of(s) for s in SPLITS[: SPLITS.index(split)]) + within
+
+
+def label_of(spec: SynthSpec, index: int) -> int:
+    """The class of a clip."""
+    return index % len(spec.classes)
+
+
+def plan(spec: SynthSpec, split: Split, index: int) -> Take:
+    """Draw clip ``index`` of ``split``; any index >= 0, so also more clips than ``spec.length``."""
+    number = subject_number(spec, split, index)
+    subject = draw_subject(
+        number,
+        np.random.default_rng((spec.seed, _SUBJECT, number)),
+        left_handed=spec.left_handed,
+        style=spec.style,
+    )
+    scene = draw_scene(np.random.default_rng((spec.seed, _SCENE, scene_number(spec, split, index))), spec)
+    rng = np.random.default_rng((spec.seed, _CLIP, SPLITS.index(split), index))
+    label = spec.classes[label_of(spec, index)]
+    motion = draw_motion(GESTURES[label], subject, rng, style=spec.style)
+    events = draw_events(rng, spec, scene, subject)
+    times = (np.arange(spec.num_frames) + 0.5) / spec.num_frames
+    return Take(label, subject, scene, events, motion, times, Noise.draw(rng, spec.num_frames))
+
+
+def record(
+    spec: SynthSpec, take: Take, frames: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> Footage:
+    """Render a take, or only these of its frames (indices may repeat)."""
+    if frames is None:
+        frames = np.arange(spec.num_frames)
+    frames, back = np.unique(frames, return_inverse=True)
+    times = take.times[frames]
+    pose = pose_at(take.motion, times, take.subject, take.events.stage)
+    soon = pose_at(take.motion, times + _MOMENT, take.subject, take.events.stage)
+    camera = camera_of(spec)
+    # Where the middle of the hand goes, one hand's breadth above the wrist.
+    middle, middle_soon = (p.wrist - 70.0 * p.rotation[:, :, 1] for p in (pose, soon))
+    velocity = (camera.project(middle_soon) - camera.project(middle)) / (_MOMENT * spec.num_frames)
+    footage = film(
+        spec,
+        take.scene,
+        take.events,
+        take.subject,
+        pose,
+        times,
+        take.noise.select(frames),
+        velocity=velocity,
+        device=device,
+    )
+    if np.array_equal(back, np.arange(len(frames))):
+        return footage
+    order = torch.from_numpy(back).to(footage.rgb.device)
+    return Footage(footage.rgb[order], footage.depth[order], footage.hand[order])

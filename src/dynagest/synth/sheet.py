@@ -1,0 +1,47 @@
+"""A contact sheet of generated gestures: a strip of frames for each class, RGB above depth."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dynagest.atomic import write_atomically
+from dynagest.synth.recording import plan, record
+from dynagest.synth.spec import Split, SynthSpec
+
+_BAR = 14  # height of the caption in pixels
+_COLUMNS = 2
+
+
+def sheet(spec: SynthSpec, split: Split = "train", *, frames: int = 8, take: int = 0, depth: bool = True) -> np.ndarray:
+    """A picture, uint8 (height, width, 3) RGB: clip ``take`` of every class of ``split``."""
+    indices = np.linspace(0, spec.num_frames - 1, frames).round().astype(int)
+    strips = [
+        _strip(spec, split, take * len(spec.classes) + number, indices, depth) for number in range(len(spec.classes))
+    ]
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % _COLUMNS)
+    rows = len(strips) // _COLUMNS
+    return np.concatenate(
+        [np.concatenate(strips[column * rows : (column + 1) * rows]) for column in range(_COLUMNS)], axis=1
+    )
+
+
+def write_sheet(spec: SynthSpec, path: Path) -> Path:
+    """Write the contact sheet of the training split as PNG; returns its path. Raises ``RunError`` when it cannot."""
+    write_atomically(path, cv2.imencode(".png", sheet(spec)[..., ::-1])[1].tobytes())
+    return path
+
+
+def _strip(spec: SynthSpec, split: Split, index: int, indices: np.ndarray, depth: bool) -> np.ndarray:
+    """One clip: caption, RGB frames, depth frames."""
+    planned = plan(spec, split, index)
+    footage = record(spec, planned, indices)
+    caption = np.full((_BAR, len(indices) * spec.size, 3), 255, np.uint8)
+    text = f"{planned.label}   {planned.subject.name} {planned.scene.view}"
+    cv2.putText(caption, text, (3, _BAR - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
+    rows = [caption, np.concatenate(list(footage.rgb.permute(0, 2, 3, 1).numpy()), axis=1)]
+    if depth:
+        near = spec.depth_spec().canonical(footage.depth.numpy().astype(np.uint16))
+        grey = np.concatenate(list((near * 255).astype(np.uint8)), axis=1)
+        rows.append(np.repeat(grey[..., None], 3, axis=2))
+    return np.concatenate(rows)

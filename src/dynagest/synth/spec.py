@@ -1,0 +1,130 @@
+"""Every knob of a generated data set."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dynagest.clips.depth import DepthAffine, DepthSpec
+from dynagest.errors import RecipeError
+from dynagest.synth.gestures import GESTURES
+from dynagest.synth.motion import View
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Misalignment = Literal["none", "nvgesture", "isogd"]
+
+# As measured on the real sets.
+MISALIGNMENT: dict[Misalignment, DepthAffine | None] = {
+    "none": None,
+    "nvgesture": DepthAffine(scale=1.3, shift_x=-35, shift_y=-35, width=320, height=240),
+    "isogd": DepthAffine(scale=0.87, shift_x=20, shift_y=30, width=320, height=240),
+}
+NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
+
+
+class PerSplit(BaseModel):
+    """One number for each split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    train: int = Field(ge=1)
+    val: int = Field(ge=1)
+    test: int = Field(ge=1)
+
+    def of(self, split: Split) -> int:
+        """The number of ``split``."""
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+
+class SynthSpec(BaseModel):
+    """A generated data set: who, where, what and how hard. The same spec gives the same clips everywhere.
+
+    Shares and strengths lie in [0, 1]. Subjects and scenes of different splits are different ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0)
+    classes: tuple[str, ...] = tuple(GESTURES)
+    clips_per_class: PerSplit = PerSplit(train=60, val=12, test=20)
+    subjects: PerSplit = PerSplit(train=40, val=8, test=12)
+    scenes: PerSplit = PerSplit(train=200, val=40, test=60)
+    size: int = Field(default=112, ge=16, le=1024, description="height and width of a frame in pixels")
+    num_frames: int = Field(default=16, ge=2, description="frames recorded of a clip")
+    views: tuple[View, ...] = ("egocentric", "frontal")
+    left_handed: float = Field(default=0.25, ge=0, le=1, description="share of left-handed subjects")
+    style: float = Field(default=0.7, ge=0, le=1, description="how much people and performances differ")
+    clutter: float = Field(default=0.5, ge=0, le=1, description="background texture and objects, from none to hard")
+    distractors: float = Field(default=0.4, ge=0, le=1, description="things that move, some of them skin-coloured")
+    shake: float = Field(default=0.3, ge=0, le=1, description="movement of the camera")
+    blur: float = Field(default=0.4, ge=0, le=1, description="motion blur and defocus")
+    light: float = Field(default=0.6, ge=0, le=1, description="how much light varies between scenes")
+    rgb_noise: float = Field(default=0.3, ge=0, le=1, description="sensor noise of the colour camera")
+    depth_noise: float = Field(
+        default=0.4, ge=0, le=1, description="temporal and edge noise, quantisation of the depth sensor"
+    )
+    depth_holes: float = Field(default=0.4, ge=0, le=1, description="shadows, dropouts and dark surfaces without depth")
+    misalign: Misalignment = Field(
+        default="none", description="depth seen from another place than colour, as in the real sets"
+    )
+    declare_misalignment: bool = Field(
+        default=False, description="write the map into depth.yaml so that it can be undone"
+    )
+    supersample: int = Field(default=2, ge=1, le=4, description="rays a side of a pixel for the hand")
+    fresh: bool = Field(default=False, description="new training clips in every epoch instead of the same ones")
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        unknown = [name for name in self.classes if name not in GESTURES]
+        if unknown or not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must be different names out of {', '.join(GESTURES)}; got {self.classes}")
+        if not self.views:
+            raise ValueError("views must name at least one of egocentric and frontal")
+        return self
+
+    def length(self, split: Split) -> int:
+        """Clips in ``split``."""
+        return self.clips_per_class.of(split) * len(self.classes)
+
+    def depth_spec(self) -> DepthSpec:
+        """How to read the generated depth: 16-bit millimetres, 0 where there is none."""
+        affine = MISALIGNMENT[self.misalign] if self.declare_misalignment else None
+        return DepthSpec(near="dark", scale_mm=1.0, min_mm=NEAR_MM, max_mm=FAR_MM, invalid=0, affine=affine)
+
+
+PRESETS: dict[str, SynthSpec] = {
+    "default": SynthSpec(),
+    # Small enough to render in a minute and to learn in four on two cores.
+    "demo": SynthSpec(
+        classes=tuple(
+            name
+            for name in GESTURES
+            if name not in ("circle_counterclockwise", "zoom_out", "show_fist", "tap", "double_tap", "beckon")
+        ),
+        clips_per_class=PerSplit(train=72, val=12, test=16),
+        size=72,
+        num_frames=12,
+        views=("egocentric",),
+        style=0.5,
+        clutter=0.3,
+        distractors=0.15,
+        shake=0.2,
+    ),
+    "hard": SynthSpec(
+        style=1.0,
+        clutter=1.0,
+        distractors=1.0,
+        shake=0.8,
+        blur=0.8,
+        light=1.0,
+        rgb_noise=0.6,
+        depth_noise=0.8,
+        depth_holes=0.8,
+    ),
+}
+
+
+def get_preset(name: str) -> SynthSpec:
+    """The preset of this name. Raises ``RecipeError`` that lists those there are."""
+    if name not in PRESETS:
+        raise RecipeError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

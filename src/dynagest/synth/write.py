@@ -1,0 +1,154 @@
+"""Writes a generated data set to disk: the same folder layout and manifest as anybody's own clips.
+
+    folder/manifest.csv  classes.txt  depth.yaml  synth.json (the SynthSpec)
+    folder/train/swipe_left/S003-000123.avi         MJPEG: every frame stands alone, so few of them are read fast
+    folder/train/swipe_left/S003-000123.depth.npz   uint16 mm (F, S, S), 0 = no depth
+
+Every file is written under another name first and then renamed, and the manifest comes last: what an interrupted run
+leaves behind is complete as far as it goes, and the next run adds the rest.
+"""
+
+import concurrent.futures
+import io
+import os
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from dynagest.atomic import write_atomically
+from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
+from dynagest.errors import RunError
+from dynagest.synth.recording import label_of, plan, record, subject_number
+from dynagest.synth.spec import SPLITS, Split, SynthSpec
+
+SPEC_FILE = "synth.json"
+FRAME_RATE = 12
+_QUALITY = "3"  # quantiser of MJPEG, 2 (best) to 31
+_BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no encoder version in the file
+_CHUNK = 8  # clips that a worker takes at a time
+
+Progress = Callable[[int, int], None]
+
+
+def write_synth(
+    folder: Path | str, spec: SynthSpec, *, workers: int | None = None, progress: Progress | None = None
+) -> Path:
+    """Render every clip of ``spec`` into ``folder`` and return its manifest.
+
+    workers: processes, by default as many as there are CPUs; the files do not depend on it. progress: called with
+    (clips done, clips in all). A folder that was begun with the same spec is completed. Raises ``RunError`` for a
+    folder that holds something else, and when the disk does not take the files.
+    """
+    folder = Path(folder).absolute()
+    keys = [(split, index) for split in SPLITS for index in range(spec.length(split))]
+    try:
+        _claim(folder, spec)
+        missing = [key for key in keys if not all(path.exists() for path in clip_paths(folder, spec, *key))]
+        _write_all(folder, spec, missing, workers, progress, len(keys))
+        clips = [_clip(folder, spec, *key) for key in keys]
+        manifest = Manifest.of(clips, depth=spec.depth_spec(), classes=spec.classes).write(folder / MANIFEST_FILE)
+    except OSError as error:
+        raise RunError(f"{folder}: the clips cannot be written: {error}; free the disk and run it again") from error
+    assert manifest.path is not None
+    return manifest.path
+
+
+def read_spec(folder: Path | str) -> SynthSpec:
+    """The spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
+    path = Path(folder) / SPEC_FILE
+    try:
+        return SynthSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: holds no SynthSpec: {error}") from error
+
+
+def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:
+    """The RGB and the depth file of a clip."""
+    name = f"S{subject_number(spec, split, index):03d}-{index:06d}"
+    place = folder / split / spec.classes[label_of(spec, index)]
+    return place / f"{name}.avi", place / f"{name}.depth.npz"
+
+
+def _claim(folder: Path, spec: SynthSpec) -> None:
+    """Make the folder ours, or refuse one that is not."""
+    if (folder / SPEC_FILE).exists():
+        if read_spec(folder) != spec:
+            raise RunError(f"{folder}: holds clips of another spec ({SPEC_FILE}); choose another folder or delete it")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: exists and holds something else; choose a new or an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SPEC_FILE, spec.model_dump_json(indent=2).encode())
+
+
+def _write_all(
+    folder: Path,
+    spec: SynthSpec,
+    keys: list[tuple[Split, int]],
+    workers: int | None,
+    progress: Progress | None,
+    total: int,
+) -> None:
+    done = total - len(keys)
+    workers = min(workers or os.cpu_count() or 1, max(1, -(-len(keys) // _CHUNK)))
+    for split, label in {(split, label_of(spec, index)) for split, index in keys}:
+        (folder / split / spec.classes[label]).mkdir(parents=True, exist_ok=True)
+    if workers <= 1:
+        for key in keys:
+            _write_clip(folder, spec, key)
+            done += 1
+            if progress:
+                progress(done, total)
+        return
+    with concurrent.futures.ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for _ in pool.map(_write_clip, repeat(folder), repeat(spec), keys, chunksize=_CHUNK):
+                done += 1
+                if progress:
+                    progress(done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
+    split, index = key
+    footage = record(spec, plan(spec, split, index))
+    video, depth = clip_paths(folder, spec, split, index)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, depth=footage.depth.numpy().astype(np.uint16))
+    _place(depth, packed.getvalue())
+    _place(video, _mjpeg(footage.rgb.permute(0, 2, 3, 1).contiguous().numpy()))
+
+
+def _place(path: Path, data: bytes) -> None:
+    """Whole or not at all. Not forced to the disk: thousands of clips can be rendered again, but not waited for."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _mjpeg(frames: np.ndarray) -> bytes:
+    """An AVI of these frames, uint8 (F, S, S, 3) RGB."""
+    out = io.BytesIO()
+    options = {"qmin": _QUALITY, "qmax": _QUALITY}
+    with av.open(out, "w", format="avi", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("mjpeg", rate=FRAME_RATE, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuvj444p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= _BITEXACT
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return out.getvalue()
+
+
+def _clip(folder: Path, spec: SynthSpec, split: Split, index: int) -> Clip:
+    video, depth = clip_paths(folder, spec, split, index)
+    label = spec.classes[label_of(spec, index)]
+    return Clip(video, label, depth, split=split, subject=f"S{subject_number(spec, split, index):03d}")
