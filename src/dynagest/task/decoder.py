@@ -1,0 +1,215 @@
+"""The Multi-Scale-Decoder (paper, section 3): depth predicted from two places of a 2D CNN, while it trains.
+
+N clips of T frames are B = N*T images for the decoders. A decoder is a chain of 4x4 transposed convolutions (stride 2,
+padding 1, no bias, no normalisation) with ReLU between them; on ResNet-50 the local one is 64 -> 32 -> 1 and the global
+one 2048 -> 256 -> 32 -> 1, 8,553,472 weights together.
+"""
+
+from itertools import pairwise
+from math import log2, sqrt
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from dynagest.errors import ModelError
+from dynagest.task.taps import Taps
+
+Which = Literal["both", "local", "global"]
+Scale = Literal["full", "quarter"]
+Activation = Literal["linear", "sigmoid"]
+
+SHRINK: dict[Scale, int] = {"full": 1, "quarter": 4}
+LOCAL, GLOBAL = "local", "global"
+
+# Widths between the tap and the mask, by the number of transposed convolutions. Two and three stages are the paper's.
+# Five (global at full resolution, Table VII) has no published widths: after 256 they halve, so that every layer but the
+# last costs the same while its maps grow fourfold.
+HIDDEN_WIDTHS = {1: (), 2: (32,), 3: (256, 32), 4: (256, 64, 32), 5: (256, 128, 64, 32)}
+
+
+class Masks(NamedTuple):
+    """Predicted depth, (B, 1, h, w) each, near = 1; ``None`` for a decoder that is not there."""
+
+    local: torch.Tensor | None
+    global_: torch.Tensor | None
+
+
+class Features(NamedTuple):
+    """Feature maps (B, C, h, w) at the two taps; ``None`` for one that is not tapped."""
+
+    local: torch.Tensor | None
+    global_: torch.Tensor | None
+
+
+class MultiScaleDecoder(nn.Module):
+    """Two decoders, either of which may be missing, and the names of the modules that they read.
+
+    It is no part of the network and leaves no trace in it: ``attached`` puts forward hooks on for one ``with`` block.
+
+    Example::
+
+        msd = MultiScaleDecoder.for_model(net)
+        with msd.attached(net) as taps:
+            logits = net(clip)
+        masks = msd(msd.features(taps))     # masks.local (B, 1, 224, 224), masks.global_ (B, 1, 56, 56)
+    """
+
+    def __init__(self, taps: dict[str, str], decoders: dict[str, "Decoder"]) -> None:
+        super().__init__()
+        assert taps.keys() == decoders.keys()
+        self.taps = taps
+        self.decoders = nn.ModuleDict(decoders)
+
+    @classmethod
+    def for_model(
+        cls,
+        net: nn.Module,
+        local: str | None = None,
+        global_: str | None = None,
+        *,
+        which: Which = "both",
+        local_scale: Scale = "full",
+        global_scale: Scale = "quarter",
+        activation: Activation = "linear",
+        image_size: int = 224,
+        seed: int = 0,
+    ) -> Self:
+        """Decoders that fit ``net``, which takes clips (N, T, 3, H, W) or images (B, 3, H, W).
+
+        ``local`` and ``global_`` name modules as in ``net.named_modules()`` (default: ``net.taps``). Their channels and
+        strides are found by a dry run at ``image_size`` in eval mode that leaves the network as it was. The weights
+        come from ``seed`` alone and torch's global generator is not touched, so that the network and the data of a run
+        are the same with decoders and without. Raises ``ModelError`` for a wrong name or a tap that gives no feature
+        maps.
+        """
+        wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
+        if which != "both":
+            wanted = {which: wanted[which]}
+        taps = {kind: name or _default_tap(net, place) for kind, (name, _, place) in wanted.items()}
+        maps = _dry_run(net, list(taps.values()), image_size)
+        generator = torch.Generator().manual_seed(seed)
+        decoders = {
+            kind: Decoder.from_stride(
+                maps[taps[kind]].shape[1], image_size / maps[taps[kind]].shape[2], scale, activation
+            )
+            for kind, (_, scale, _) in wanted.items()
+        }
+        for kind, decoder in decoders.items():
+            decoder.initialise(generator)
+            height, width = maps[taps[kind]].shape[2:]
+            decoder.tap_size = (height, width)
+            decoder.to(maps[taps[kind]].device)
+        return cls(taps, decoders)
+
+    def attached(self, net: nn.Module) -> Taps:
+        """A context in which the outputs of the tapped modules of ``net`` are captured."""
+        return Taps(net, list(self.taps.values()))
+
+    def features(self, taps: Taps) -> Features:
+        """What the network's last forward pass left at the taps."""
+        return Features(*(taps[self.taps[kind]] if kind in self.taps else None for kind in (LOCAL, GLOBAL)))
+
+    def forward(self, features: Features) -> Masks:
+        """Feature maps (B, C, h, w) to masks (B, 1, h * 2^stages, w * 2^stages)."""
+        maps = {LOCAL: features.local, GLOBAL: features.global_}
+        return Masks(*(self.decoders[kind](maps[kind]) if kind in self.decoders else None for kind in (LOCAL, GLOBAL)))
+
+    def multiply_adds(self, frames: int) -> int:
+        """Multiply-adds for this many frames of the size that it was built for."""
+        return frames * sum(decoder.multiply_adds() for _, decoder in self.parts())
+
+    def parts(self) -> list[tuple[str, "Decoder"]]:
+        """The decoders by kind, ``local`` and ``global``."""
+        return [(kind, decoder) for kind, decoder in self.decoders.items() if isinstance(decoder, Decoder)]
+
+
+class Decoder(nn.Sequential):
+    """One decoder: ``widths[0]`` channels in, one mask out; upsamples by 2 per stage, or not at all (``plain``)."""
+
+    def __init__(self, widths: tuple[int, ...], *, plain: bool, activation: Activation) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            # skip_init: the constructors would draw from the global generator, see `initialise`.
+            if plain:
+                layers.append(skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, bias=False))
+            else:
+                layers.append(skip_init(nn.ConvTranspose2d, inputs, outputs, 4, stride=2, padding=1, bias=False))
+            layers.append(nn.ReLU())
+        layers[-1] = nn.Sigmoid() if activation == "sigmoid" else nn.Identity()
+        super().__init__(*layers)
+        self.widths, self.plain, self.activation = widths, plain, activation
+        self.tap_size: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def from_stride(cls, channels: int, stride: float, scale: Scale, activation: Activation) -> Self:
+        """The decoder from ``channels`` maps at ``stride`` to a mask at ``scale``.
+
+        A stride that is no power of two is rounded to one: targets are resized to the mask, whatever its size. Without
+        a step of scale left to gain it is two plain 3x3 convolutions (Table VII, local at quarter). No layer is wider
+        than the tap, so that a small network gets small decoders.
+        """
+        stages = round(log2(stride / SHRINK[scale]))
+        if stages < 0 or stages > max(HIDDEN_WIDTHS):
+            raise ModelError(
+                f"a decoder at scale {scale!r} cannot read a module of stride {stride:g}: it needs {stages} upsampling "
+                f"stages, and 0 to {max(HIDDEN_WIDTHS)} are possible; name another module or scale"
+            )
+        hidden = HIDDEN_WIDTHS[stages or 2]
+        return cls((channels, *(min(width, channels) for width in hidden), 1), plain=stages == 0, activation=activation)
+
+    @property
+    def stages(self) -> int:
+        """The number of upsampling stages."""
+        return 0 if self.plain else len(self.widths) - 1
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Hidden layers: He's normal with the true fan-in (2 x 2 of 4 x 4 taps reach a pixel). Last: N(0, 0.001).
+
+        The last is small, as the classifier's is: the first masks are close to 0, which is what most of a depth frame
+        holds, and the first gradients that reach the (often pre-trained) network are those of the class.
+        """
+        convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+        for layer in convolutions[:-1]:
+            fan_in = layer.in_channels * (9 if self.plain else 4)
+            layer.weight.normal_(0, sqrt(2 / fan_in), generator=generator)
+        convolutions[-1].weight.normal_(0, 1e-3, generator=generator)
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one frame of the size that the dry run had: each weight meets each input position once."""
+        weights = [parameter.numel() for parameter in self.parameters()]
+        positions = self.tap_size[0] * self.tap_size[1]
+        return sum(count * positions * (1 if self.plain else 4**k) for k, count in enumerate(weights))
+
+
+def _default_tap(net: nn.Module, place: int) -> str:
+    taps = getattr(net, "taps", None)
+    if taps is None:
+        raise ModelError(f"{type(net).__name__} does not say where to tap it: name two of its modules (local, global_)")
+    return taps[place]
+
+
+@torch.no_grad()
+def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Tensor]:
+    """The (B, C, h, w) outputs of the named modules for black frames, ``net`` left as it was."""
+    first = next(net.parameters(), torch.empty(0))
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    failures = []
+    try:
+        for shape in ((1, 8, 3, size, size), (1, 3, size, size)):
+            with Taps(net, names) as taps:
+                try:
+                    net(torch.zeros(shape, dtype=first.dtype, device=first.device))
+                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                    failures.append(f"{shape}: {error}")
+                    continue
+            return {name: taps[name] for name in names}
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    raise ModelError(
+        f"{type(net).__name__} took neither clips (N, T, 3, H, W) nor images (B, 3, H, W):\n  " + "\n  ".join(failures)
+    )

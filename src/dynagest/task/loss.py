@@ -1,0 +1,110 @@
+"""The loss of the paper (eqs. 4 to 7): cross-entropy of the class + squared error of the masks at two scales.
+
+N clips of T frames, B = N*T images. The squared error is the mean over the pixels of the clips that have depth; a clip
+without depth trains the class only.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dynagest.task.decoder import Masks
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """The factors of the three terms; the paper's are 1 : 1 : 0.01 (Table VI tries others)."""
+
+    cross_entropy: float = 1.0
+    local: float = 1.0
+    global_: float = 0.01
+
+
+class Counts(NamedTuple):
+    """What the sums are divided by: the clips of a step, and those of them with depth.
+
+    When a step is spread over several processes or micro-batches, these are the counts of the whole step, so that the
+    parts add up to the mean over the step however it was cut.
+    """
+
+    clips: float
+    with_depth: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossParts:
+    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a decoder not there).
+
+    ``per_clip`` is (N,) cross-entropy, detached, not divided.
+    """
+
+    total: torch.Tensor
+    cross_entropy: torch.Tensor
+    local: torch.Tensor
+    global_: torch.Tensor
+    per_clip: torch.Tensor
+
+
+class DepthLoss(nn.Module):
+    """``weights.cross_entropy * CE + weights.local * MSE_local + weights.global_ * MSE_global``.
+
+    ``threshold`` in (0, 1) binarises the targets (Table VIII: 10 / 255); ``None`` keeps the depth frame itself.
+    """
+
+    def __init__(self, weights: LossWeights | None = None, threshold: float | None = None) -> None:
+        super().__init__()
+        self.weights = weights or LossWeights()
+        self.threshold = threshold
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        label: torch.Tensor,
+        masks: Masks | None = None,
+        depth: torch.Tensor | None = None,
+        has_depth: torch.Tensor | None = None,
+        counts: Counts | None = None,
+    ) -> LossParts:
+        """The loss of (N, K) logits and (N*T, 1, h, w) masks.
+
+        ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
+        of this batch. Masks without ``depth`` are an error of the caller.
+        """
+        per_clip = F.cross_entropy(logits.float(), label, reduction="none")
+        clips = counts.clips if counts else float(len(label))
+        cross_entropy = per_clip.sum() / clips
+        total = self.weights.cross_entropy * cross_entropy
+        terms = {"local": torch.zeros_like(cross_entropy), "global_": torch.zeros_like(cross_entropy)}
+        if masks is not None:
+            assert depth is not None, "masks need depth to be compared with"
+            assert has_depth is not None, "masks need to know which clips have depth"
+            with_depth = counts.with_depth if counts else has_depth.sum()
+            for name, mask in masks._asdict().items():
+                if mask is not None:
+                    terms[name] = self._squared_error(mask, depth, has_depth, with_depth)
+                    total = total + getattr(self.weights, name) * terms[name]
+        return LossParts(
+            total, cross_entropy.detach(), terms["local"].detach(), terms["global_"].detach(), per_clip.detach()
+        )
+
+    def _squared_error(
+        self, mask: torch.Tensor, depth: torch.Tensor, has_depth: torch.Tensor, with_depth: float | torch.Tensor
+    ) -> torch.Tensor:
+        target = self.target(depth, mask.shape[-2:])
+        per_clip = (
+            F.mse_loss(mask.float(), target, reduction="none").unflatten(0, depth.shape[:2]).mean(dim=(1, 2, 3, 4))
+        )
+        # A product, not a selection: the decoders take part in the graph of every process even where no clip has depth,
+        # which is what DistributedDataParallel waits for.
+        return (per_clip * has_depth).sum() / max(with_depth, 1)
+
+    @torch.no_grad()
+    def target(self, depth: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """Depth (N, T, 1, H, W) as masks (N*T, 1, h, w) of this size: resized bilinearly, then binarised."""
+        frames = depth.flatten(0, 1).float()
+        if frames.shape[-2:] != size:
+            frames = F.interpolate(frames, size=tuple(size), mode="bilinear", align_corners=False)
+        return frames if self.threshold is None else (frames > self.threshold).float()

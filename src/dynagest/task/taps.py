@@ -1,0 +1,66 @@
+"""Reading feature maps from the middle of a network, without changing the network."""
+
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from dynagest.errors import ModelError
+
+
+class Taps:
+    """Captures the outputs of named modules for as long as it is entered.
+
+    The hooks exist between ``__enter__`` and ``__exit__`` only, so that a network that is saved, copied or exported
+    never carries any. Raises ``ModelError`` for a name that ``net.named_modules()`` does not have.
+
+    Example: ``with Taps(net, ["layer1"]) as taps: net(x); features = taps["layer1"]``
+    """
+
+    def __init__(self, net: nn.Module, names: list[str]) -> None:
+        self._modules = {name: _find(net, name) for name in names}
+        self._outputs: dict[str, torch.Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        assert not self._handles, "already attached"
+        self._outputs.clear()
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_hook(self._capture(name)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """The (B, C, h, w) output of a module at its last call. Raises ``ModelError`` if it was not called."""
+        if name not in self._outputs:
+            raise ModelError(f"module {name!r} took no part in the forward pass; tap one that every clip goes through")
+        return self._outputs[name]
+
+    def _capture(self, name: str):  # type: ignore[no-untyped-def]  # a hook's type is private to torch
+        def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            if not isinstance(output, torch.Tensor) or output.dim() != 4:
+                found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+                raise ModelError(
+                    f"module {name!r} ({type(module).__name__}) gives {found}; decoders need feature maps (B, C, h, w)"
+                )
+            self._outputs[name] = output
+
+        return hook
+
+
+def _find(net: nn.Module, name: str) -> nn.Module:
+    modules = dict(net.named_modules())
+    if name not in modules or name == "":
+        close = get_close_matches(name, modules, n=5, cutoff=0.4)
+        hint = f"did you mean {', '.join(map(repr, close))}?" if close else "see net.named_modules()"
+        raise ModelError(f"{type(net).__name__} has no module {name!r}; {hint}")
+    return modules[name]

@@ -1,0 +1,1 @@
+"""Training: recipes, the optimiser, the loop, checkpoints and run folders."""

@@ -1,0 +1,69 @@
+"""Which clips each step takes, as a function of (seed, step) alone: to resume, a step number is enough."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]  # (epoch, index): all that a clip's random draws depend on, besides the seed
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """``clips`` shuffled anew each epoch and cut into batches of almost equal size, none above ``batch``.
+
+    Cut evenly instead of leaving a rest: no clip is dropped, and no step normalises over a handful of clips.
+    """
+
+    clips: int
+    batch: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return ceil(self.clips / self.batch)
+
+    @property
+    def smallest(self) -> int:
+        """Clips of the smallest batch."""
+        return self.clips // self.steps_per_epoch
+
+    def keys(self, step: int) -> list[Key]:
+        """The clips of one optimiser step, over all processes."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.clips)
+        return [(epoch, int(index)) for index in np.array_split(order, self.steps_per_epoch)[within]]
+
+
+class PlannedBatches(Sampler[list[Key]]):
+    """The share of one process in the steps from ``first`` to ``last`` (excluded), epoch after epoch.
+
+    One sampler for the whole run, so that the workers are prefetching the next epoch while this one ends.
+    """
+
+    def __init__(self, plan: BatchPlan, first: int, last: int, process: int = 0, processes: int = 1) -> None:
+        self.plan, self.steps = plan, range(first, last)
+        self.process, self.processes = process, processes
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in self.steps:
+            yield self.plan.keys(step)[self.process :: self.processes]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+class InOrder(Sampler[list[Key]]):
+    """Every clip once, in order, as batches of one process; for validation."""
+
+    def __init__(self, clips: int, batch: int, process: int = 0, processes: int = 1) -> None:
+        keys = [(0, index) for index in range(process, clips, processes)]
+        self.batches = [keys[start : start + batch] for start in range(0, len(keys), batch)]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)

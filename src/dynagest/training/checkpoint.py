@@ -1,0 +1,123 @@
+"""The checkpoint: everything that resuming needs, in one safetensors file that is replaced atomically. No pickles.
+
+There is no loader's or generator's state in it: data order, augmentation and torch's generator follow from (seed,
+step).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dynagest.atomic import write_atomically
+from dynagest.errors import RunError
+from dynagest.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dynagest.task.task import DepthTask
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+STATE, WEIGHTS, MOMENTUM = "state", "task.", "momentum."
+
+
+class Best(BaseModel):
+    """The best validation so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    top1: float
+    loss: float
+
+
+class Progress(BaseModel):
+    """Where a run stands: ``step`` steps are done, ``unreadable`` clips and ``sums`` are of this epoch so far.
+
+    ``sums`` are over the clips of this epoch's steps so far: what its line in the log is made of. ``seconds`` counts
+    all sittings.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = 0
+    best: Best | None = None
+    unreadable: int = 0
+    sums: tuple[float, ...] = ()
+    seconds: float = 0.0
+    finished: bool = False
+
+
+class Checkpoint(BaseModel):
+    """What lies beside the tensors: progress, and what the run must be resumed with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    progress: Progress
+    recipe: Recipe
+    data: str
+    version: int = 1
+
+
+def save_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
+    """Write ``run_dir/checkpoint.safetensors``.
+
+    Raises ``RunError`` on a full disk; the previous one is then unchanged.
+    """
+    tensors = {f"{WEIGHTS}{name}": value for name, value in task.state_dict().items()}
+    for name, parameter in task.named_parameters():
+        buffer = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"{MOMENTUM}{name}"] = buffer
+    path = run_dir / CHECKPOINT_FILE
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(plain, metadata={STATE: checkpoint.model_dump_json()}))
+    return path
+
+
+def read_checkpoint(run_dir: Path) -> Checkpoint:
+    """What a run's checkpoint says about itself, without its tensors. Raises ``RunError`` if there is none to read."""
+    path = run_dir / CHECKPOINT_FILE
+    if not path.exists():
+        raise RunError(f"{run_dir}: has no {CHECKPOINT_FILE} to resume from; start the run without --resume")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Checkpoint.model_validate_json(file.metadata()[STATE])
+    except (SafetensorError, OSError, KeyError, TypeError, ValidationError) as error:
+        raise RunError(
+            f"{path}: not a checkpoint that this version can resume ({error}); start the run anew with --overwrite"
+        ) from error
+
+
+def load_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's weights and momentum into ``task`` and ``optimiser``, bit for bit."""
+    path = run_dir / CHECKPOINT_FILE
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        state = task.state_dict()
+        wanted = {f"{WEIGHTS}{name}" for name in state}
+        if wanted != {name for name in names if name.startswith(WEIGHTS)}:
+            raise RunError(
+                f"{path}: holds other tensors than this version's network; start the run anew with --overwrite"
+            )
+        with torch.no_grad():
+            for name, value in state.items():
+                value.copy_(file.get_tensor(f"{WEIGHTS}{name}"))
+        for name, parameter in task.named_parameters():
+            if f"{MOMENTUM}{name}" in names:
+                buffer = torch.empty_like(parameter).copy_(file.get_tensor(f"{MOMENTUM}{name}"))
+                optimiser.state[parameter]["momentum_buffer"] = buffer
+
+
+def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: Path) -> None:
+    """Raise ``RunError`` that says what differs, if this recipe or this data is not the checkpoint's."""
+    changed = checkpoint.recipe.differences(recipe)
+    if checkpoint.data != data:
+        changed.append(f"the data's fingerprint: {checkpoint.data[:12]}, {data[:12]} (other clips, labels or classes)")
+    if changed:
+        raise RunError(
+            f"{run_dir}: was started with another recipe or other data, so it cannot be continued with this one; "
+            "it then, now:\n" + "\n".join(f"  {line}" for line in changed)
+        )

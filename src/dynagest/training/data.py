@@ -1,0 +1,212 @@
+"""From a manifest or any other source of clips to the batches of a run."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Self, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
+from dynagest.errors import DynagestError, ManifestError, RecipeError
+from dynagest.training.batches import Key
+from dynagest.training.recipe import Recipe
+
+Read = tuple[Batch | None, list[UnreadableClip]]  # what could be read of a batch, and what could not
+Loader = DataLoader[Read | DynagestError]
+
+
+def training_view(recipe: Recipe) -> View:
+    """How clips are looked at for training: random frames, crops and colours."""
+    return replace(
+        validation_view(recipe),
+        augment=True,
+        crop=recipe.crop,
+        scales=recipe.scales,
+        jitter=recipe.jitter,
+        brightness=recipe.brightness,
+        contrast=recipe.contrast,
+        saturation=recipe.saturation,
+        hue=recipe.hue,
+        flip_labels=recipe.flip_labels,
+    )
+
+
+def validation_view(recipe: Recipe) -> View:
+    """How clips are looked at for validation: the middle of each segment, the centre crop."""
+    return View(
+        num_segments=recipe.num_segments,
+        size=recipe.size,
+        short_side=recipe.short_side,
+        augment=False,
+        sampling=recipe.sampling,
+        stride=recipe.stride,
+        depth=recipe.msd != "none",
+    )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains and validates on; ``fingerprint`` tells one set of clips from another when resuming."""
+
+    train: ClipSource
+    validation: ClipSource | None
+    fingerprint: str
+    description: str
+
+    @classmethod
+    def of_sources(cls, train: ClipSource, validation: ClipSource | None, description: str = "") -> Self:
+        """Sources that come with their views (see ``training_view`` and ``validation_view``).
+
+        A source is told from another by its classes, its labels and, when it is generated, by its ``spec``.
+        """
+        sources = [source for source in (train, validation) if source is not None]
+        parts = [
+            [
+                repr(getattr(source, "spec", None)),
+                list(source.classes),
+                [source.label(i) for i in range(len(source))],
+            ]
+            for source in sources
+        ]
+        return cls(train, validation, _digest(parts), description or type(train).__name__)
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, recipe: Recipe) -> Self:
+        """The splits that the recipe names.
+
+        Raises ``ManifestError`` or ``RecipeError`` when they do not hold what it needs.
+        """
+        train = replace(manifest, clips=tuple(clip for clip in manifest.clips if clip.split in recipe.train_splits))
+        name = str(manifest.path or "the manifest")
+        if not train.clips:
+            raise ManifestError(f"{name}: has no clips in split {' or '.join(recipe.train_splits)} to train on")
+        if recipe.msd != "none" and not any(clip.depth for clip in train.clips):
+            raise RecipeError(f"{name}: no training clip has depth, so decoders have nothing to learn; set msd=none")
+        validation = None
+        if recipe.validate_on is not None:
+            held_out = manifest.split(recipe.validate_on)
+            if not held_out.clips:
+                raise RecipeError(
+                    f"{name}: has no clips in split {recipe.validate_on!r} to choose the best epoch on; "
+                    "set validate_on=none to keep the last epoch, or move some clips to that split"
+                )
+            validation = ClipDataset(held_out, validation_view(recipe), recipe.seed)
+        used = (*train.clips, *(held_out.clips if validation else ()))
+        folder = manifest.path.parent if manifest.path else Path("/")
+        rows = [_row(clip, folder) for clip in used]
+        depth = manifest.depth.model_dump(mode="json") if manifest.depth else None
+        source = ClipDataset(train, training_view(recipe), recipe.seed)
+        return cls(source, validation, _digest([rows, list(manifest.classes), depth]), name)
+
+
+def clip_name(source: ClipSource, index: int) -> str:
+    """A name by which a user finds clip ``index``: its video's path, or its number in a source without files."""
+    manifest = getattr(source, "manifest", None)
+    if manifest is None:
+        return f"clip {index}"
+    clip = manifest.clips[index]
+    return f"{clip.video} (row {clip.row})" if clip.row else str(clip.video)
+
+
+def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, prefetch: int, pin: bool) -> Loader:
+    """A loader for ``read``. Its workers live as long as it does."""
+    context = None
+    if workers:
+        # Not fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
+        # The fork server has no such threads, imports once for all workers, and ends with this process, even a killed
+        # one.
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["dynagest.clips.dataset"])
+    return DataLoader(
+        cast(Dataset[Read | DynagestError], _Held(source)),  # torch's types know of no collating
+        batch_sampler=batches,
+        collate_fn=_collate,
+        num_workers=workers,
+        multiprocessing_context=context,
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_start_worker,
+        # Its own generator: the default one would take a number from torch's global generator.
+        generator=torch.Generator(),
+    )
+
+
+def read(loader: Loader) -> Iterator[Read]:
+    """The batches of a loader. A user's mistake that a worker came upon is raised here, with its own message."""
+    for found in loader:
+        if isinstance(found, DynagestError):
+            raise found
+        yield found
+
+
+def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -> tuple[int, str]:
+    """The number of data-loading processes of each training process, and a sentence that says why."""
+    if recipe.workers is not None:
+        return recipe.workers, f"{recipe.workers} data workers, as the recipe says"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(cores // local_processes, 1)
+    if device.type == "cpu":
+        # The network keeps all cores busy; the worker only fills the gaps.
+        count, why = max(share // 2, 1), "half, since training itself runs on the CPU"
+    else:
+        count, why = max(min(share - 1, 16), 1), f"all but one and at most 16, since training runs on {device.type}"
+    return count, f"autodetected {count} data workers because there are {share} cores for each process ({why})"
+
+
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in ``parts`` pieces of almost equal size."""
+    keys = ("rgb", "depth", "has_depth", "label", "index")
+    pieces = zip(*(torch.tensor_split(batch[key], parts) for key in keys), strict=True)  # type: ignore[literal-required]
+    return [Batch(**dict(zip(keys, piece, strict=True))) for piece in pieces]  # type: ignore[typeddict-item]
+
+
+class _Held(Dataset[Sample | UnreadableClip | DynagestError]):
+    """A source whose named errors come back as values: raised in a worker, their message would be its traceback."""
+
+    def __init__(self, source: ClipSource) -> None:
+        self.source = source
+
+    def __getitem__(self, key: Key) -> Sample | UnreadableClip | DynagestError:
+        try:
+            return self.source[key]
+        except DynagestError as error:
+            return error
+
+
+def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | DynagestError:
+    clips = []
+    for sample in samples:
+        if isinstance(sample, DynagestError):
+            return sample
+        clips.append(sample)
+    return collate(clips)
+
+
+def _start_worker(worker: int) -> None:
+    import signal
+
+    import cv2
+
+    # Ctrl-C reaches the whole process group; the trainer finishes its step and ends the workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+
+
+def _row(clip: Clip, folder: Path) -> list[str | int | None]:
+    """What tells a clip from another, wherever the data set lies."""
+    depth = os.path.relpath(clip.depth, folder) if clip.depth else None
+    frames = (clip.start, clip.end, clip.depth_start, clip.depth_end)
+    return [os.path.relpath(clip.video, folder), depth, clip.label, clip.split, *frames]
+
+
+def _digest(parts: Iterable[object]) -> str:
+    return hashlib.sha256(json.dumps(list(parts), ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""The decoders of a run on disk: beside the network that they belong to, for report panels only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from dynagest.atomic import write_together
+from dynagest.errors import WeightsError
+from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
+
+WEIGHTS_FILE, OPTIONS_FILE = "decoders.safetensors", "decoders.json"
+
+
+class _Options(BaseModel):
+    """One decoder: the module that it reads, its channels from there to the mask, and how it gets its mask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tap: str
+    widths: tuple[int, ...]
+    plain: bool
+    activation: Activation
+    tap_size: tuple[int, int]
+
+
+def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
+    """Write ``decoders.safetensors`` and ``decoders.json`` together. Raises ``RunError`` on a full disk."""
+    options: dict[str, Any] = {}
+    for kind, part in decoder.parts():
+        options[kind] = _Options(
+            tap=decoder.taps[kind],
+            widths=part.widths,
+            plain=part.plain,
+            activation=part.activation,
+            tap_size=part.tap_size,
+        ).model_dump()
+    weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
+    path = run_dir / WEIGHTS_FILE
+    write_together({path: save(weights), run_dir / OPTIONS_FILE: json.dumps(options, indent=1).encode()})
+    return path
+
+
+def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
+    """The decoders of a run, on the device of ``net``, the network of the same run.
+
+    Raises ``WeightsError`` when they are missing, damaged or of another network.
+    """
+    path = run_dir / WEIGHTS_FILE
+    try:
+        options = {
+            kind: _Options.model_validate(values)
+            for kind, values in json.loads((run_dir / OPTIONS_FILE).read_text()).items()
+        }
+        weights = load_file(path)
+    except (OSError, SafetensorError, ValidationError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: decoders cannot be read ({error}); were they trained (msd), and is the run whole?"
+        ) from error
+    modules = dict(net.named_modules())
+    unknown = [option.tap for option in options.values() if option.tap not in modules]
+    if unknown:
+        raise WeightsError(f"{path}: reads module {unknown[0]!r}, which this {type(net).__name__} does not have")
+    decoders = {}
+    for kind, option in options.items():
+        decoders[kind] = Decoder(option.widths, plain=option.plain, activation=option.activation)
+        decoders[kind].tap_size = option.tap_size
+    decoder = MultiScaleDecoder({kind: option.tap for kind, option in options.items()}, decoders)
+    try:
+        decoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: does not fit {OPTIONS_FILE} beside it ({error})") from error
+    first = next(net.parameters(), None)
+    return decoder if first is None else decoder.to(first.device)

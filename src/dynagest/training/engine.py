@@ -1,0 +1,121 @@
+"""One optimiser step and one validation, on any number of processes (Hugging Face Accelerate).
+
+The gradient of a step is that of the mean over all its clips, however they are spread over processes and accumulated
+parts, and BatchNorm sees the clips of all processes, so a run on several processes is the run on one.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
+from dynagest.clips.dataset import Batch, UnreadableClip, normalise
+from dynagest.task.loss import Counts
+from dynagest.task.task import DepthTask, TaskOutput
+from dynagest.training.batchnorm import synchronise
+from dynagest.training.data import Loader, cut, read
+from dynagest.training.optimiser import build_optimiser, set_learning_rate
+from dynagest.training.recipe import Recipe
+from dynagest.training.scores import Sums
+
+
+def build_accelerator() -> Accelerator:
+    """The engine as ``accelerate launch`` (or nothing) configured it.
+
+    Accelerate keeps its precision for the life of the process, so it is left at "no": a second run in the same process
+    may use another one, by ``torch.autocast``.
+    """
+    return Accelerator(mixed_precision="no")
+
+
+class Agreement(NamedTuple):
+    """What all processes know about a step before it begins."""
+
+    counts: Counts
+    fewest: int  # clips in the smallest share
+    unreadable: int
+    stop: bool  # some process was asked to stop
+
+
+class Engine:
+    """Task, optimiser and accelerator of a run."""
+
+    def __init__(self, accelerator: Accelerator, task: DepthTask, recipe: Recipe) -> None:
+        self.accelerator, self.task, self.recipe = accelerator, task, recipe
+        self.optimiser = build_optimiser(task, recipe)
+        if accelerator.num_processes > 1:
+            synchronise(task)
+        self._model = accelerator.prepare_model(task)
+
+    def agree(self, batch: Batch | None, unreadable: int, stop: bool) -> Agreement:
+        """Tell all processes this one's share of a step; learn the whole."""
+        clips = 0 if batch is None else len(batch["label"])
+        with_depth = 0 if batch is None else int(batch["has_depth"].sum())
+        mine = torch.tensor([[clips, with_depth, unreadable, int(stop)]], device=self.accelerator.device)
+        shares = self.accelerator.gather(mine).tolist() if self.accelerator.num_processes > 1 else mine.tolist()
+        total = [sum(column) for column in zip(*shares, strict=True)]
+        return Agreement(Counts(total[0], total[1]), min(share[0] for share in shares), total[2], total[3] > 0)
+
+    def step(self, batch: Batch, agreed: Agreement, step: int, lr: float) -> tuple[Sums, float]:
+        """Forward and backward; gradients are left in place, clipped. Returns the sums of the step and their norm."""
+        self.task.train()
+        set_learning_rate(self.optimiser, lr)
+        seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(1)[0]
+        torch.manual_seed(int(seed))  # dropout; a function of the step, so that resuming needs no generator's state
+        parts = cut(batch, min(self.recipe.accumulate, agreed.fewest))
+        sums = []
+        for place, part in enumerate(parts):
+            with self._gradients_shared(last=place == len(parts) - 1):
+                output, measured = self._forward(self._model, part, agreed.counts)
+                # Processes' gradients are averaged; the loss is divided by the whole step's counts, so they are to be
+                # summed.
+                self.accelerator.backward(output.loss * self.accelerator.num_processes)
+            sums.append(measured)
+        total = Sums.from_tensor(self._add_up(torch.stack(sums).sum(dim=0)))
+        norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.clip_norm)
+        return total, float(norm)
+
+    def update(self) -> None:
+        """Let the optimiser take the step."""
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def discard(self) -> None:
+        """Forget the gradients of a step."""
+        self.optimiser.zero_grad()
+
+    @torch.no_grad()
+    def validate(self, loader: Loader) -> tuple[Sums, list[UnreadableClip]]:
+        """The sums over all processes' clips, and this process's unreadable ones."""
+        self.task.eval()
+        total = torch.zeros(6, device=self.accelerator.device)
+        failed: list[UnreadableClip] = []
+        for batch, unreadable in read(loader):
+            failed += unreadable
+            if batch is not None:
+                counts = Counts(len(batch["label"]), int(batch["has_depth"].sum()))
+                total += self._forward(self.task, batch, counts)[1]
+        return Sums.from_tensor(self._add_up(total)), failed
+
+    def _forward(self, model: torch.nn.Module, batch: Batch, counts: Counts) -> tuple[TaskOutput, torch.Tensor]:
+        device = self.accelerator.device
+        rgb = normalise(batch["rgb"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
+        label, has_depth = batch["label"].to(device), batch["has_depth"].to(device)
+        depth = None if self.task.decoder is None else batch["depth"].to(device, non_blocking=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            output: TaskOutput = model(rgb, label, depth, has_depth, counts)
+        return output, Sums.of(output.parts, output.logits, label, has_depth, counts)
+
+    def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients once a step, with its last part."""
+        context: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self._model)
+        return context
+
+    def _add_up(self, values: torch.Tensor) -> torch.Tensor:
+        if self.accelerator.num_processes == 1:
+            return values
+        added: torch.Tensor = self.accelerator.reduce(values, reduction="sum")
+        return added

@@ -1,0 +1,84 @@
+"""SGD with ACTION-Net's published parameter groups and an explicit one for the decoders.
+
+(lr multiplier, weight-decay multiplier): convolutions (1, 1), their biases (2, 0), normalisation (1, 0), the
+classifier's weight (5, 1) and bias (10, 0). The paper does not give the decoders' group; here it is part of the recipe.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dynagest.errors import ModelError
+from dynagest.task.task import DepthTask
+from dynagest.training.recipe import Recipe
+
+NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that share multipliers of learning rate and weight decay.
+
+    ``names`` are as in ``task.named_parameters``.
+    """
+
+    name: str
+    lr: float
+    decay: float
+    names: tuple[str, ...]
+
+
+def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, ...]:
+    """Every parameter of the task in exactly one group; empty groups are left out."""
+    multipliers = {
+        "weights": (1.0, 1.0),
+        "biases": (2.0, 0.0),
+        "normalisation": (1.0, 0.0),
+        "classifier weight": (5.0, 1.0),
+        "classifier bias": (10.0, 0.0),
+        "decoders": (recipe.decoder_lr, recipe.decoder_decay),
+    }
+    members: dict[str, list[str]] = {name: [] for name in multipliers}
+    classifier = _classifier(task.network)
+    for path, module in task.named_modules():
+        for name, parameter in module.named_parameters(path, recurse=False):
+            if name.startswith("decoder."):
+                kind = "decoders"
+            elif module is classifier:
+                kind = "classifier weight" if parameter.dim() > 1 else "classifier bias"
+            elif isinstance(module, NORMALISATIONS):
+                kind = "normalisation"
+            else:
+                kind = "weights" if parameter.dim() > 1 else "biases"
+            members[kind].append(name)
+    return tuple(ParameterGroup(kind, *multipliers[kind], tuple(names)) for kind, names in members.items() if names)
+
+
+def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with momentum over the groups; each group keeps its ``lr_multiplier`` for ``set_learning_rate``."""
+    parameters = dict(task.named_parameters())
+    groups = [
+        {
+            "params": [parameters[name] for name in group.names],
+            "lr": recipe.scaled_lr * group.lr,
+            "lr_multiplier": group.lr,
+            "weight_decay": recipe.weight_decay * group.decay,
+        }
+        for group in parameter_groups(task, recipe)
+    ]
+    return torch.optim.SGD(groups, lr=recipe.scaled_lr, momentum=recipe.momentum)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group ``lr`` times its multiplier."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["lr_multiplier"]
+
+
+def _classifier(network: nn.Module) -> nn.Linear:
+    """The last linear layer, which gives the logits."""
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ModelError(f"{type(network).__name__} has no linear layer, so no classifier to give its learning rate")
+    return linear[-1]

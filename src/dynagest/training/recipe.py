@@ -1,0 +1,137 @@
+"""A recipe: every number of a training run, typed, frozen, and the same as JSON. Needs no torch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dynagest.settings import override
+
+Precision = Literal["auto", "bf16", "fp32"]
+Split = Literal["train", "val", "test"]
+
+# These may change between the two halves of a resumed run: they decide how fast it goes, not where it ends.
+ABOUT_SPEED = frozenset({"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps"})
+
+
+class Recipe(BaseModel):
+    """Every number of a run, described field by field; the defaults are the paper's where it has any.
+
+    Example: ``recipe = get_recipe("egogesture").with_overrides({"model": "tsm_resnet50", "batch": "8"})``
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(default="custom", description="the recipe that this one started as")
+    seed: int = Field(default=0, ge=0, description="decides initial weights, data order and augmentation")
+
+    model: str = Field(default="action_resnet50", description="a name from `dynagest count --list`")
+    width: int = Field(default=64, ge=8, description="channels of the stem; 64 is the published network")
+    num_segments: int = Field(default=8, ge=1, description="frames of a clip, T")
+    size: int = Field(default=224, ge=32, description="side of the square input in pixels")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="before the classifier; the paper's figures are without"
+    )
+    init: str | None = Field(default=None, description="weights to start from: a run folder or a checkpoint file")
+
+    msd: Literal["none", "local", "global", "both"] = Field(
+        default="both", description="which depth decoders train along"
+    )
+    local_scale: Literal["full", "quarter"] = Field(default="full", description="side of the local mask (Table VII)")
+    global_scale: Literal["full", "quarter"] = Field(
+        default="quarter", description="side of the global mask (Table VII)"
+    )
+    activation: Literal["linear", "sigmoid"] = Field(default="linear", description="at the decoders' output")
+    local_weight: float = Field(default=1.0, ge=0, description="factor of the local mask's squared error (Table VI)")
+    global_weight: float = Field(default=0.01, ge=0, description="factor of the global mask's squared error (Table VI)")
+    binarise: bool = Field(default=False, description="depth targets as 0 or 1 (Table VIII)")
+    threshold: float = Field(default=10.0, ge=0, le=255, description="of 255; depth above it is 1 when binarised")
+
+    epochs: int = Field(default=25, ge=1)
+    batch: int = Field(
+        default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
+    )
+    accumulate: int = Field(default=1, ge=1, description="parts that a process cuts its share of the batch into")
+    lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to `batch`")
+    lr_batch: int = Field(default=16, ge=1)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    milestones: tuple[int, ...] = Field(
+        default=(10, 15, 20), description="epochs after which lr is multiplied by `gamma`"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: float = Field(default=0.0, ge=0, description="lr rises linearly from 0 over these")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    decoder_lr: float = Field(default=1.0, gt=0, description="the decoders' learning rate, as a multiple of lr")
+    decoder_decay: float = Field(
+        default=1.0, ge=0, description="the decoders' weight decay, as a multiple of weight_decay"
+    )
+    clip_norm: float = Field(default=20.0, gt=0, description="the gradient's norm is cut to this")
+
+    train_splits: tuple[Split, ...] = Field(default=("train",), min_length=1)
+    validate_on: Literal["val", None] = Field(
+        default="val", description="split that chooses the best epoch; none: the last is kept"
+    )
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: int = Field(default=2, ge=1, description="frames from one to the next, with dense sampling")
+    crop: Literal["paper", "action"] = Field(
+        default="paper", description="5 places and equal sides, or ACTION-Net's 13 places"
+    )
+    scales: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="crop side / short side; none: the published"
+    )
+    short_side: int | None = Field(default=None, ge=32, description="frames are resized to it first; none: to `size`")
+    jitter: float = Field(default=0.4, ge=0, le=1, description="share of clips whose colours are jittered")
+    brightness: float = Field(default=0.8, ge=0)
+    contrast: float = Field(default=0.8, ge=0)
+    saturation: float = Field(default=0.8, ge=0)
+    hue: float = Field(default=0.2, ge=0, le=0.5)
+    flip_labels: dict[str, str] | None = Field(
+        default=None, description="mirror clips, renaming these classes; none: no mirroring"
+    )
+    unreadable_share: float = Field(
+        default=0.01, ge=0, lt=1, description="training stops when more of an epoch is unreadable"
+    )
+
+    precision: Precision = Field(default="auto", description="auto: bf16 where the hardware has it")
+    workers: int | None = Field(default=None, ge=0, description="data-loading processes; none: autodetected")
+    prefetch: int = Field(default=2, ge=1, description="batches that each worker prepares ahead")
+    checkpoint_seconds: float = Field(default=300.0, gt=0, description="at most this long between checkpoints")
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="also a checkpoint every so many steps")
+    log_steps: int = Field(default=10, ge=1, description="steps a line in the log stands for")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if "test" in self.train_splits:
+            raise ValueError("train_splits: the test split is for testing; train on train, val or both")
+        if self.validate_on in self.train_splits:
+            raise ValueError(
+                "validate_on: the split is also trained on, so it cannot choose the best epoch; "
+                "set validate_on=none (the last epoch is kept) or take it out of train_splits"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones: must rise, as in 10,15,20")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError("warmup_epochs: must be fewer than epochs")
+        if any(not 0 < scale <= 1 for scale in self.scales or ()):
+            raise ValueError("scales: each in (0, 1], as in 1,0.875,0.75")
+        return self
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate of a step of ``batch`` clips, before schedule and multipliers."""
+        return self.lr * self.batch / self.lr_batch
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> "Recipe":
+        """A copy with fields replaced; strings, as ``--set lr=0.01`` gives them, become the field's type.
+
+        Raises ``RecipeError`` as ``dynagest.settings.override`` does.
+        """
+        return override(self, overrides)
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """``field: ours, theirs`` for each field that changes what a run computes."""
+        ours, theirs = self.model_dump(), other.model_dump()
+        return [
+            f"{key}: {ours[key]}, {theirs[key]}" for key in ours if key not in ABOUT_SPEED and ours[key] != theirs[key]
+        ]

@@ -1,0 +1,103 @@
+"""The recipes by name: the paper's three schedules, the demo and a webcam set. Needs no torch.
+
+What the paper says is in its section IV; what it leaves out is from ACTION-Net's public settings (issue 6 there: batch
+16, lr 0.0025, weight decay 1e-5, no dropout).
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from dynagest.errors import RecipeError
+from dynagest.training.recipe import Recipe
+
+
+def egogesture() -> Recipe:
+    """EgoGesture, 83 classes, from ImageNet weights (``init``).
+
+    The paper trains on train + val, so nothing is left to choose an epoch with: the last one is kept and the test split
+    is looked at once. To select on validation instead: ``train_splits=train validate_on=val``.
+    """
+    return Recipe(
+        name="egogesture", epochs=25, milestones=(10, 15, 20), train_splits=("train", "val"), validate_on=None
+    )
+
+
+def nvgesture() -> Recipe:
+    """NVGesture, 25 classes, from the EgoGesture model (``init``).
+
+    The set has no validation split: the last epoch is kept.
+    """
+    return Recipe(name="nvgesture", epochs=80, milestones=(50, 60, 70), validate_on=None)
+
+
+def isogd() -> Recipe:
+    """IsoGD, 249 classes, from the EgoGesture model (``init``).
+
+    The paper reports on the validation split, so that split does not choose the epoch: the last one is kept.
+    """
+    return Recipe(name="isogd", epochs=35, milestones=(15, 25, 30), validate_on=None)
+
+
+def demo() -> Recipe:
+    """A small ACTION network on generated gestures, from scratch, in minutes on two CPU cores."""
+    return Recipe(
+        name="demo",
+        model="action_resnet18",
+        width=16,
+        size=96,
+        lr=0.02,
+        epochs=12,
+        schedule="cosine",
+        milestones=(),
+        warmup_epochs=1,
+        weight_decay=1e-4,
+        scales=(1.0, 0.875, 0.75),
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+    )
+
+
+def webcam() -> Recipe:
+    """A few clips of each gesture from one's own camera, without depth: a trained network (``init``) fine-tuned.
+
+    A handful of clips leaves none to select on, so the last epoch is kept.
+    """
+    return Recipe(
+        name="webcam",
+        model="action_resnet18",
+        width=16,
+        size=96,
+        msd="none",
+        batch=8,
+        lr=0.01,
+        epochs=15,
+        schedule="cosine",
+        milestones=(),
+        warmup_epochs=1,
+        scales=(1.0, 0.875, 0.75),
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        validate_on=None,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "egogesture": egogesture,
+    "nvgesture": nvgesture,
+    "isogd": isogd,
+    "demo": demo,
+    "webcam": webcam,
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of this name. Raises ``RecipeError`` with close matches."""
+    if name not in RECIPES:
+        close = get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(RECIPES)}"
+        raise RecipeError(f"there is no recipe {name!r}; {hint}")
+    return RECIPES[name]()

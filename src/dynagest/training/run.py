@@ -1,0 +1,170 @@
+"""The run folder: a run's recipe, its surroundings and its results, so that the folder explains itself."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import torch
+
+import dynagest
+from dynagest.atomic import write_atomically
+from dynagest.card import NetworkCard
+from dynagest.errors import RunError
+from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
+from dynagest.task.task import DepthTask
+from dynagest.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from dynagest.training.decoders import save_decoders
+from dynagest.training.recipe import Recipe
+
+RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
+# All that training and testing write; starting a run anew removes these and nothing else.
+CONTENTS = (
+    *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, "unreadable.jsonl", "log.jsonl", "tensorboard"),
+    *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json"),
+    *("metrics.json", "metrics.scores.npz", "report.html", "panels", "panels.png"),
+)
+PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a run took place: enough to tell why another one gives other numbers."""
+
+    started: str
+    command: list[str]
+    directory: str
+    data: str
+    seed: int
+    device: str
+    processes: int
+    threads: int
+    cores: int | None
+    machine: str
+    python: str
+    packages: dict[str, str]
+    dynagest: str
+    revision: str | None
+
+
+def start_run(run_dir: Path, recipe: Recipe, environment: Environment, *, overwrite: bool) -> None:
+    """Make ``run_dir`` ready for a new run and write its recipe and environment.
+
+    Raises ``RunError`` when a run that is finished or can be resumed lies there, unless told to ``overwrite`` it. A
+    run that was killed before its first checkpoint holds nothing to lose and is replaced.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"{run_dir}: is a file; name a folder for the run")
+    if (run_dir / CHECKPOINT_FILE).exists() and not overwrite:
+        progress = read_checkpoint(run_dir).progress
+        state = "a finished run" if progress.finished else f"a run that stopped after {progress.step} steps"
+        resume = "" if progress.finished else "continue it with --resume, "
+        raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
+    if not overwrite and (run_dir / "network.safetensors").exists():
+        raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
+    for name in CONTENTS:
+        path = run_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    write_atomically(run_dir / RECIPE_FILE, recipe.model_dump_json(indent=1).encode())
+    write_atomically(run_dir / ENVIRONMENT_FILE, json.dumps(asdict(environment), indent=1).encode())
+
+
+def has_run(run_dir: Path) -> bool:
+    """Whether a run lies there that can be resumed, or is finished."""
+    return (run_dir / CHECKPOINT_FILE).exists()
+
+
+def trained_on(run_dir: Path) -> Path:
+    """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
+    path = run_dir / ENVIRONMENT_FILE
+    try:
+        manifest = Path(json.loads(path.read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: does not tell what the run was trained on ({error}); name the data with --data"
+        ) from error
+    if not manifest.exists():
+        raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
+    return manifest
+
+
+def keep_network(
+    run_dir: Path, task: DepthTask, recipe: Recipe, classes: Sequence[str], provenance: dict[str, str]
+) -> None:
+    """Write the network for use, RGB only, and beside it the decoders that belong to it.
+
+    Raises ``RunError`` when they cannot be written; the previous ones are then unchanged.
+    """
+    card = NetworkCard(
+        model=recipe.model,
+        classes=tuple(classes),
+        num_segments=recipe.num_segments,
+        size=recipe.size,
+        width=recipe.width,
+        provenance={
+            "recipe": recipe.name,
+            "seed": str(recipe.seed),
+            "dynagest": dynagest.__version__,
+            "revision": code_revision() or "unknown",
+            **provenance,
+        },
+    )
+    save_network(run_dir, cast(VideoNet, task.network), card)  # a task takes any network, a recipe builds these
+    if task.decoder is not None:
+        save_decoders(run_dir, task.decoder)
+
+
+def describe_environment(data: str, seed: int, device: str, processes: int) -> Environment:
+    """What can be known about this process and its machine."""
+    return Environment(
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=list(sys.argv),
+        directory=str(Path.cwd()),
+        data=data,
+        seed=seed,
+        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        processes=processes,
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count(),
+        machine=f"{_processor()}, {platform.platform()}",
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        dynagest=dynagest.__version__,
+        revision=code_revision(),
+    )
+
+
+@cache
+def code_revision() -> str | None:
+    """The git revision of this code, ``+changes`` when edited since; ``None`` if it is no checkout."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=False)
+
+    # An installed copy may lie inside somebody else's repository: only a tracked file speaks of this code.
+    if shutil.which("git") is None or git("ls-files", "--error-unmatch", here.name).returncode != 0:
+        return None
+    revision = git("rev-parse", "HEAD")
+    if revision.returncode != 0:
+        return None
+    return revision.stdout.strip() + ("+changes" if git("status", "--porcelain", "--", "..").stdout else "")
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()

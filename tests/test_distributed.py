@@ -1,0 +1,100 @@
+"""Two processes over gloo on the CPU give what one gives: uneven shares, clips without depth, BatchNorm, the log."""
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from torch import nn
+from training_toys import start, toy_data, toy_recipe
+
+from dynagest.errors import RunError
+from dynagest.training.batchnorm import synchronise
+from dynagest.training.engine import build_accelerator
+from dynagest.training.log import read_log
+from dynagest.training.trainer import train
+
+# `accelerate launch --cpu` starts one process unless it is given MPI; torchrun sets what Accelerate reads.
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+SHARES = (slice(0, 3), slice(3, 5))  # of five images
+
+
+def images() -> torch.Tensor:
+    return torch.randn(5, 4, 6, 6, generator=torch.Generator().manual_seed(0)) * 3 + 100
+
+
+def norm_and_gradients(net: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Output, input gradient and state after one training step's forward and backward, with a loss that is no sum."""
+    x = x.clone().requires_grad_()
+    y = net(x)
+    (y.sin() * torch.arange(4.0)[:, None, None]).sum().backward()
+    state = {f"state {name}": value for name, value in net.state_dict().items()}
+    gradients = {f"gradient {name}": parameter.grad for name, parameter in net.named_parameters()}
+    return {"y": y.detach(), "x": x.grad} | state | gradients
+
+
+def net() -> nn.Module:
+    norm = nn.BatchNorm2d(4)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 1, 2, -1]))
+        norm.bias.copy_(torch.tensor([0.0, 1, -1, 0.3]))
+    return nn.Sequential(nn.Sequential(norm))
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    results = norm_and_gradients(synchronise(net()), images()[SHARES[rank]])
+    torch.save(results, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_batchnorm_over_all_processes(tmp_path: Path) -> None:
+    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    whole = norm_and_gradients(net(), images())
+    assert whole.keys() == parts[0].keys()
+    for name, value in whole.items():
+        if name in ("y", "x"):
+            found = torch.cat([part[name] for part in parts])
+        elif name.startswith("state"):
+            assert torch.equal(parts[0][name], parts[1][name])
+            found = parts[0][name]
+        else:
+            found = parts[0][name] + parts[1][name]
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    """13 clips in batches of 4, 3, 3 and 3: shares of 2 + 2 and 2 + 1, a third of the clips without depth.
+
+    Small steps: with large ones, batches this small amplify the order of summation from step to step.
+    """
+    changes = ("epochs=1", "milestones=", "lr=0.0003")
+    process = start(tmp_path / "two", "--clips=13", "--sparse-depth", "--set", *changes, launcher=LAUNCH)
+    train(toy_recipe(epochs=1, milestones=(), lr=0.0003), toy_data(count=13, sparse_depth=True), tmp_path / "one")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    one, two = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        difference = (two[name] - value).abs().max()
+        assert difference <= 1e-3 * value.abs().max() + 1e-8, name
+    one_log, two_log = (
+        [line for line in read_log(tmp_path / run) if line["event"] == "epoch"] for run in ("one", "two")
+    )
+    for ours, theirs in zip(one_log, two_log, strict=True):
+        for part in ("train", "validation"):
+            assert theirs[part] == pytest.approx(ours[part], rel=1e-4)
+
+
+def test_fewer_clips_than_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(type(build_accelerator()), "num_processes", 20)
+    with pytest.raises(RunError, match="cannot be shared by 20 processes"):
+        train(toy_recipe(), toy_data(), tmp_path)

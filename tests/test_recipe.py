@@ -1,0 +1,136 @@
+"""Recipes: the paper's numbers, overrides by name, errors that help, the learning rate."""
+
+from itertools import pairwise
+
+import pytest
+
+from dynagest.errors import RecipeError
+from dynagest.training.recipe import Recipe
+from dynagest.training.recipes import RECIPES, get_recipe
+from dynagest.training.schedule import learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "milestones", "splits"),
+    [
+        ("egogesture", 25, (10, 15, 20), ("train", "val")),
+        ("nvgesture", 80, (50, 60, 70), ("train",)),
+        ("isogd", 35, (15, 25, 30), ("train",)),
+    ],
+)
+def test_published_schedules(name: str, epochs: int, milestones: tuple[int, ...], splits: tuple[str, ...]) -> None:
+    recipe = get_recipe(name)
+    assert (recipe.epochs, recipe.milestones, recipe.train_splits, recipe.validate_on) == (
+        epochs,
+        milestones,
+        splits,
+        None,
+    )
+    assert (recipe.model, recipe.num_segments, recipe.size, recipe.width) == ("action_resnet50", 8, 224, 64)
+    assert (recipe.batch, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.dropout) == (16, 0.0025, 0.9, 1e-5, 0)
+    assert (recipe.msd, recipe.local_weight, recipe.global_weight, recipe.binarise) == ("both", 1, 0.01, False)
+    assert (recipe.jitter, recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue) == (
+        0.4,
+        0.8,
+        0.8,
+        0.8,
+        0.2,
+    )
+    assert (recipe.sampling, recipe.crop, recipe.scales, recipe.flip_labels) == ("segment", "paper", None, None)
+    assert (recipe.clip_norm, recipe.schedule, recipe.gamma) == (20, "step", 0.1)
+
+
+def test_rate_is_halved_with_the_batch() -> None:
+    assert get_recipe("egogesture").scaled_lr == 0.0025
+    assert get_recipe("egogesture").with_overrides({"batch": "8"}).scaled_lr == 0.00125
+
+
+def test_step_schedule_by_epoch() -> None:
+    recipe = get_recipe("egogesture")
+    rates = [learning_rate(recipe, 100 * epoch, 100) for epoch in range(25)]
+    assert rates == pytest.approx([0.0025] * 10 + [0.00025] * 5 + [0.000025] * 5 + [0.0000025] * 5)
+    assert learning_rate(recipe, 999, 100) == 0.0025
+
+
+def test_cosine_with_warm_up() -> None:
+    recipe = Recipe(lr=1, schedule="cosine", milestones=(), epochs=3, warmup_epochs=1)
+    rates = [learning_rate(recipe, step, 10) for step in range(30)]
+    assert all(a < b for a, b in pairwise(rates[:11]))
+    assert rates[10] == 1
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[20] == pytest.approx(0.5)
+    assert 0 < rates[29] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("lr", "0.01", 0.01),
+        ("batch", "32", 32),
+        ("model", "tsm_resnet50", "tsm_resnet50"),
+        ("binarise", "true", True),
+        ("milestones", "3,5", (3, 5)),
+        ("milestones", "", ()),
+        ("scales", "[1, 0.5]", (1.0, 0.5)),
+        ("train_splits", "train,val", ("train", "val")),
+        ("workers", "none", None),
+        ("workers", "2", 2),
+        ("init", "runs/ego", "runs/ego"),
+        (
+            "flip_labels",
+            "{swipe left: swipe right, swipe right: swipe left}",
+            {"swipe left": "swipe right", "swipe right": "swipe left"},
+        ),
+        ("msd", "none", "none"),
+    ],
+)
+def test_overrides_by_name(field: str, text: str, value: object) -> None:
+    recipe = get_recipe("egogesture").with_overrides({"validate_on": "none", field: text})
+    assert getattr(recipe, field) == value
+
+
+def test_tables_vi_to_viii_are_overrides() -> None:
+    recipe = get_recipe("nvgesture")
+    assert recipe.with_overrides({"msd": "global", "global_weight": "0.1"}).global_weight == 0.1
+    assert recipe.with_overrides({"msd": "local", "local_scale": "quarter"}).local_scale == "quarter"
+    assert recipe.with_overrides({"binarise": "yes"}).threshold == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": "3"}, "did you mean epochs"),
+        ({"learning_rate": "3"}, "no field 'learning_rate'"),
+        ({"lr": "fast"}, "lr = 'fast'.*valid number"),
+        ({"batch": "0"}, "batch = 0|batch = '0'"),
+        ({"batch": "2.5"}, "valid integer"),
+        ({"msd": "all"}, "'none', 'local', 'global' or 'both'"),
+        ({"train_splits": "test"}, "test split is for testing"),
+        ({"train_splits": "train,val", "validate_on": "val"}, "also trained on"),
+        ({"milestones": "5,3"}, "must rise"),
+        ({"warmup_epochs": "25"}, "fewer than epochs"),
+        ({"lr": "nan"}, "finite"),
+        ({"flip_labels": "{a: b"}, "not a map"),
+    ],
+)
+def test_wrong_overrides(overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        get_recipe("egogesture").with_overrides(overrides)
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(RecipeError, match="did you mean egogesture"):
+        get_recipe("egogestures")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_json_both_ways(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_differences_leave_out_what_is_about_speed() -> None:
+    recipe = get_recipe("demo")
+    assert recipe.differences(recipe.with_overrides({"workers": "3", "checkpoint_steps": "7"})) == []
+    assert recipe.differences(recipe.with_overrides({"seed": "3"})) == ["seed: 0, 3"]

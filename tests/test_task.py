@@ -1,0 +1,88 @@
+"""DepthTask: network, decoders and loss together, and the network alone afterwards."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dynagest.networks.build import create_model
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.loss import DepthLoss, LossWeights
+from dynagest.task.task import DepthTask
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.randn(2, 3, 3, 32, 32, generator=generator)
+    return rgb, torch.tensor([0, 2]), torch.rand(2, 3, 1, 32, 32, generator=generator), torch.tensor([True, True])
+
+
+def test_output(batch: tuple[torch.Tensor, ...]) -> None:
+    net = create_model("action_resnet18", 5, width=16).eval()
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    output = task(*batch)
+    assert torch.equal(output.logits, net(batch[0]))
+    assert output.masks.local.shape == (6, 1, 32, 32)
+    assert output.masks.global_.shape == (6, 1, 8, 8)
+    torch.testing.assert_close(output.parts.cross_entropy, F.cross_entropy(output.logits, batch[1]))
+    torch.testing.assert_close(output.parts.local, F.mse_loss(output.masks.local, batch[2].flatten(0, 1)))
+    assert output.loss is output.parts.total
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_decoders_are_no_part_of_the_network(batch: tuple[torch.Tensor, ...]) -> None:
+    net = create_model("tsm_resnet18", 5, width=16)
+    names = list(net.state_dict())
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    task(*batch).loss.backward()
+    assert list(task.network.state_dict()) == names
+    assert {name.split(".")[0] for name in task.state_dict()} == {"network", "decoder"}
+
+
+def test_without_decoders_depth_is_not_looked_at(batch: tuple[torch.Tensor, ...]) -> None:
+    net = create_model("tsn_resnet18", 5, width=16).eval()
+    output = DepthTask(net)(batch[0], batch[1])
+    assert output.masks is None
+    torch.testing.assert_close(output.loss, F.cross_entropy(net(batch[0]), batch[1]))
+
+
+def test_zero_weights_give_the_class_gradient_alone(batch: tuple[torch.Tensor, ...]) -> None:
+    net = create_model("tsm_resnet18", 5, width=16)
+    DepthTask(net)(batch[0], batch[1]).loss.backward()
+    alone = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    decoder = MultiScaleDecoder.for_model(net, image_size=32)
+    DepthTask(net, decoder, DepthLoss(LossWeights(1, 0, 0)))(*batch).loss.backward()
+    assert all(torch.equal(a, p.grad) for a, p in zip(alone, net.parameters(), strict=True))
+
+
+def test_depth_changes_what_the_network_learns(batch: tuple[torch.Tensor, ...]) -> None:
+    net = create_model("tsm_resnet18", 5, width=16)
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    gradients = []
+    for has_depth in (batch[3], torch.tensor([False, False])):
+        net.zero_grad()
+        task(*batch[:3], has_depth).loss.backward()
+        gradients.append(net.base_model.conv1.weight.grad.clone())
+    assert not torch.equal(*gradients)
+
+
+def test_decoders_learn_a_mask() -> None:
+    """A square that RGB shows becomes visible in both masks within some steps."""
+    generator = torch.Generator().manual_seed(0)
+    net = create_model("tsn_resnet18", 2, width=16)
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    rgb, depth = torch.randn(4, 2, 3, 32, 32, generator=generator) * 0.1, torch.zeros(4, 2, 1, 32, 32)
+    for n, (y, x) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+        rgb[n, :, :, y : y + 16, x : x + 16] += 2
+        depth[n, :, :, y : y + 16, x : x + 16] = 1
+    optimiser = torch.optim.Adam(task.parameters(), 3e-3)
+    has_depth = torch.ones(4, dtype=torch.bool)
+    for _ in range(60):
+        output = task(rgb, torch.tensor([0, 1, 0, 1]), depth, has_depth)
+        optimiser.zero_grad()
+        output.loss.backward()
+        optimiser.step()
+    assert depth.square().mean().item() == 0.25
+    assert output.parts.local < 0.03
+    assert output.parts.global_ < 0.1
