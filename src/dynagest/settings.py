@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,7 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:
-    """``["lr=0.01", "msd=none"]`` as a dictionary. Raises ``RecipeError`` for one without ``=``, or a repeated field."""
+    """``["lr=0.01", "msd=none"]`` as a dictionary. Raises ``RecipeError`` for a faulty or repeated one."""
     settings: dict[str, str] = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -38,7 +39,7 @@ def override(model: Model, overrides: Mapping[str, Any]) -> Model:
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(fields)}"
         raise RecipeError(f"there is no field {unknown[0]!r}; {hint}")
     given = {
-        name: _parse(name, fields[name], value) if isinstance(value, str) else value
+        name: _parse(name, fields[name].annotation, value) if isinstance(value, str) else value
         for name, value in overrides.items()
     }
     return validated(type(model), model.model_dump() | given)
@@ -71,14 +72,16 @@ def _fault(kind: type[BaseModel], fault: Any) -> str:
     return f"{name} = {fault['input']!r}: {fault['msg']}" + (f" ({about})" if about else "")
 
 
-def _parse(name: str, field: Any, text: str) -> Any:
+def _parse(name: str, annotation: Any, text: str) -> Any:
     """What a string means; the field's type decides the rest."""
-    annotation = str(field.annotation)
-    if "None" in annotation and text.strip().lower() in ("none", "null", ""):
+    union = get_origin(annotation) in (Union, UnionType)
+    options = get_args(annotation) if union else (annotation,)
+    if text.strip().lower() in ("none", "null", "") and (NoneType in options or None in get_args(annotation)):
         return None
-    if annotation.startswith("tuple["):
+    kinds = {get_origin(option) or option for option in options}
+    if tuple in kinds:
         return [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
-    if annotation.startswith("dict["):
+    if dict in kinds:
         try:
             return yaml.safe_load(text if text.strip().startswith("{") else f"{{{text}}}")
         except yaml.YAMLError as error:

@@ -1,0 +1,42 @@
+# The commands of a fresh clone. Each sets up what it needs in .venv first; nothing is installed outside it.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: help setup test test-slow lint demo clean
+
+help:
+	@echo "make demo       generate gestures, train with depth, test on RGB, write $(DEMO)/report.html"
+	@echo "make test       run the tests (test-slow: those that take minutes)"
+	@echo "make lint       ruff and mypy"
+	@echo "make setup      only create .venv"
+
+setup: .venv/.installed
+
+# torch first and by itself: with it in place no other package can pull the CUDA build.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# An interrupted demo goes on where it stopped.
+demo: setup
+	$(BIN)/dynagest data synth $(DEMO)/data --recipe demo
+	$(BIN)/dynagest train demo --data $(DEMO)/data/manifest.csv --out $(DEMO) --resume
+	$(BIN)/dynagest evaluate $(DEMO) --split test
+	@echo "Open $(DEMO)/report.html"
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

@@ -1,0 +1,44 @@
+"""The ``dynagest`` command: the only place that parses arguments and prints.
+
+Each sub-command imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from dynagest.cli import data, inspect, runs
+from dynagest.errors import DynagestError
+
+app = typer.Typer(
+    name="dynagest",
+    help="Dynamic hand gestures from any RGB camera, taught by depth.",
+    epilog="First steps: `dynagest doctor`, `dynagest data index folders DATA`, `dynagest data check data/folders`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+runs.register(app)
+inspect.register(app)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one message and exit code 2, Ctrl-C is exit code 130."""
+    stderr = Console(stderr=True)
+    try:
+        app()
+    except DynagestError as error:
+        stderr.print("[bold red]error:[/] ", end="")
+        stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt as stopped:
+        stderr.print(str(stopped) or "interrupted", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone: not an error, and Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,123 @@
+"""``dynagest data``: index a dataset, check it, generate one."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
+
+
+def progress_bar(description: str) -> Progress:
+    """A progress bar on stderr, so that stdout stays what the command is asked for."""
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@app.command(
+    epilog="Examples: `dynagest data index folders my_clips --holdout 0.25` &nbsp; "
+    "`dynagest data index isogd /data/IsoGD --out data/isogd/manifest.csv`"
+)
+def index(
+    dataset: Annotated[
+        str, typer.Argument(help="egogesture, nvgesture, isogd, jester, ipn-hand, tsm, or folders for your own clips.")
+    ],
+    root: Annotated[Path, typer.Argument(help="The folder in which the dataset lies.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The manifest to write. [default: data/DATASET/manifest.csv]")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Annotations, where they do not lie under the root.")] = None,
+    list_: Annotated[
+        list[str], typer.Option("--list", metavar="FILE:SPLIT", help="A list file and its split; repeatable.")
+    ] = [],  # noqa: B006
+    end_trim: Annotated[int, typer.Option(min=0, help="Frames to drop at the end of every range (EgoGesture).")] = 0,
+    aligned: Annotated[bool, typer.Option(help="Declare the measured map of depth into the RGB frame.")] = False,
+    depth: Annotated[
+        str | None, typer.Option(help="A depth preset or a depth.yaml, instead of the dataset's own.")
+    ] = None,
+    holdout: Annotated[float, typer.Option(min=0, max=1, help="Share of the train clips that becomes val.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the hold-out.")] = 0,
+) -> None:
+    """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt and depth.yaml."""
+    from dynagest.clips.adapters import IndexOptions, index_dataset, parse_lists
+
+    options = IndexOptions(labels, parse_lists(list_), end_trim, aligned, depth, holdout, seed)
+    found = index_dataset(dataset, root, options)
+    path = out or Path("data") / dataset / "manifest.csv"
+    found.manifest.write(path)
+    for note in found.notes:
+        print(f"note: {note}")
+    counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
+    told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+    print(f"{path}: {told} clips of {len(found.manifest.classes)} classes")
+    print(f"next: dynagest data check {path}")
+
+
+@app.command(epilog="Example: `dynagest data check data/isogd/manifest.csv --sheet sheet.png`")
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A manifest.csv, or the folder that holds one.")],
+    segments: Annotated[int, typer.Option(min=1, help="Frames that a network takes from a clip.")] = 8,
+    thorough: Annotated[bool, typer.Option(help="Decode every frame, not only a few of each clip.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Also draw a contact sheet RGB | depth | overlay (PNG).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
+) -> None:
+    """Look at every clip and list each fault with its file; exit code 1 if there are errors."""
+    from dynagest.clips.check import check as check_manifest
+    from dynagest.clips.contact import contact_sheet
+    from dynagest.clips.manifest import Manifest
+
+    clips = Manifest.read(manifest)
+    with progress_bar("checking clips") as bar:
+        task = bar.add_task("", total=len(clips))
+        report = check_manifest(
+            clips, segments, workers, thorough, lambda done, total: bar.update(task, completed=done)
+        )
+    print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
+    if sheet is not None:
+        Console(stderr=True).print(f"contact sheet: {contact_sheet(clips, sheet)}")
+    raise typer.Exit(report.exit_code)
+
+
+@app.command(epilog="Example: `dynagest data synth data/generated --set clutter=0.9 --sheet classes.png`")
+def synth(
+    folder: Annotated[
+        Path, typer.Argument(help="A new folder; one that was begun with the same options is completed.")
+    ],
+    preset: Annotated[str, typer.Option(help="default, demo (small and easy) or hard.")] = "default",
+    train: Annotated[int | None, typer.Option(min=1, help="Training clips of each class.")] = None,
+    val: Annotated[int | None, typer.Option(min=1, help="Validation clips of each class.")] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="Test clips of each class.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides every subject, scene and clip.")] = 0,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Any other field, see --show; repeatable.")
+    ] = [],  # noqa: B006
+    sheet: Annotated[Path | None, typer.Option(help="Also draw a picture with a clip of each class (PNG).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one for each core]")] = None,
+    show: Annotated[bool, typer.Option(help="Print every field with what it means, and stop.")] = False,
+) -> None:
+    """Generate RGB-D gestures: other subjects and scenes in train, val and test; the same seed gives the same files."""
+    from dynagest.settings import describe, override, parse_settings
+    from dynagest.synth import get_preset, write_sheet, write_synth
+
+    spec = get_preset(preset)
+    given = {"train": train, "val": val, "test": test}
+    counts = spec.clips_per_class.model_copy(update={split: count for split, count in given.items() if count})
+    spec = override(spec, {"seed": seed, "clips_per_class": counts.model_dump(), **parse_settings(set_)})
+    if show:
+        print(describe(spec))
+        return
+    with progress_bar("rendering clips") as bar:
+        task = bar.add_task("", total=None)
+        path = write_synth(
+            folder, spec, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    told = ", ".join(f"{spec.length(split)} {split}" for split in ("train", "val", "test"))
+    print(f"{path}: {told} clips of {len(spec.classes)} classes")
+    if sheet is not None:
+        print(f"sheet: {write_sheet(spec, sheet)}")
+    print(f"next: dynagest train demo --data {folder}")

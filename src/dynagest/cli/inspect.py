@@ -1,0 +1,73 @@
+"""``dynagest count`` and ``dynagest doctor``: look, and change nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+STATUS_STYLE = {"ok": "green", "warning": "yellow", "error": "bold red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to ``app``."""
+    app.command(epilog="Example: `dynagest count action_resnet50 --classes 83`")(count)
+    app.command(epilog="Example: `dynagest doctor`")(doctor)
+
+
+def count(
+    models: Annotated[list[str], typer.Argument(help="Names of networks (see `--list`), or run folders.")] = [],  # noqa: B006
+    classes: Annotated[int, typer.Option(help="Number of classes (for names).")] = 83,
+    segments: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
+    size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 224,
+    width: Annotated[int, typer.Option(help="Channels of the stem (for names); 64 is the published network.")] = 64,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the names of the networks.")] = False,
+) -> None:
+    """Count parameters, multiply-adds and the paper's legacy GFLOPs of networks, with and without decoders."""
+    from dynagest.networks.build import create_model, list_models
+    from dynagest.networks.count import count as count_network
+    from dynagest.networks.weights import load_network
+    from dynagest.task.decoder import MultiScaleDecoder
+
+    console = Console()
+    if list_ or not models:
+        for name in list_models():
+            print(name)
+        return
+    table = Table(title=f"One clip of {segments} x 3 x {size} x {size}")
+    for column in ("network", "parameters", "true GMAC", "legacy GFLOPs", "MSD weights", "MSD GMAC"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for name in models:
+        if Path(name).exists():
+            net = load_network(Path(name))[0]
+        else:
+            net = create_model(name, num_classes=classes, num_segments=segments, width=width)
+        cost = count_network(net, clip_shape=(1, segments, 3, size, size))
+        decoder = MultiScaleDecoder.for_model(net, image_size=size)
+        table.add_row(
+            name,
+            f"{cost.parameters:,}",
+            f"{cost.multiply_adds / 1e9:.3f}",
+            f"{cost.legacy_flops / 1e9:.3f}",
+            f"{sum(p.numel() for p in decoder.parameters()):,}",
+            f"{decoder.multiply_adds(segments) / 1e9:.3f}",
+        )
+    console.print(table)
+    console.print(
+        "The MSD columns exist in training only. Legacy: the early counter behind the paper's tables (docs/method.md)."
+    )
+
+
+def doctor() -> None:
+    """Say what this machine offers and what stands in the way; exit code 1 if something will fail."""
+    from dynagest.doctor import examine
+
+    table = Table(show_header=False, box=None)
+    findings = examine(Path.cwd())
+    for finding in findings:
+        style = STATUS_STYLE[finding.status]
+        table.add_row(f"[{style}]{finding.status}[/]", finding.subject, finding.detail)
+    Console().print(table)
+    if any(finding.status == "error" for finding in findings):
+        raise typer.Exit(1)

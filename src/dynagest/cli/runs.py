@@ -1,0 +1,146 @@
+"""``dynagest train``, ``evaluate`` and ``predict``: what is done with a run folder."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dynagest.cli.data import progress_bar
+
+if TYPE_CHECKING:
+    from dynagest.testing.evaluation import Evaluation
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to ``app``."""
+    app.command(
+        epilog="Examples: `dynagest train webcam --data my_clips --init runs/demo` &nbsp; "
+        "`dynagest train isogd --data data/isogd --set epochs=5 --set batch=8`"
+    )(train)
+    app.command(epilog="Example: `dynagest evaluate runs/demo --split test --protocol paper`")(evaluate)
+    app.command(epilog="Example: `dynagest predict runs/demo wave.mp4`")(predict)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="egogesture, nvgesture, isogd, demo or webcam.")],
+    data: Annotated[Path | None, typer.Option(help="A manifest.csv, or the folder that holds one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/RECIPE]")] = None,
+    init: Annotated[Path | None, typer.Option(help="Weights to start from: a run folder or a checkpoint.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, if there is one.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run in the folder.")] = False,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
+    ] = [],  # noqa: B006
+    show: Annotated[bool, typer.Option(help="Print the recipe with what each field means, and stop.")] = False,
+) -> None:
+    """Train a network on RGB clips, taught by their depth; the run folder explains itself."""
+    from dynagest.errors import RecipeError
+    from dynagest.settings import describe, parse_settings
+    from dynagest.training.recipes import get_recipe
+
+    chosen = get_recipe(recipe).with_overrides(parse_settings(set_))
+    if show:
+        print(describe(chosen))
+        return
+    if data is None:
+        raise RecipeError(
+            "--data is missing: name a manifest; `dynagest data index` writes one from your clips, "
+            "`dynagest data synth FOLDER` generates clips"
+        )
+
+    from dynagest.clips.manifest import Manifest
+    from dynagest.training.run import has_run
+    from dynagest.training.trainer import train as run_training
+
+    folder = out or Path("runs") / recipe
+    go_on = resume and has_run(folder)
+    manifest = Manifest.read(data)
+    done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
+    best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
+    print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
+    print(f"next: dynagest evaluate {done.run_dir} --split test")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[Path | None, typer.Option(help="A manifest. [default: the one the run was trained on]")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    protocol: Annotated[str, typer.Option(help="center, clips10 or paper.")] = "center",
+    seed: Annotated[int, typer.Option(help="Seed of the temporal samples.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Views in the network at once.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 1,
+    panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
+) -> None:
+    """Test on RGB alone and write metrics.json and report.html into the run folder."""
+    from dynagest.clips.manifest import Manifest
+    from dynagest.networks.weights import load_network
+    from dynagest.testing.evaluate import evaluate as test
+    from dynagest.testing.panels import make_panels
+    from dynagest.testing.report import METRICS_FILE, write_report
+    from dynagest.training.run import trained_on
+
+    net, card = load_network(run)
+    manifest = Manifest.read(data or trained_on(run))
+    with progress_bar("testing") as bar:
+        task = bar.add_task("", total=None)
+        result = test(
+            net,
+            card,
+            manifest,
+            split=split,
+            protocol=protocol,
+            seed=seed,
+            batch=batch,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    result.write(run / METRICS_FILE)
+    missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
+    if missing:
+        print(f"note: no panels: {missing}")
+    report = write_report(run)
+    _print_result(result)
+    print(f"report: {report}")
+    if not result.complete:
+        raise typer.Exit(1)
+
+
+def _print_result(result: "Evaluation") -> None:
+    s = result.summary
+    low, high = s.interval
+    print(
+        f"top-1 {s.top1:.1%} (95 % interval {low:.1%} to {high:.1%}), chance {s.chance:.1%}, "
+        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips"
+    )
+    for clip in result.unreadable:
+        print(f"unreadable, left out: {clip.message}")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder or a .safetensors file.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of numbered images.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to print.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each video.")] = False,
+) -> None:
+    """Name the gesture in each video, best classes first with their scores."""
+    from dynagest.errors import ClipError
+    from dynagest.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    failed: list[str] = []
+    for video in videos:
+        try:
+            best = predictor.predict(video).top(top)
+        except ClipError as error:
+            failed.append(str(error))
+            continue
+        if as_json:
+            print(json.dumps({"video": str(video), "top": [{"class": name, "score": score} for name, score in best]}))
+        else:
+            print(video)
+            for name, score in best:
+                print(f"  {score:6.1%}  {name}")
+    if failed:
+        raise ClipError("\n".join(failed))

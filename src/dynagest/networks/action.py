@@ -1,0 +1,79 @@
+"""ACTION: Wang, She, Smolic, "ACTION-Net: Multipath Excitation for Action Recognition" (CVPR 2021).
+
+The three excitations are summed as x*(1 + STE) + x*(1 + CE) + x*(1 + ME) = x * (3 + STE + CE + ME). STE has one gate a
+pixel, CE and ME one a channel, so the sum takes two multiplications over the features instead of three full branches.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynagest.networks.temporal import TemporalConv, global_average, motion_features, shift_taps
+
+
+class Action(nn.Module):
+    """The ACTION module in front of a convolution, with the published names: ``action_*`` and ``net``.
+
+    C = input channels of ``net``, r = C // 16 (at least 1). Nothing but the shift has an initialisation of its own.
+    """
+
+    def __init__(self, net: nn.Conv2d, reduction: int = 16, shift_div: int = 8) -> None:
+        super().__init__()
+        channels = net.in_channels
+        reduced = max(1, channels // reduction)
+        self.net = net
+        self.action_shift = TemporalConv(shift_taps(channels, channels // shift_div))
+        self.action_p1_conv1 = SpatioTemporalConv()
+        self.action_p2_squeeze = nn.Conv2d(channels, reduced, 1, bias=False)
+        self.action_p2_conv1 = nn.Conv1d(reduced, reduced, 3, padding=1, bias=False)
+        self.action_p2_expand = nn.Conv2d(reduced, channels, 1, bias=False)
+        self.action_p3_squeeze = nn.Conv2d(channels, reduced, 1, bias=False)
+        self.action_p3_bn1 = nn.BatchNorm2d(reduced)
+        self.action_p3_conv1 = nn.Conv2d(reduced, reduced, 3, padding=1, groups=reduced, bias=False)
+        self.action_p3_expand = nn.Conv2d(reduced, channels, 1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+        """(B, C, H, W) -> what ``net`` makes of the excited frames."""
+        x = self.action_shift(x_BCHW, num_frames)
+        channel_gate = 3 + self.channel_excitation(x, num_frames) + self.motion_excitation(x, num_frames)
+        pixel_gate = self.spatio_temporal_excitation(x, num_frames)
+        return cast(Tensor, self.net((x * channel_gate).addcmul_(x, pixel_gate)))
+
+    def spatio_temporal_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+        """STE: where and when, from the mean over channels. (B, C, H, W) -> gate (B, 1, H, W) in (0, 1)."""
+        # Not ``mean``: in bf16 it copies the whole tensor to float32 first.
+        mean_B1HW = x_BCHW.sum(1, keepdim=True) / x_BCHW.shape[1]
+        return torch.sigmoid(self.action_p1_conv1(mean_B1HW, num_frames))
+
+    def channel_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+        """CE: which channels, given their course over T. (B, C, H, W) -> gate (B, C, 1, 1) in (0, 1)."""
+        squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
+        squeezed_NRT = squeezed_BR11.flatten(1).unflatten(0, (-1, num_frames)).transpose(1, 2)
+        mixed_NRT = self.relu(self.action_p2_conv1(squeezed_NRT))
+        mixed_BR11 = mixed_NRT.transpose(1, 2).flatten(0, 1)[..., None, None]
+        return torch.sigmoid(self.action_p2_expand(mixed_BR11))
+
+    def motion_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+        """ME: what moves. (B, C, H, W) -> gate (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
+        squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
+        return torch.sigmoid(self.action_p3_expand(motion_features(squeezed, self.action_p3_conv1, num_frames)))
+
+
+class SpatioTemporalConv(nn.Conv2d):
+    """STE's 3x3x3 convolution of one channel, no bias, as a 3x3 convolution of three: previous, this and next frame.
+
+    A 3D convolution of one channel is slow on the CPU and missing in some browsers. Weight (1, 3, 3, 3): the
+    published (1, 1, 3, 3, 3) without its channel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, x_B1HW: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        """(B, 1, H, W) -> (B, 1, H, W), zeros beyond the clip's ends and the frame's borders."""
+        x_NTHW = F.pad(x_B1HW.squeeze(1).unflatten(0, (-1, num_frames)), (0, 0, 0, 0, 1, 1))
+        neighbours_B3HW = torch.stack((x_NTHW[:, :-2], x_NTHW[:, 1:-1], x_NTHW[:, 2:]), dim=2).flatten(0, 1)
+        return super().forward(neighbours_B3HW)

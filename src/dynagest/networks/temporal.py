@@ -1,0 +1,70 @@
+"""What the temporal modules share. Tensors are (B, C, H, W) with B = N*T: N clips of T frames each.
+
+T is a plain argument of every forward, never a stored number: a network runs at any T, and no weight depends on it.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def apply_in_time(layer: nn.Module, x_BCHW: Tensor, num_frames: int) -> Tensor:
+    """Apply a layer that may look at neighbouring frames; a plain convolution sees each frame alone."""
+    if isinstance(layer, nn.Conv2d):
+        return cast(Tensor, layer(x_BCHW))
+    return cast(Tensor, layer(x_BCHW, num_frames))
+
+
+def shift_taps(channels: int, fold: int) -> Tensor:
+    """Temporal taps (C, 1, 3) that make a depthwise convolution the TSM shift.
+
+    The first ``fold`` channels take frame t+1, the next ``fold`` frame t-1, the rest stay.
+    """
+    taps = torch.zeros(channels, 1, 3)
+    taps[:fold, 0, 2] = 1
+    taps[fold : 2 * fold, 0, 0] = 1
+    taps[2 * fold :, 0, 1] = 1
+    return taps
+
+
+class TemporalConv(nn.Conv1d):
+    """A depthwise convolution over T, kernel 3, zeros at the clip's ends, no bias. Weight (C, 1, 3).
+
+    In channels_last memory, (N, T, H*W, C) is an image of height T and width H*W. A 3x1 depthwise Conv2d over that
+    view reads and writes the features once and permutes nothing, where Conv1d wants (N*H*W, C, T): two transposes.
+    """
+
+    def __init__(self, taps: Tensor) -> None:
+        channels = taps.shape[0]
+        super().__init__(channels, channels, kernel_size=3, padding=1, groups=channels, bias=False)
+        with torch.no_grad():
+            self.weight.copy_(taps)
+
+    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        """(B, C, H, W) -> (B, C, H, W) in channels_last memory."""
+        _, channels, height, width = x_BCHW.shape
+        x_NTPC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
+        y_NCTP = F.conv2d(x_NTPC.permute(0, 3, 1, 2), self.weight.unsqueeze(-1), padding=(1, 0), groups=channels)
+        return y_NCTP.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def global_average(x_BCHW: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 1, 1).
+
+    As a pooling window of the frame's size: in bf16 and channels_last, ``mean`` takes up to ten times as long on a CPU.
+    """
+    return F.avg_pool2d(x_BCHW, (x_BCHW.shape[2], x_BCHW.shape[3]))
+
+
+def motion_features(squeezed_BCHW: Tensor, conv: nn.Conv2d, num_frames: int) -> Tensor:
+    """Pooled difference between a transformed next frame and this one: mean over H, W of conv(x[t+1]) - x[t].
+
+    (B, C, H, W) -> (B, C, 1, 1), zero for the last frame. The mean is linear, so each term is pooled on its own and
+    the difference is never formed at full resolution.
+    """
+    following = global_average(conv(squeezed_BCHW)).unflatten(0, (-1, num_frames))
+    current = global_average(squeezed_BCHW).unflatten(0, (-1, num_frames))
+    difference_NTC11 = following[:, 1:] - current[:, :-1]
+    return F.pad(difference_NTC11, (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)

@@ -1,0 +1,251 @@
+"""Weights from files: pretrained ones of several origins into a network, and whole networks to and from a folder."""
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dynagest.atomic import write_together
+from dynagest.card import NetworkCard
+from dynagest.errors import WeightsError
+from dynagest.networks.build import create_model
+from dynagest.networks.video import VideoNet
+
+NETWORK_FILE = "network.safetensors"
+CARD_FILE = "network.json"
+
+_TEMPORAL = re.compile(r"\.(action_\w+|me|shifts)\.")
+_HEADS = ("classifier.", "new_fc.", "fc.")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a weights file. Names are those of the network's state dict, for ``skipped`` those of the file.
+
+    ``matched``: loaded. ``skipped``: in the file, of no use here. ``reinitialised``: the classifier, when the file
+    has none or one for another number of classes. ``missing``: temporal modules that the file lacks; they keep the
+    values that they had. ``source``: "dynagest", "published" (TSM, ACTION-Net, TEA) or "ImageNet".
+    """
+
+    path: Path
+    source: str
+    matched: tuple[str, ...]
+    skipped: tuple[str, ...]
+    reinitialised: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.source} weights, {len(self.matched)} tensors loaded"]
+        if self.reinitialised:
+            lines.append(
+                f"  classifier re-initialised (other classes, or none in the file): {_some(self.reinitialised)}"
+            )
+        if self.missing:
+            lines.append(f"  not in the file, left as initialised: {_some(self.missing)}")
+        if self.skipped:
+            lines.append(f"  in the file, not used: {_some(self.skipped)}")
+        return "\n".join(lines)
+
+
+def load_weights(net: VideoNet, path: str | Path) -> LoadReport:
+    """Load pretrained weights into ``net`` and report what matched.
+
+    Accepts what dynagest saves (a ``.safetensors`` or the folder that holds ``network.safetensors``), ImageNet state
+    dicts with torchvision's or Res2Net's names, and published TSM, ACTION-Net and TEA checkpoints. The backbone must
+    match completely; temporal modules and the classifier may differ. Nothing in the file is executed.
+
+    Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, holds pickled code, or
+    belongs to another network.
+    """
+    path = _weights_file(Path(path))
+    stored = _read_tensors(path)
+    ours = net.state_dict()
+    by_name = {_common_name(name): name for name in ours}
+    loaded: dict[str, Tensor] = {}
+    skipped: list[str] = []
+    misshapen: dict[str, str] = {}
+    for name, tensor in stored.items():
+        own = by_name.get(_common_name(name))
+        if own is None:
+            skipped.append(name)
+        elif _squeezed(tensor) == _squeezed(ours[own]):
+            loaded[own] = tensor.reshape(ours[own].shape)
+        elif own.startswith("classifier."):
+            skipped.append(name)
+        else:
+            misshapen[own] = f"{name} {tuple(tensor.shape)} instead of {tuple(ours[own].shape)}"
+    found = loaded.keys() | misshapen.keys()
+    absent = [name for name in ours if name not in found and not name.endswith("num_batches_tracked")]
+    head = tuple(name for name in ours if name.startswith("classifier."))
+    if any(name in absent for name in head):
+        skipped.extend(name for name in stored if by_name.get(_common_name(name)) in loaded.keys() & set(head))
+        loaded = {name: tensor for name, tensor in loaded.items() if name not in head}
+        reinitialised = head
+    else:
+        reinitialised = ()
+    _check_same_backbone(net, path, skipped, absent, list(misshapen.values()))
+    net.load_state_dict({**ours, **loaded})
+    if reinitialised:
+        net.reset_classifier()
+    return LoadReport(
+        path=path,
+        source=_source(stored),
+        matched=tuple(loaded),
+        skipped=tuple(skipped),
+        reinitialised=reinitialised,
+        missing=tuple(name for name in absent if name not in head),
+    )
+
+
+def save_network(folder: Path, net: VideoNet, card: NetworkCard) -> Path:
+    """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``.
+
+    Both are on the disk before either replaces an older one. Returns the path of the weights. Raises ``RunError``
+    when they cannot be written (the old files stay whole), ``WeightsError`` when the card is of another network.
+    """
+    _check_card(card, net, str(folder))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    weights = folder / NETWORK_FILE
+    write_together(
+        {
+            weights: safetensors.torch.save(state),
+            folder / CARD_FILE: (card.model_dump_json(indent=2) + "\n").encode(),
+        }
+    )
+    return weights
+
+
+def load_network(path: str | Path) -> tuple[VideoNet, NetworkCard]:
+    """Read a network that ``save_network`` wrote: a folder, or the ``.safetensors`` with its ``.json`` beside it.
+
+    Returns it in evaluation mode, on the CPU. Raises ``WeightsError`` when a file is missing or damaged, or when
+    weights and card do not belong together.
+    """
+    weights = _weights_file(Path(path))
+    card = NetworkCard.read(weights.with_suffix(".json"))
+    with torch.device("meta"):  # no random initialisation that is overwritten at once
+        net = create_model(card.model, len(card.classes), card.num_segments, width=card.width)
+    stored = _read_tensors(weights)
+    ours = net.state_dict()
+    wrong = [
+        name
+        for name in sorted(ours.keys() | stored.keys())
+        if name not in ours or name not in stored or ours[name].shape != stored[name].shape
+    ]
+    if wrong:
+        raise WeightsError(
+            f"{weights}: does not belong to its card, which says {card.model}, width {card.width}, "
+            f"{len(card.classes)} classes; these differ: {_some(wrong)}. Use the pair as it was saved"
+        )
+    net.to_empty(device="cpu").load_state_dict(stored)
+    return net.eval(), card
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        path = path / NETWORK_FILE
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file; give a weights file or a folder with {NETWORK_FILE}")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: the file is empty; copy or download it again")
+    return path
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return dict(safetensors.torch.load_file(path))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: holds more than tensors and plain values, or is damaged; its code was not run. If you trust "
+            "where it comes from, convert it once where nothing can be harmed (a container without network): "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE), then load NEW_FILE. "
+            f"Reason: {_reason(error)}"
+        ) from error
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise WeightsError(f"{path}: damaged, or no weights file ({_reason(error)}); download it again") from error
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path}: holds no weights; a state dict, or a dict with 'state_dict', is needed")
+    return tensors
+
+
+def _common_name(name: str) -> str:
+    """The name that a tensor has in every origin: without prefixes and wrappers, the head called ``classifier``."""
+    name = name.removeprefix("module.").removeprefix("base_model.")
+    for head in _HEADS:
+        if name.startswith(head):
+            return "classifier." + name.removeprefix(head)
+    return name.replace(".net.", ".")
+
+
+def _squeezed(tensor: Tensor) -> tuple[int, ...]:
+    # ACTION's 3x3x3 convolution has one more axis of length 1 in published files.
+    return tuple(size for size in tensor.shape if size != 1)
+
+
+def _is_backbone(name: str) -> bool:
+    name = _common_name(name)
+    return not (name.startswith("classifier.") or _TEMPORAL.search(name))
+
+
+def _check_same_backbone(
+    net: VideoNet, path: Path, skipped: list[str], absent: list[str], misshapen: list[str]
+) -> None:
+    lacking = [name for name in absent if _is_backbone(name)]
+    surplus = [name for name in skipped if _is_backbone(name) and not name.endswith("num_batches_tracked")]
+    reasons = []
+    if lacking:
+        reasons.append(f"it lacks {_some(lacking)}")
+    if surplus:
+        reasons.append(f"it has {_some(surplus)}")
+    if misshapen:
+        reasons.append(f"other shapes: {_some(misshapen)}")
+    if reasons:
+        raise WeightsError(
+            f"{path}: weights of another network than {net.name} (width {net.width}): {'; '.join(reasons)}. "
+            "Choose the model that the file was made for; the network is unchanged"
+        )
+
+
+def _source(stored: Mapping[str, Tensor]) -> str:
+    if any(name.startswith("classifier.") for name in stored):
+        return "dynagest"
+    prefixes = Counter("base_model." in name for name in stored)
+    return "published" if prefixes[True] else "ImageNet"
+
+
+def _check_card(card: NetworkCard, net: VideoNet, where: str) -> None:
+    described = (card.model, len(card.classes), card.num_segments, card.width)
+    actual = (net.name, net.num_classes, net.num_segments, net.width)
+    if described != actual:
+        raise WeightsError(
+            f"{where}: the card is of another network: model, classes, segments and width are {described} "
+            f"on the card and {actual} in the network; make the card from the network that is saved"
+        )
+
+
+def _some(names: list[str] | tuple[str, ...], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (telling or lines or [type(error).__name__])[0][:300]

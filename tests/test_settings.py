@@ -1,0 +1,61 @@
+"""``--set FIELD=VALUE``."""
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from dynagest.errors import RecipeError
+from dynagest.settings import describe, override, parse_settings
+
+
+class Model(BaseModel):
+    rate: float = Field(0.1, gt=0, description="how fast")
+    steps: tuple[int, ...] = (1, 2)
+    split: Literal["val", "test"] | None = "val"
+    flips: dict[str, str] | None = None
+    width: int | None = 3
+    name: str = "none of these"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("rate=1e-3", "rate", 0.001),
+        ("steps=10, 15,20", "steps", (10, 15, 20)),
+        ("steps=", "steps", ()),
+        ("split=none", "split", None),
+        ("split=test", "split", "test"),
+        ("flips={left: right, right: left}", "flips", {"left": "right", "right": "left"}),
+        ("flips=none", "flips", None),
+        ("width=None", "width", None),
+        ("width=7", "width", 7),
+        ("name=none", "name", "none"),
+        ("name=a=b", "name", "a=b"),
+    ],
+)
+def test_text_becomes_the_type_of_the_field(text: str, field: str, value: object) -> None:
+    assert getattr(override(Model(), parse_settings([text])), field) == value
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["rate"], "FIELD=VALUE"),
+        (["rate=1", "rate=2"], "twice"),
+        (["rat=1"], "did you mean rate"),
+        (["rate=-1"], r"rate = '-1'.*greater than 0 \(how fast\)"),
+        (["rate=fast"], "rate = 'fast'"),
+        (["rate=none"], "rate = 'none'"),
+        (["split=train"], "split = 'train'"),
+        (["flips={a: [}"], "not a map"),
+    ],
+)
+def test_mistakes_are_named(texts: list[str], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        override(Model(), parse_settings(texts))
+
+
+def test_describe_has_a_line_for_each_field() -> None:
+    assert describe(Model()).splitlines()[0] == "rate = 0.1   # how fast"
+    assert len(describe(Model()).splitlines()) == len(Model.model_fields)

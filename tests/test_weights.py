@@ -1,0 +1,293 @@
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from network_helpers import random_clip, trained_literal
+from torch import Tensor, nn
+
+from dynagest.card import NetworkCard
+from dynagest.errors import RunError, WeightsError
+from dynagest.networks.build import create_model
+from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import load_network, load_weights, save_network
+
+
+def small(name: str = "action_resnet18", num_classes: int = 5, width: int = 16) -> VideoNet:
+    return create_model(name, num_classes, num_segments=4, width=width).eval()
+
+
+def card_of(net: VideoNet) -> NetworkCard:
+    classes = tuple(f"gesture {k}" for k in range(net.num_classes))
+    return NetworkCard(model=net.name, classes=classes, num_segments=net.num_segments, width=net.width)
+
+
+def snapshot(net: VideoNet) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def unchanged(net: VideoNet, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def imagenet(literal: nn.Module, drop: str = "") -> dict[str, Tensor]:
+    """The literal network's backbone under ImageNet names, 1000 classes."""
+    state = {name.removeprefix("base_model."): tensor for name, tensor in literal.state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if not drop or drop not in name}
+    features = state["fc.weight"].shape[1]
+    return {**state, "fc.weight": torch.ones(1000, features), "fc.bias": torch.ones(1000)}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "dropout"),
+    [
+        ("tsm_resnet50", "module.", 0.5),
+        ("tsm_resnet18", "module.", 0.0),
+        ("tsm_resnet101", "module.", 0.5),
+        ("action_resnet50", "", 0.0),
+        ("action_resnet50", "", 0.5),
+        ("tea_res2net50", "module.", 0.5),
+    ],
+)
+def test_published_checkpoint_gives_the_published_logits(
+    tmp_path: Path, name: str, prefix: str, dropout: float
+) -> None:
+    literal = trained_literal(name, width=16, dropout=dropout)
+    state = {prefix + key: tensor for key, tensor in literal.state_dict().items()}
+    optimizer = torch.optim.SGD(literal.parameters(), lr=0.1, momentum=0.9).state_dict()
+    checkpoint = {"epoch": 25, "arch": "resnet50", "state_dict": state, "optimizer": optimizer}
+    torch.save({**checkpoint, "best_prec1": torch.tensor(94.2)}, tmp_path / "ckpt.best.pth.tar")
+    net = small(name)
+    report = load_weights(net, tmp_path / "ckpt.best.pth.tar")
+    assert report.source == "published"
+    assert (report.skipped, report.reinitialised, report.missing) == ((), (), ())
+    assert set(report.matched) == set(net.state_dict())
+    clip = random_clip()
+    with torch.no_grad():
+        assert torch.allclose(net(clip), literal(clip), atol=1e-4)
+
+
+@pytest.mark.parametrize("legacy_format", [False, True])
+def test_files_written_before_torch_1_6(tmp_path: Path, legacy_format: bool) -> None:
+    literal = trained_literal("tsm_resnet18", width=16)
+    torch.save(
+        {"state_dict": literal.state_dict()},
+        tmp_path / "old.pth",
+        _use_new_zipfile_serialization=not legacy_format,
+    )
+    assert not load_weights(small("tsm_resnet18"), tmp_path / "old.pth").missing
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet50", "tsm_resnet50", "action_resnet50"])
+def test_imagenet_resnet(tmp_path: Path, name: str) -> None:
+    literal = trained_literal("tsn_resnet50", width=16)
+    torch.save(imagenet(literal), tmp_path / "resnet50.pth")
+    net = small(name)
+    initial = snapshot(net)
+    report = load_weights(net, tmp_path / "resnet50.pth")
+    assert report.source == "ImageNet"
+    assert report.reinitialised == ("classifier.weight", "classifier.bias")
+    assert report.skipped == ("fc.weight", "fc.bias")
+    assert all("action_" in key for key in report.missing)
+    assert bool(report.missing) == (name == "action_resnet50")
+    loaded = net.state_dict()
+    assert all(torch.equal(loaded[key], initial[key]) for key in report.missing)
+    conv1 = "base_model.layer2.1.conv1" + ("" if name == "tsn_resnet50" else ".net") + ".weight"
+    assert torch.equal(loaded[conv1], literal.state_dict()["base_model.layer2.1.conv1.weight"])
+    assert loaded["classifier.weight"].std() < 0.002
+
+
+def test_imagenet_head_is_kept_when_the_classes_agree(tmp_path: Path) -> None:
+    torch.save(imagenet(trained_literal("tsn_resnet18", width=16)), tmp_path / "resnet18.pth")
+    net = small("tsn_resnet18", num_classes=1000)
+    assert load_weights(net, tmp_path / "resnet18.pth").reinitialised == ()
+    assert torch.equal(net.classifier.weight, torch.ones(1000, 128))
+
+
+def test_imagenet_res2net(tmp_path: Path) -> None:
+    state = imagenet(trained_literal("tea_res2net50", width=16))
+    state = {name: tensor for name, tensor in state.items() if ".me." not in name and ".shifts." not in name}
+    torch.save(state, tmp_path / "res2net.pth")
+    report = load_weights(small("tea_res2net50"), tmp_path / "res2net.pth")
+    assert {key.split(".")[3] for key in report.missing} == {"me", "shifts"}
+    assert len(report.missing) == 16 * (3 + 8 + 4)
+
+
+def test_files_without_batch_counters(tmp_path: Path) -> None:
+    state = imagenet(trained_literal("tsn_resnet18", width=16), drop="num_batches_tracked")
+    torch.save(state, tmp_path / "resnet18.pth")
+    assert load_weights(small("tsm_resnet18"), tmp_path / "resnet18.pth").missing == ()
+
+
+def test_other_classes_reinitialise_the_head_and_say_so(tmp_path: Path) -> None:
+    source = small(num_classes=83)
+    path = save_network(tmp_path, source, card_of(source))
+    net = small(num_classes=25)
+    nn.init.ones_(net.classifier.bias)
+    report = load_weights(net, path)
+    assert report.source == "dynagest"
+    assert report.reinitialised == ("classifier.weight", "classifier.bias")
+    assert "classifier re-initialised" in str(report)
+    assert net.classifier.bias.abs().max() == 0
+    assert torch.equal(net.base_model.conv1.weight, source.base_model.conv1.weight)
+
+
+def test_temporal_modules_that_the_network_lacks_are_skipped(tmp_path: Path) -> None:
+    source = small("action_resnet18")
+    report = load_weights(small("tsm_resnet18"), save_network(tmp_path, source, card_of(source)))
+    assert report.missing == ()
+    assert all("action_" in name for name in report.skipped)
+    assert "not used" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("stored", "into", "says"),
+    [
+        ("tsn_resnet50", "tsn_resnet18", "it has base_model.layer1"),
+        ("tsn_resnet18", "tsn_resnet34", "it lacks base_model.layer1.2"),
+        ("tsn_resnet101", "tsn_resnet50", "it has base_model.layer3.6"),
+        ("tsn_resnet50", "tea_res2net50", "it has base_model.layer1.0.conv2"),
+    ],
+)
+def test_another_network_is_refused_with_examples(tmp_path: Path, stored: str, into: str, says: str) -> None:
+    torch.save(trained_literal(stored, width=8).state_dict(), tmp_path / "other.pth")
+    net = small(into, width=8)
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match=says):
+        load_weights(net, tmp_path / "other.pth")
+    assert unchanged(net, before)
+
+
+def test_another_width_is_refused(tmp_path: Path) -> None:
+    source = small(width=8)
+    path = save_network(tmp_path, source, card_of(source))
+    net = small(width=16)
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match=r"other shapes: .*bn1\.bias \(8,\) instead of \(16,\)"):
+        load_weights(net, path)
+    assert unchanged(net, before)
+
+
+def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
+    torch.save({"encoder.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"it has encoder\.weight"):
+        load_weights(small(), tmp_path / "other.pth")
+
+
+class WritesAFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("saved_by", ["torch", "pickle"])
+def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, saved_by: str) -> None:
+    target = tmp_path / "was_run"
+    content = {"state_dict": {"conv1.weight": torch.zeros(1)}, "extra": WritesAFile(target)}
+    path = tmp_path / "evil.pth"
+    if saved_by == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content["extra"]))
+    net = small()
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match=r"its code was not run.*weights_only=False"):
+        load_weights(net, path)
+    assert not target.exists()
+    assert unchanged(net, before)
+    # The file is as dangerous as it claims to be.
+    torch.load(path, weights_only=False) if saved_by == "torch" else pickle.loads(path.read_bytes())
+    assert target.exists()
+
+
+def test_a_checkpoint_with_other_objects_says_how_to_convert_it(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "best_prec1": np.float64(94.2)}, tmp_path / "numpy.pth")
+    with pytest.raises(WeightsError, match=r"convert it once .*\['state_dict'\].*Reason: .*numpy"):
+        load_weights(small(), tmp_path / "numpy.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 7, 0.5, 0.999])
+def test_damaged_files(tmp_path: Path, suffix: str, keep: float) -> None:
+    net = small()
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(net.state_dict(), path)
+    else:
+        safetensors.torch.save_file(net.state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match="empty" if keep == 0 else "damaged") as error:
+        load_weights(net, path)
+    assert str(path) in str(error.value)
+    assert unchanged(net, before)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, [torch.zeros(1)], {}])
+def test_files_without_weights(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "no.pth")
+    with pytest.raises(WeightsError, match="holds no weights"):
+        load_weights(small(), tmp_path / "no.pth")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_weights(small(), tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "tsm_resnet18", "action_resnet18", "tea_res2net50"])
+def test_saved_networks_come_back_identical(tmp_path: Path, name: str) -> None:
+    net = small(name).to(memory_format=torch.channels_last)
+    path = save_network(tmp_path / "run", net, card_of(net))
+    assert path == tmp_path / "run" / "network.safetensors"
+    clip = random_clip(size=32)
+    for place in (path, path.parent):
+        loaded, card = load_network(place)
+        assert card == card_of(net)
+        assert not loaded.training
+        assert unchanged(loaded, snapshot(net))
+        with torch.no_grad():
+            assert torch.allclose(loaded(clip), net(clip), atol=1e-6)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_full_disk_leaves_the_old_network_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = small(), small()
+    save_network(tmp_path, old, card_of(old))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        save_network(tmp_path, new, card_of(new))
+    loaded, _ = load_network(tmp_path)
+    assert unchanged(loaded, snapshot(old))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["network.json", "network.safetensors"]
+
+
+def test_weights_and_card_must_belong_together(tmp_path: Path) -> None:
+    net = small()
+    save_network(tmp_path, net, card_of(net))
+    card = card_of(net).model_copy(update={"classes": ("one", "two")})
+    (tmp_path / "network.json").write_text(card.model_dump_json())
+    with pytest.raises(WeightsError, match=r"2 classes; these differ: classifier\.bias, classifier\.weight"):
+        load_network(tmp_path)
+    with pytest.raises(WeightsError, match="the card is of another network"):
+        save_network(tmp_path, net, card)
+
+
+@pytest.mark.parametrize("lacking", ["network.json", "network.safetensors"])
+def test_both_files_are_needed(tmp_path: Path, lacking: str) -> None:
+    net = small()
+    save_network(tmp_path, net, card_of(net))
+    (tmp_path / lacking).unlink()
+    with pytest.raises(WeightsError, match=lacking):
+        load_network(tmp_path)
