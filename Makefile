@@ -33,8 +33,8 @@ lint: setup
 
 # An interrupted demo goes on where it stopped.
 demo: setup
-	$(BIN)/dynagest data synth $(DEMO)/data --recipe demo
-	$(BIN)/dynagest train demo --data $(DEMO)/data/manifest.csv --out $(DEMO) --resume
+	$(BIN)/dynagest data synth $(DEMO)/gestures --preset demo
+	$(BIN)/dynagest train demo --data $(DEMO)/gestures/manifest.csv --out $(DEMO) --resume
 	$(BIN)/dynagest evaluate $(DEMO) --split test
 	@echo "Open $(DEMO)/report.html"
 

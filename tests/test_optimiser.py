@@ -64,6 +64,14 @@ def test_optimiser_uses_rate_and_decay_of_the_recipe() -> None:
     assert sorted(group["lr"] for group in optimiser.param_groups) == [1, 1, 2, 5, 10]
 
 
+def test_adamw_and_the_classifiers_rate() -> None:
+    recipe = Recipe(optimiser="adamw", lr=0.002, classifier_lr=1, momentum=0.8, weight_decay=0.02)
+    optimiser = build_optimiser(task("tsn_resnet18"), recipe)
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert sorted({group["lr"] for group in optimiser.param_groups}) == pytest.approx([0.002, 0.004])
+    assert {group["betas"] for group in optimiser.param_groups} == {(0.8, 0.999)}
+
+
 def test_one_step_by_hand() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(1, 1))
     net[1].weight.data.fill_(2.0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dynagest.task.task import DepthTask
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-STATE, WEIGHTS, MOMENTUM = "state", "task.", "momentum."
+STATE, WEIGHTS, OPTIMISER = "state", "task.", "optimiser."
 
 
 class Best(BaseModel):
@@ -68,9 +68,9 @@ def save_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Opt
     """
     tensors = {f"{WEIGHTS}{name}": value for name, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
-        buffer = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"{MOMENTUM}{name}"] = buffer
+        for kind, value in optimiser.state.get(parameter, {}).items():
+            if value is not None:  # sgd without momentum keeps an empty place for it
+                tensors[f"{OPTIMISER}{kind}.{name}"] = value
     path = run_dir / CHECKPOINT_FILE
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomically(path, save(plain, metadata={STATE: checkpoint.model_dump_json()}))
@@ -92,7 +92,7 @@ def read_checkpoint(run_dir: Path) -> Checkpoint:
 
 
 def load_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and momentum into ``task`` and ``optimiser``, bit for bit."""
+    """Put a checkpoint's weights and the optimiser's state into ``task`` and ``optimiser``, bit for bit."""
     path = run_dir / CHECKPOINT_FILE
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
@@ -105,10 +105,13 @@ def load_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Opt
         with torch.no_grad():
             for name, value in state.items():
                 value.copy_(file.get_tensor(f"{WEIGHTS}{name}"))
-        for name, parameter in task.named_parameters():
-            if f"{MOMENTUM}{name}" in names:
-                buffer = torch.empty_like(parameter).copy_(file.get_tensor(f"{MOMENTUM}{name}"))
-                optimiser.state[parameter]["momentum_buffer"] = buffer
+        parameters = dict(task.named_parameters())
+        for saved in (name for name in names if name.startswith(OPTIMISER)):
+            kind, _, name = saved.removeprefix(OPTIMISER).partition(".")
+            value, parameter = file.get_tensor(saved), parameters[name]
+            # In the parameter's own memory format, so that the steps to come round as they would have.
+            same = value.shape == parameter.shape and value.dim() > 0
+            optimiser.state[parameter][kind] = torch.empty_like(parameter).copy_(value) if same else value
 
 
 def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: Path) -> None:

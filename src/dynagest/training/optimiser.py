@@ -1,7 +1,8 @@
-"""SGD with ACTION-Net's published parameter groups and an explicit one for the decoders.
+"""The optimiser with ACTION-Net's published parameter groups and an explicit one for the decoders.
 
 (lr multiplier, weight-decay multiplier): convolutions (1, 1), their biases (2, 0), normalisation (1, 0), the
-classifier's weight (5, 1) and bias (10, 0). The paper does not give the decoders' group; here it is part of the recipe.
+classifier's weight (5, 1) and bias (10, 0). The paper does not give the decoders' group; here it is part of the recipe,
+as is the classifier's factor of 5: right for fine-tuning by SGD, too much for AdamW from scratch.
 """
 
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, .
         "weights": (1.0, 1.0),
         "biases": (2.0, 0.0),
         "normalisation": (1.0, 0.0),
-        "classifier weight": (5.0, 1.0),
-        "classifier bias": (10.0, 0.0),
+        "classifier weight": (recipe.classifier_lr, 1.0),
+        "classifier bias": (2 * recipe.classifier_lr, 0.0),
         "decoders": (recipe.decoder_lr, recipe.decoder_decay),
     }
     members: dict[str, list[str]] = {name: [] for name in multipliers}
@@ -55,8 +56,8 @@ def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, .
     return tuple(ParameterGroup(kind, *multipliers[kind], tuple(names)) for kind, names in members.items() if names)
 
 
-def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with momentum over the groups; each group keeps its ``lr_multiplier`` for ``set_learning_rate``."""
+def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the groups; each group keeps its ``lr_multiplier`` for ``set_learning_rate``."""
     parameters = dict(task.named_parameters())
     groups = [
         {
@@ -67,6 +68,8 @@ def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.SGD:
         }
         for group in parameter_groups(task, recipe)
     ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.scaled_lr, betas=(recipe.momentum, 0.999))
     return torch.optim.SGD(groups, lr=recipe.scaled_lr, momentum=recipe.momentum)
 
 

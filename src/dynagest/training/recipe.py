@@ -52,6 +52,9 @@ class Recipe(BaseModel):
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
     )
     accumulate: int = Field(default=1, ge=1, description="parts that a process cuts its share of the batch into")
+    optimiser: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="the paper's is sgd; adamw learns faster from scratch"
+    )
     lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to `batch`")
     lr_batch: int = Field(default=16, ge=1)
     schedule: Literal["step", "cosine", "constant"] = "step"
@@ -60,8 +63,11 @@ class Recipe(BaseModel):
     )
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0.0, ge=0, description="lr rises linearly from 0 over these")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw's first beta")
     weight_decay: float = Field(default=1e-5, ge=0)
+    classifier_lr: float = Field(
+        default=5.0, gt=0, description="the classifier's learning rate, as a multiple of lr; its bias has twice that"
+    )
     decoder_lr: float = Field(default=1.0, gt=0, description="the decoders' learning rate, as a multiple of lr")
     decoder_decay: float = Field(
         default=1.0, ge=0, description="the decoders' weight decay, as a multiple of weight_decay"
