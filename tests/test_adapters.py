@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shlex
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from dynagest.clips.adapters import ADAPTERS, Index, IndexOptions, flip_labels, index_dataset
 from dynagest.clips.depth import PRESETS
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.view import View
 from dynagest.errors import ManifestError
+from dynagest.settings import override, parse_settings
+from dynagest.training.recipes import get_recipe
 
 LISTS_ONLY = IndexOptions(require_files=False)
 
@@ -144,7 +148,8 @@ def test_isogd_as_shared_survives_writing(shared_data: Path, tmp_path: Path) -> 
     trained = Counter(clip.label for clip in written.split("train").clips)
     assert set(held) <= set(trained)
     assert sum(held.values()) > 20
-    assert re.search(r"held out \d+ of 200 train clips as val, by clip", index.notes[-1])
+    assert re.search(r"held out 30 of 200 train clips as val, by clip", index.notes[-1])
+    assert "fewer than 0.25 of all, as 79 classes have a single train clip, which stays in train" in index.notes[-1]
 
 
 def test_flip_pairs_of_the_sets() -> None:
@@ -164,3 +169,15 @@ def test_flip_pairs_of_egogesture_are_lefts_and_rights(egogesture: Manifest) -> 
     for pair in ADAPTERS["egogesture"].flip_pairs:
         a, b = (egogesture.classes[k].replace("towards", "toward").split("_") for k in pair)
         assert [mirror.get(word, word) for word in a] == b
+
+
+def test_indexing_tells_how_to_mirror_where_that_is_known(shared_data: Path) -> None:
+    """The note is a piece of a command line; given to a recipe, it swaps the lefts and rights of the set."""
+    index = index_dataset("nvgesture", shared_data / "annotations" / "nvgesture", LISTS_ONLY)
+    words = shlex.split(index.notes[-1][index.notes[-1].index("--set") :])
+    recipe = override(get_recipe("nvgesture"), parse_settings([words[1]]))
+    table = View(flip_labels=recipe.flip_labels).flip_table(index.manifest.classes)
+    assert [k for k in range(25) if table[k] != k] == [0, 1, 4, 5, 19, 20]
+    assert (table[0], table[4], table[20]) == (1, 5, 19)
+    isogd = index_dataset("isogd", shared_data / "isogd")
+    assert not any("flip_labels" in note for note in isogd.notes)

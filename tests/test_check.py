@@ -1,6 +1,8 @@
 """``data check`` finds every defect, on files made here, and is silent about sound ones."""
 
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -96,7 +98,7 @@ def test_sound_clips_have_no_problem(tmp_path: Path) -> None:
         2,
     )
     assert report.polarity == Polarity("bright", bright=4)
-    assert report.chance("test") == 0.5
+    assert report.majority("test") == 0.5
 
 
 def test_every_bad_file_is_found_in_one_go(tmp_path: Path) -> None:
@@ -376,7 +378,7 @@ def test_polarity_of_many_clips(polarity: Polarity, looks: str, contradicts: boo
 
 def test_polarity_says_what_it_knows() -> None:
     assert "3 clips look near = bright, 0 near = dark, 1 do not tell" in str(Polarity("dark", 3, 0, 1))
-    assert str(Polarity("bright", silent=9)).endswith("9 clips looked at, not enough evidence to judge it")
+    assert "the 9 clips looked at do not show it either way" in str(Polarity("bright", silent=9))
 
 
 def test_real_isogd_clips(shared_data: Path) -> None:
@@ -437,7 +439,7 @@ def test_image_faults_counts_from_the_lowest_number(tmp_path: Path) -> None:
 def test_equal_files(tmp_path: Path) -> None:
     for name, data in (("a", b"one"), ("b", b"two"), ("c", b"one"), ("d", b"longer"), ("e", b""), ("f", b"")):
         (tmp_path / name).write_bytes(data)
-    assert equal_files([*tmp_path.iterdir(), tmp_path / "missing"]) == [[tmp_path / "a", tmp_path / "c"]]
+    assert equal_files([*tmp_path.iterdir(), tmp_path / "missing"]) == ([[tmp_path / "a", tmp_path / "c"]], {})
 
 
 def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
@@ -474,3 +476,79 @@ def test_contact_sheet_takes_many_classes_and_splits(tmp_path: Path) -> None:
     assert one != other
     with pytest.raises(ManifestError, match="no clip to show"):
         contact_sheet(_manifest(), tmp_path / "none.png")
+
+
+def test_every_file_that_the_system_refuses_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = _rgb(20)
+    dangling, closed, sound = (_images(tmp_path / name, frames) for name in ("dangling", "closed", "sound"))
+    (dangling / "000004.jpg").unlink()
+    (dangling / "000004.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (dangling / "000005.jpg").unlink()
+    (dangling / "000005.jpg").mkdir()
+    real = os.scandir
+
+    def scandir(path: object) -> object:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = check(_manifest(Clip(dangling, "a"), Clip(closed, "a"), Clip(sound, "b")))
+    assert [(p.row, p.file, p.message) for p in report.errors] == [
+        (2, dangling, "000004.jpg: cannot be read (No such file or directory)"),
+        (2, dangling, "000005.jpg: cannot be read (Is a directory)"),
+        (3, closed, f"{closed}: cannot be read (Permission denied)"),
+    ]
+
+
+def test_a_video_that_cannot_be_compared_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = _video(tmp_path / "one.avi", _rgb(12)), tmp_path / "other.avi"
+    other.write_bytes(one.read_bytes())
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    report = check(_manifest(Clip(one, "a"), Clip(other, "b")))
+    assert [(p.row, p.file, p.message) for p in report.errors] == [
+        (2, one, "cannot be read (Input/output error)"),
+        (3, other, "cannot be read (Input/output error)"),
+    ]
+
+
+def test_a_jpeg_damaged_inside_is_found(tmp_path: Path) -> None:
+    folders = [_images(tmp_path / name, _rgb(20)) for name in ("first", "between")]
+    for folder, name in zip(folders, ("000001.jpg", "000002.jpg"), strict=True):
+        data = (folder / name).read_bytes()
+        half = (len(data) + data.index(b"\xff\xda")) // 2
+        (folder / name).write_bytes(data[:half] + bytes(len(data) - half - 2) + data[-2:])
+    manifest = _manifest(*(Clip(folder, "a") for folder in folders), classes=["a"])
+    assert [problem.row for problem in check(manifest, num_segments=4).errors] == [2]
+    assert [problem.row for problem in check(manifest, num_segments=4, thorough=True).errors] == [2, 3]
+
+
+def test_one_odd_clip_does_not_speak_for_all() -> None:
+    assert not Polarity("bright", dark=1, silent=95).told
+    assert Polarity("bright", dark=2).told
+    assert Polarity("bright", dark=9, silent=91).told
+    words = str(Polarity("bright", dark=1, silent=95))
+    assert words.startswith("near = bright is taken as declared; the 96 clips looked at do not show it either way")
+
+
+def test_an_odd_vote_is_no_warning(tmp_path: Path) -> None:
+    odd = _clip(tmp_path, "odd")
+    silent = [_clip(tmp_path, f"{k}") for k in range(6)]
+    for clip in silent:
+        _video(clip.depth, _depth(12, wall=0))
+    report = check(_manifest(odd, *silent, classes=["a"], depth=DepthSpec(near="dark")))
+    assert report.polarity == Polarity("dark", bright=1, silent=6)
+    assert [problem for problem in report.problems if problem.kind == "polarity"] == []
+
+
+def test_majority_is_named_as_what_it_is(tmp_path: Path) -> None:
+    clips = [_clip(tmp_path, "x"), _clip(tmp_path, "y"), _clip(tmp_path, "z", "b")]
+    report = check(_manifest(*clips))
+    assert report.majority("train") == 2 / 3
+    assert report.to_dict()["splits"]["train"]["majority"] == 2 / 3
+    assert "always naming its most frequent class: 66.7%" in report.to_text()
+    assert "chance" not in report.to_text()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dynagest.cli import app, main
+from dynagest.errors import ManifestError
 
 COMMANDS = [
     ["train"],
@@ -141,9 +144,139 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+SMALL = [f"--set={pair}" for pair in ("epochs=1", "warmup_epochs=0", "width=8", "size=32", "workers=0", "batch=4")]
+
+
+def indexed(clips: Path, split: str) -> Path:
+    """The clips with every third one in ``split``."""
+    manifest = clips / "manifest.csv"
+    run("data", "index", "folders", str(clips), "--out", str(manifest))
+    head, *rows = manifest.read_text().splitlines()
+    at = head.split(",").index("split")
+    for place in range(0, len(rows), 3):
+        cells = rows[place].split(",")
+        rows[place] = ",".join([*cells[:at], split, *cells[at + 1 :]])
+    manifest.write_text("\n".join([head, *rows]) + "\n")
+    return manifest
+
+
+def test_train_evaluate_predict(clips: Path, tmp_path: Path) -> None:
+    manifest, folder = indexed(clips, "val"), tmp_path / "run"
+    code, output = run("train", "webcam", "--data", str(manifest), "--out", str(folder), *SMALL)
+    assert code == 0
+    assert "WARNING: the recipe webcam is meant to start from" in output
+    assert f"report: {folder / 'report.html'}" in output
+    assert "Not tested yet" in (folder / "report.html").read_text()
+    # There is no test split, so the hint is one that works.
+    hint = next(line for line in output.splitlines() if line.startswith("next: dynagest"))
+    assert hint.endswith("--split val")
+    code, output = run(*hint.removeprefix("next: dynagest ").split(), "--device", "cpu", "--dtype", "bfloat16")
+    assert code == 0
+    assert "bfloat16 on cpu" in output
+    video = clips / "left" / "clip0" / "color"
+    result = CliRunner().invoke(app, ["predict", str(folder), str(video), "--json"])
+    assert {entry["class"] for entry in json.loads(result.stdout)["top"]} == {"left", "right"}
+    assert result.stderr.startswith("on c")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_hint_without_a_split_to_test(clips: Path, tmp_path: Path, split: str) -> None:
+    data = ["--data", str(indexed(clips, split)), "--out", str(tmp_path / "run")]
+    code, output = run("train", "webcam", *data, *SMALL, "--set=train_splits=train,val")
+    assert code == 0
+    assert "next: dynagest evaluate" not in output
+
+
+def test_only_the_main_process_tells(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Accelerate would make of these variables is no part of this: the trainer is a stand-in."""
+    from dynagest.training import trainer
+
+    done = trainer.TrainingSummary(tmp_path, 1, 1, 1.0, None, None, 0)
+    monkeypatch.setattr(trainer, "train", lambda *args, **options: done)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    manifest = str(indexed(clips, "test"))
+    capsys.readouterr()
+    for data, expected in ((manifest, 0), ("nowhere.csv", 2)):
+        monkeypatch.setattr(sys, "argv", ["dynagest", "train", "webcam", "--data", data])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == expected
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_device_that_is_not_there(clips: Path) -> None:
+    from dynagest.errors import RecipeError
+
+    for arguments in (["evaluate", "run"], ["predict", "run", "x.mp4"]):
+        with pytest.raises(RecipeError, match="--device quantum: not to be used here"):
+            run(*arguments, "--device", "quantum")
+
+
+def test_predict_goes_on_after_a_missing_video(clips: Path, tmp_path: Path) -> None:
+    from dynagest.card import NetworkCard
+    from dynagest.errors import ClipError
+    from dynagest.networks.build import create_model
+    from dynagest.networks.weights import save_network
+
+    card = NetworkCard(model="tsm_resnet18", classes=("left", "right"), num_segments=4, size=32, width=8)
+    save_network(tmp_path, create_model("tsm_resnet18", 2, 4, width=8), card)
+    video = clips / "left" / "clip0" / "color"
+    result = CliRunner().invoke(app, ["predict", str(tmp_path), "missing.mp4", str(video)])
+    assert isinstance(result.exception, ClipError)
+    assert "missing.mp4" in str(result.exception)
+    assert str(video) in result.stdout
+
+
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dynagest", "train", "demo"], capture_output=True, text=True, check=False, env=os.environ
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_index_keeps_what_a_user_wrote(clips: Path, tmp_path: Path) -> None:
+    depth = clips / "right" / "clip0" / "depth"
+    depth.mkdir()
+    for frame in range(10):
+        cv2.imwrite(str(depth / f"{frame + 1:06d}.png"), np.full((40, 48), 20 * frame, np.uint8))
+    own = b"# measured by Ann\nnear: bright\n"
+    (clips / "depth.yaml").write_bytes(own)
+    manifest = clips / "manifest.csv"
+    command = ["data", "index", "folders", str(clips), "--out", str(manifest)]
+    for _ in range(2):  # the same again changes nothing and is fine
+        assert run(*command)[0] == 0
+        assert (clips / "depth.yaml").read_bytes() == own
+    edited = manifest.read_text().replace("left/clip0", "left/../left/clip0")
+    manifest.write_text(edited)
+    (clips / "classes.txt").write_text("right\nleft\n")
+    with pytest.raises(ManifestError, match=r"classes\.txt and manifest\.csv would change; pass --overwrite"):
+        run(*command)
+    assert manifest.read_text() == edited
+    assert (clips / "classes.txt").read_text() == "right\nleft\n"
+    with pytest.raises(ManifestError, match=r"depth\.yaml and manifest\.csv would change"):
+        run(*command, "--depth", "isogd")
+    assert (clips / "depth.yaml").read_bytes() == own
+    assert run(*command, "--overwrite")[0] == 0
+    assert (clips / "classes.txt").read_text() == "left\nright\n"
+    assert (clips / "depth.yaml").read_bytes() == own
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_synth_without_tracebacks_and_the_next_run_completes(tmp_path: Path) -> None:
+    folder = tmp_path / "generated"
+    options = ["--preset", "demo", "--train", "2", "--val", "1", "--test", "1", "--workers", "2"]
+    command = [sys.executable, "-m", "dynagest", "data", "synth", str(folder), *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not any(folder.rglob("*.avi")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.replace("\n", "") == f"interrupted; the same command completes {folder}"
+    assert not (folder / "manifest.csv").exists()
+    subprocess.run(command, check=True)
+    assert (folder / "manifest.csv").exists()

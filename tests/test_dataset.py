@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, View, collate, normalise
-from dynagest.clips.depth import PRESETS, DepthSpec
+from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import DepthError, RecipeError
 
@@ -261,17 +261,41 @@ def test_depth_against_its_declaration_stops_before_the_run(
     assert str(tmp_path / "depth") in str(caught.value)
 
 
-def test_depth_against_its_declaration_in_a_later_clip_raises(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", [0, 1])
+def test_one_clip_against_the_declaration_is_left_out(folder: Path, tmp_path: Path, odd: int) -> None:
     write_clip(tmp_path / "b", depth_type=np.uint16)
-    dataset = ClipDataset(Manifest.of([clip_in(folder), clip_in(tmp_path / "b")], BRIGHT), PLAIN, 0)
-    with pytest.raises(DepthError, match=r"b/depth: depth is 16-bit"):
-        dataset[0, 1]
+    clips = [clip_in(folder)]
+    clips.insert(odd, clip_in(tmp_path / "b"))
+    dataset = ClipDataset(Manifest.of(clips, BRIGHT), PLAIN, 0)
+    item = dataset[0, odd]
+    assert isinstance(item, UnreadableClip)
+    assert (item.index, item.file) == (odd, tmp_path / "b" / "depth")
+    assert "b/depth: depth is 16-bit but no unit is declared" in item.reason
+    only(dataset, 0, 1 - odd)
+
+
+def reshape_depth(folder: Path, width: int, height: int) -> None:
+    for path in (folder / "depth").iterdir():
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def test_depth_of_another_shape_needs_an_affine(folder: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / "b")
+    reshape_depth(tmp_path / "b", 80, 48)
+    wide = clip_in(tmp_path / "b")
+    item = ClipDataset(Manifest.of([clip_in(folder), wide], BRIGHT), PLAIN, 0)[0, 1]
+    assert isinstance(item, UnreadableClip)
+    assert item.file == wide.depth
+    assert "depth is 80x48, RGB 64x48: another shape" in item.reason
+    with pytest.raises(DepthError, match=r"b/depth: depth is 80x48, RGB 64x48: another shape"):
+        ClipDataset(Manifest.of([wide], BRIGHT), PLAIN, 0)
+    declared = BRIGHT.model_copy(update={"affine": DepthAffine(scale=1, shift_x=0, shift_y=0, width=64, height=48)})
+    only(ClipDataset(Manifest.of([wide], declared), PLAIN, 0))
 
 
 def test_depth_of_another_size(folder: Path) -> None:
-    for path in (folder / "depth").iterdir():
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(path), cv2.resize(image, (160, 120), interpolation=cv2.INTER_NEAREST))
+    reshape_depth(folder, 160, 120)
     sample = only(ClipDataset(Manifest.of([clip_in(folder)], BRIGHT), replace(PLAIN, augment=True, jitter=0.0), 0))
     difference = (sample["depth"][:, 0] * 255 - sample["rgb"][:, 0]).abs()
     assert (difference > 8).float().mean() < 0.03  # but for the interpolated edge between the halves

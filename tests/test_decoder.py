@@ -7,7 +7,7 @@ from torch import nn
 from dynagest.errors import ModelError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import Decoder, Features, MultiScaleDecoder
-from dynagest.training.decoders import load_decoders, save_decoders
+from dynagest.task.saved import load_decoders, save_decoders
 
 
 class FrameNet(nn.Module):

@@ -1,6 +1,8 @@
 """Two processes over gloo on the CPU give what one gives: uneven shares, clips without depth, BatchNorm, the log."""
 
 import json
+import os
+import socket
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +13,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import nn
-from training_toys import start, toy_data, toy_recipe
+from training_toys import ToyClips, start, toy_data, toy_recipe
 
-from dynagest.errors import RunError
+from dynagest.errors import DynagestError, RunError
 from dynagest.training.batchnorm import synchronise
+from dynagest.training.data import TrainingData
 from dynagest.training.engine import build_accelerator
 from dynagest.training.log import read_log
 from dynagest.training.trainer import train
@@ -92,6 +95,46 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     for ours, theirs in zip(one_log, two_log, strict=True):
         for part in ("train", "validation"):
             assert theirs[part] == pytest.approx(ours[part], rel=1e-4)
+
+
+def fail_as_one_of_two(rank: int, port: int, folder: str) -> None:
+    """Three runs in which one process has an error, and what each process made of it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    recipe, run = toy_recipe(epochs=1, milestones=()), Path(folder) / "run"
+    bad = ToyClips(contradicting=(5,))
+    raised = []
+    for data, run_dir in (
+        (TrainingData.of_sources(bad, None), run / "training"),
+        (TrainingData.of_sources(ToyClips(), bad), run / "validation"),
+        (TrainingData.of_sources(ToyClips(), None), run / "training"),  # which holds the first run
+    ):
+        with pytest.raises(DynagestError) as caught:
+            train(recipe, data, run_dir)
+        raised.append(f"{type(caught.value).__name__}: {caught.value}")
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(raised))
+    dist.destroy_process_group()
+
+
+def test_what_one_process_finds_wrong_is_raised_in_all(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(fail_as_one_of_two, args=(port, str(tmp_path)), nprocs=2)
+    one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == other
+    assert one[:2] == ["DepthError: depth.yaml: says near is bright"] * 2
+    assert one[2].startswith("RunError: ")
+    assert "a run that stopped after" in one[2]
+
+
+def test_failing_main_process_ends_the_others(tmp_path: Path) -> None:
+    """The other one waits in a collective for a main process that could not write its checkpoint."""
+    process = start(tmp_path / "run", "--disk=20000", launcher=LAUNCH)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "checkpoint.safetensors: cannot be written (File too large)" in errors
 
 
 def test_fewer_clips_than_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

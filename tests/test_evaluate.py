@@ -231,6 +231,18 @@ def test_a_dataset_that_does_not_fit_is_refused(net: nn.Module, card: NetworkCar
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=64, depth=False), seed=0))
     with pytest.raises(RecipeError, match="augment"):
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=56, augment=True, depth=False), seed=0))
+    dense = View(num_segments=4, size=56, sampling="dense", stride=2, depth=False)
+    with pytest.raises(ModelError, match=r"View\(sampling='segment'"):
+        evaluate(net, card, ClipDataset(manifest, dense, seed=0))
+
+
+def test_dense_sampling_is_tested_as_it_was_validated(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
+    trained = card.model_copy(update={"sampling": "dense", "stride": 2})
+    view = View(num_segments=4, size=56, sampling="dense", stride=2, depth=False)
+    validated = evaluate(net, trained, ClipDataset(manifest, view, seed=0))
+    np.testing.assert_allclose(evaluate(net, trained, manifest).scores, validated.scores, atol=1e-6)
+    other = evaluate(net, card, manifest).scores
+    assert np.abs(other - validated.scores).max() > 1e-4
     with pytest.raises(RecipeError, match="whole videos"):
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=56, depth=False), seed=0), protocol="paper")
 

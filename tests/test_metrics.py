@@ -11,7 +11,6 @@ from dynagest.testing.metrics import (
     ranks,
     summarise,
     top_confusions,
-    top_k_accuracy,
     wilson_interval,
 )
 
@@ -41,9 +40,8 @@ def test_a_network_that_knows_nothing_recognises_the_first_class_only() -> None:
 
 
 def test_top_k() -> None:
-    assert top_k_accuracy(SCORES, LABELS, 1) == pytest.approx(3 / 6)
-    assert top_k_accuracy(SCORES, LABELS, 2) == pytest.approx(4 / 6)
-    assert top_k_accuracy(SCORES, LABELS, 3) == 1
+    place = ranks(SCORES, LABELS)
+    assert [(place < k).mean() for k in (1, 2, 3)] == pytest.approx([3 / 6, 4 / 6, 1])
 
 
 def test_confusion_has_truth_in_rows() -> None:

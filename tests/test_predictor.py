@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dynagest.networks.weights import save_network
 from torch import nn
 
 from dynagest.card import NetworkCard
@@ -14,6 +13,7 @@ from dynagest.clips.dataset import normalise
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ClipError, WeightsError
 from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
 from dynagest.predictor import Prediction, Predictor, TorchNetwork, normalise_frames, softmax
 from dynagest.testing.evaluate import evaluate
 
@@ -73,6 +73,14 @@ def test_frames_come_evenly_from_the_whole_video_and_are_normalised(frames: np.n
         for channel in range(3):
             expected = (grey / 255 - CARD.mean[channel]) / CARD.std[channel]
             np.testing.assert_allclose(shown[0, place, channel], expected, atol=1e-5)
+
+
+def test_a_network_trained_on_windows_is_shown_the_middle_one() -> None:
+    network = Recorder()
+    network.card = CARD.model_copy(update={"sampling": "dense", "stride": 2})
+    Predictor(network).predict(np.full((15, 56, 56, 3), np.arange(15, dtype=np.uint8)[:, None, None, None]))
+    shown = network.shown[0][0, :, 0, 0, 0] * CARD.std[0] + CARD.mean[0]
+    np.testing.assert_allclose(shown * 255, [4, 6, 8, 10], atol=1e-3)
 
 
 def test_scores_are_the_softmax() -> None:

@@ -5,9 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynagest.clips.sampling import segment_indices
+from dynagest.card import NetworkCard
+from dynagest.clips.sampling import dense_indices, segment_indices
 from dynagest.errors import RecipeError
 from dynagest.testing.protocols import PROTOCOLS, cut_squares, get_protocol, iterate_views, plan_frames
+
+
+def card(segments: int, **how: object) -> NetworkCard:
+    return NetworkCard(model="tsm_resnet18", classes=("a", "b"), num_segments=segments, **how)
 
 
 def frames(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -22,7 +27,7 @@ def test_views_and_sizes(name: str, views: int, side_at_224: int, side_at_112: i
     protocol = get_protocol(name)
     assert protocol.views == views
     assert [protocol.size(size) for size in (224, 112, 64)] == [side_at_224, side_at_112, side_at_64]
-    plan = plan_frames(protocol, 40, 8, seed=0, index=3)
+    plan = plan_frames(protocol, 40, card(8), seed=0, index=3)
     clip = frames(len(plan.frames), 240, 320)
     shown = list(iterate_views(cut_squares(clip, protocol, 112), plan.samples))
     assert [view.shape for view in shown] == [(8, side_at_112, side_at_112, 3)] * views
@@ -34,8 +39,19 @@ def test_unknown_protocol_names_those_that_exist() -> None:
 
 
 def test_center_takes_the_middle_frames() -> None:
-    plan = plan_frames(PROTOCOLS["center"], 40, 8, seed=0, index=0)
+    plan = plan_frames(PROTOCOLS["center"], 40, card(8), seed=0, index=0)
     assert plan.frames[plan.samples[0]].tolist() == segment_indices(40, 8, None).tolist()
+
+
+def test_a_network_trained_on_windows_is_tested_on_windows() -> None:
+    dense = card(8, sampling="dense", stride=3)
+    plan = plan_frames(PROTOCOLS["center"], 60, dense, seed=0, index=0)
+    assert plan.frames[plan.samples[0]].tolist() == dense_indices(60, 8, 3).tolist() == list(range(19, 41, 3))
+    for name in ("clips10", "paper"):
+        plan = plan_frames(PROTOCOLS[name], 60, dense, seed=0, index=0)
+        drawn = plan.frames[plan.samples]
+        assert (np.diff(drawn, axis=1) == 3).all()
+        assert len(set(drawn[:, 0].tolist())) > 3
 
 
 @given(
@@ -47,7 +63,7 @@ def test_center_takes_the_middle_frames() -> None:
 )
 def test_each_frame_is_planned_once(name: str, num_frames: int, segments: int, seed: int, index: int) -> None:
     protocol = PROTOCOLS[name]
-    plan = plan_frames(protocol, num_frames, segments, seed, index)
+    plan = plan_frames(protocol, num_frames, card(segments), seed, index)
     assert plan.samples.shape == (protocol.samples, segments)
     assert (np.diff(plan.frames) > 0).all()
     assert plan.frames[0] >= 0
@@ -61,7 +77,7 @@ def test_draw_depends_on_seed_and_clip_alone() -> None:
     paper = PROTOCOLS["paper"]
 
     def drawn(seed: int, index: int) -> list[list[int]]:
-        plan = plan_frames(paper, 160, 8, seed, index)
+        plan = plan_frames(paper, 160, card(8), seed, index)
         return plan.frames[plan.samples].tolist()
 
     assert drawn(0, 5) == drawn(0, 5)
@@ -95,7 +111,7 @@ def test_clips10_shows_the_whole_frame_squashed() -> None:
 
 def test_views_are_the_planned_frames_sample_by_sample() -> None:
     protocol = PROTOCOLS["paper"]
-    plan = plan_frames(protocol, 30, 4, seed=1, index=2)
+    plan = plan_frames(protocol, 30, card(4), seed=1, index=2)
     clip = frames(30, 64, 96)
     views = list(iterate_views(cut_squares(clip[plan.frames], protocol, 56), plan.samples))
     whole = cut_squares(clip, protocol, 56)

@@ -41,20 +41,23 @@ def test_published_schedules(name: str, epochs: int, milestones: tuple[int, ...]
 
 
 def test_rate_is_halved_with_the_batch() -> None:
-    assert get_recipe("egogesture").scaled_lr == 0.0025
-    assert get_recipe("egogesture").with_overrides({"batch": "8"}).scaled_lr == 0.00125
+    recipe = get_recipe("egogesture")
+    assert learning_rate(recipe, 0, 10, 160) == 0.0025
+    assert learning_rate(recipe, 0, 20, 160) == 0.00125
+    # 17 clips are two steps of 9 and 8, not 16 and a rest.
+    assert learning_rate(recipe, 0, 2, 17) == pytest.approx(0.0025 * 8.5 / 16)
 
 
 def test_step_schedule_by_epoch() -> None:
     recipe = get_recipe("egogesture")
-    rates = [learning_rate(recipe, 100 * epoch, 100) for epoch in range(25)]
+    rates = [learning_rate(recipe, 100 * epoch, 100, 1600) for epoch in range(25)]
     assert rates == pytest.approx([0.0025] * 10 + [0.00025] * 5 + [0.000025] * 5 + [0.0000025] * 5)
-    assert learning_rate(recipe, 999, 100) == 0.0025
+    assert learning_rate(recipe, 999, 100, 1600) == 0.0025
 
 
 def test_cosine_with_warm_up() -> None:
     recipe = Recipe(lr=1, schedule="cosine", milestones=(), epochs=3, warmup_epochs=1)
-    rates = [learning_rate(recipe, step, 10) for step in range(30)]
+    rates = [learning_rate(recipe, step, 10, 160) for step in range(30)]
     assert all(a < b for a, b in pairwise(rates[:11]))
     assert rates[10] == 1
     assert all(a > b for a, b in pairwise(rates[10:]))

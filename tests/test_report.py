@@ -18,12 +18,12 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import RunError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.saved import save_decoders
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.figures import confusion_png, linear_axis, log_axis
 from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
 from dynagest.testing.report import duration, write_report
-from dynagest.training.decoders import save_decoders
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "line", "circle", "polyline"}
@@ -321,6 +321,21 @@ def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path
     assert "none were asked for" in (make_panels(tmp_path, net, card, with_depth, test, count=0) or "")
     assert not (tmp_path / "panels.png").exists()
     assert list((tmp_path / "panels").glob("*.png")) == []
+
+
+def test_panels_show_the_window_that_a_network_was_trained_on(
+    with_depth: Manifest, card: NetworkCard, tmp_path: Path
+) -> None:
+    card = card.model_copy(update={"num_segments": 2, "sampling": "dense", "stride": 1})
+    net = create_model("tsm_resnet18", 2, 2, width=8)
+    decoder = MultiScaleDecoder.for_model(net, image_size=64)
+    save_decoders(tmp_path, decoder)
+    test = evaluate(net, card, with_depth)
+    make_panels(tmp_path, net, card, with_depth, test, count=1)
+    source = ClipDataset(with_depth, View(num_segments=2, size=64, sampling="dense", stride=1), seed=0)
+    expected = strip(next(panel_rows(net, card, decoder, source, test, count=1, seed=0)))
+    written = cv2.imread(str(tmp_path / "panels" / "0.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written[:, :SIDE, 2::-1], expected[:, :SIDE, :3])
 
 
 def test_panels_say_why_they_are_missing(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:

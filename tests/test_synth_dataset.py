@@ -1,5 +1,6 @@
 """The generated data set: reproducible, disjoint splits, and on disk what it is in memory."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -230,9 +231,9 @@ def test_a_declared_misalignment_travels_in_depth_yaml(tmp_path: Path):
     assert SMALL.depth_spec().affine is None
 
 
-def test_the_contact_sheet_has_a_row_for_every_class():
+def test_the_contact_sheet_has_a_strip_for_every_class():
     picture = sheet(SMALL, frames=4)
-    assert picture.shape == (3 * (14 + 32 + 32), 4 * 32, 3)
+    assert picture.shape == (2 * (14 + 32 + 32), 2 * 4 * 32, 3)  # two columns for three classes
     assert picture.dtype == np.uint8
 
 
@@ -242,3 +243,29 @@ def test_presets_differ_in_difficulty_and_the_demo_keeps_twins_of_both_kinds():
     demo = PRESETS["demo"].classes
     assert len(demo) >= 16
     assert {GESTURES[name].by for name in demo if GESTURES[name].twin in demo} >= {"motion", "shape"}
+
+
+def test_ctrl_c_leaves_the_clips_that_workers_have_taken(tmp_path: Path):
+    """Two workers take up to 24 clips each; after the first report they end, and the next run adds the rest."""
+    many = SMALL.model_copy(update={"clips_per_class": PerSplit(train=12, val=2, test=2)})
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "begun"
+    with pytest.raises(KeyboardInterrupt):
+        write_synth(folder, many, workers=2, progress=interrupt)
+    made = len(list(folder.rglob("*.avi")))
+    assert 1 <= made < 48
+    assert not list(folder.rglob("*.tmp"))
+    assert len(Manifest.read(write_synth(folder, many, workers=2))) == 48
+
+
+def test_workers_are_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A child forked from a process whose torch threads hold a lock waits for ever."""
+
+    def refuse() -> int:
+        raise AssertionError("forked")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert write_synth(tmp_path / "s", SMALL, workers=2).exists()

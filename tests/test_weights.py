@@ -145,6 +145,31 @@ def test_temporal_modules_that_the_network_lacks_are_skipped(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "lost"),
+    [("action_resnet18", "layer3.0.conv1.action_p2_"), ("tea_res2net50", "layer3.1.me."), ("action_resnet18", "_p1_")],
+)
+def test_part_of_the_temporal_modules_is_damage(tmp_path: Path, name: str, lost: str) -> None:
+    state = trained_literal(name, width=16).state_dict()
+    torch.save({key: value for key, value in state.items() if lost not in key}, tmp_path / "part.pth")
+    net = small(name)
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match=rf"part\.pth: has lost part of its temporal modules: it lacks .*{lost}"):
+        load_weights(net, tmp_path / "part.pth")
+    assert unchanged(net, before)
+
+
+def test_the_network_of_a_checkpoint(tmp_path: Path) -> None:
+    source = small()
+    tensors = {f"task.network.{name}": value for name, value in source.state_dict().items()}
+    others = {"task.decoder.decoders.local.0.weight": torch.ones(3), "optimiser.exp_avg.network.x": torch.ones(2)}
+    safetensors.torch.save_file(tensors | others, tmp_path / "checkpoint.safetensors")
+    net = small()
+    report = load_weights(net, tmp_path / "checkpoint.safetensors")
+    assert (report.source, report.skipped, report.missing) == ("dynagest", (), ())
+    assert unchanged(net, snapshot(source))
+
+
+@pytest.mark.parametrize(
     ("stored", "into", "says"),
     [
         ("tsn_resnet50", "tsn_resnet18", "it has base_model.layer1"),

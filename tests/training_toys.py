@@ -1,9 +1,11 @@
 """What the training tests share: clips made in memory, a recipe that trains in seconds, a run as a process of its own.
 
 ``python training_toys.py RUN_DIR [--resume] [--slow SECONDS]`` trains on them; ``torchrun`` may start several.
+``--disk BYTES`` is the longest file that the main process can write.
 """
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 
 from dynagest.clips.dataset import Sample, UnreadableClip
+from dynagest.errors import DepthError
 from dynagest.training.data import TrainingData
 from dynagest.training.recipe import Recipe
 
@@ -34,6 +37,7 @@ class ToyClips:
     sparse_depth: bool = False
     unreadable: tuple[int, ...] = ()
     poisoned: tuple[int, ...] = ()
+    contradicting: tuple[int, ...] = ()
     delay: float = 0.0
 
     classes = CLASSES
@@ -49,6 +53,8 @@ class ToyClips:
         time.sleep(self.delay)
         if index in self.unreadable:
             return UnreadableClip(index, Path(f"clip{index}.mp4"), "truncated")
+        if index in self.contradicting:
+            raise DepthError("depth.yaml: says near is bright")
         random = np.random.default_rng((self.seed, epoch, index))
         rgb = random.integers(0, 80, (FRAMES, 3, SIZE, SIZE), dtype=np.uint8)
         depth = np.zeros((FRAMES, 1, SIZE, SIZE), dtype=np.float32)
@@ -114,9 +120,12 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument("--sparse-depth", action="store_true")
+    parser.add_argument("--disk", type=int)
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.disk is not None and os.environ.get("RANK", "0") == "0":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.disk, resource.RLIM_INFINITY))
     recipe = toy_recipe().with_overrides(dict(pair.split("=") for pair in options.set))
     data = toy_data(count=options.clips, delay=options.slow, sparse_depth=options.sparse_depth)
     train(recipe, data, options.run_dir, resume=options.resume, console=Console(width=100))

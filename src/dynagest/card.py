@@ -1,6 +1,7 @@
 """The card: what must be known about a network to use it, kept as JSON beside its weights and inside every export."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,8 +14,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class NetworkCard(BaseModel):
     """Everything that turns a weights file into a gesture recogniser. Needs no torch.
 
-    ``size`` is the side of the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1];
-    ``classes[k]`` names logit k; ``provenance`` says where the weights come from (recipe, data, version, revision).
+    It sees ``num_segments`` frames: one from each of as many equal parts of a clip (``sampling`` "segment"), or a
+    window of frames ``stride`` apart ("dense"). ``size`` is the side of the square input in pixels; ``mean`` and
+    ``std`` normalise RGB scaled to [0, 1]; ``classes[k]`` names logit k; ``provenance`` says where the weights come
+    from (recipe, data, version, revision).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +25,8 @@ class NetworkCard(BaseModel):
     model: str
     classes: tuple[str, ...]
     num_segments: int = Field(8, ge=1)
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: int = Field(1, ge=1)
     size: int = Field(224, ge=32)
     width: int = Field(64, ge=8)
     mean: tuple[float, float, float] = IMAGENET_MEAN

@@ -83,16 +83,17 @@ class Predictor:
         """Scores of all classes for one gesture.
 
         ``video`` is a video file, a folder of numbered images, or RGB frames (H, W, 3) uint8 of one size, in order. T
-        frames are taken evenly over all of it, however long it is. ``protocol`` other than ``center`` looks more than
-        once, at random frames that ``seed`` decides. Raises ``ClipError`` when there are no frames to be read.
+        frames are taken evenly over all of it, however long it is (or its middle window, for a network trained so).
+        ``protocol`` other than ``center`` looks more than once, at random frames that ``seed`` decides. Raises
+        ``ClipError`` when there are no frames to be read.
         """
         card, how = self.network.card, get_protocol(protocol)
         if isinstance(video, Path | str):
-            plan = plan_frames(how, count_frames(video), card.num_segments, seed, index=0)
+            plan = plan_frames(how, count_frames(video), card, seed, index=0)
             frames = read_frames(video, plan.frames)
         else:
             _check_frames(video)
-            plan = plan_frames(how, len(video), card.num_segments, seed, index=0)
+            plan = plan_frames(how, len(video), card, seed, index=0)
             frames = np.stack([video[index] for index in plan.frames])
         views = iterate_views(cut_squares(frames, how, card.size), plan.samples)
         total = np.zeros(len(card.classes))

@@ -41,6 +41,7 @@ def index(
     ] = None,
     holdout: Annotated[float, typer.Option(min=0, max=1, help="Share of the train clips that becomes val.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the hold-out.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a manifest that is there and says something else.")] = False,
 ) -> None:
     """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt and depth.yaml."""
     from dynagest.clips.adapters import IndexOptions, index_dataset, parse_lists
@@ -48,7 +49,7 @@ def index(
     options = IndexOptions(labels, parse_lists(list_), end_trim, aligned, depth, holdout, seed)
     found = index_dataset(dataset, root, options)
     path = out or Path("data") / dataset / "manifest.csv"
-    found.manifest.write(path)
+    found.manifest.write(path, overwrite=overwrite)
     for note in found.notes:
         print(f"note: {note}")
     counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
@@ -111,11 +112,18 @@ def synth(
     if show:
         print(describe(spec))
         return
-    with progress_bar("rendering clips") as bar:
-        task = bar.add_task("", total=None)
-        path = write_synth(
-            folder, spec, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    try:
+        with progress_bar("rendering clips") as bar:
+            task = bar.add_task("", total=None)
+            path = write_synth(
+                folder,
+                spec,
+                workers=workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
+        raise typer.Exit(130) from None
     told = ", ".join(f"{spec.length(split)} {split}" for split in ("train", "val", "test"))
     print(f"{path}: {told} clips of {len(spec.classes)} classes")
     if sheet is not None:

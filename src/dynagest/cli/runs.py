@@ -1,6 +1,10 @@
 """``dynagest train``, ``evaluate`` and ``predict``: what is done with a run folder."""
 
 import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +12,13 @@ import typer
 from rich.console import Console
 
 from dynagest.cli.data import progress_bar
+from dynagest.errors import DynagestError, RecipeError
 
 if TYPE_CHECKING:
+    from dynagest.clips.manifest import Manifest
     from dynagest.testing.evaluation import Evaluation
+
+Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +44,6 @@ def train(
     show: Annotated[bool, typer.Option(help="Print the recipe with what each field means, and stop.")] = False,
 ) -> None:
     """Train a network on RGB clips, taught by their depth; the run folder explains itself."""
-    from dynagest.errors import RecipeError
     from dynagest.settings import describe, parse_settings
     from dynagest.training.recipes import get_recipe
 
@@ -51,16 +58,54 @@ def train(
         )
 
     from dynagest.clips.manifest import Manifest
+    from dynagest.testing.report import write_report
     from dynagest.training.run import has_run
     from dynagest.training.trainer import train as run_training
 
     folder = out or Path("runs") / recipe
     go_on = resume and has_run(folder)
-    manifest = Manifest.read(data)
-    done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
+    with _errors_told_once():
+        manifest = Manifest.read(data)
+        done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
+    if os.environ.get("RANK", "0") != "0":
+        return
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
     print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
-    print(f"next: dynagest evaluate {done.run_dir} --split test")
+    print(f"report: {write_report(done.run_dir)}")
+    split = _split_to_test(manifest, chosen.train_splits)
+    if split is not None:
+        print(f"next: dynagest evaluate {done.run_dir} --split {split}")
+
+
+@contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Of the processes of one machine, which fail alike, only the first says why; the others end without a word."""
+    try:
+        yield
+    except (DynagestError, KeyboardInterrupt) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
+
+
+def _split_to_test(manifest: "Manifest", trained_on: Sequence[str]) -> str | None:
+    """The split to test a network on: one that the manifest has and that the network was not trained on."""
+    candidates = [split for split in ("test", "val") if split not in trained_on]
+    return next((split for split in candidates if manifest.split(split).clips), None)
+
+
+def _choose_device(name: str | None) -> str:
+    """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"--device {name}: not to be used here ({reason}); see `dynagest doctor`") from error
+    return name
 
 
 def evaluate(
@@ -71,6 +116,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the temporal samples.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Views in the network at once.")] = 8,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 1,
+    device: Device = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; the latter two by autocast.")] = "float32",
     panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
 ) -> None:
     """Test on RGB alone and write metrics.json and report.html into the run folder."""
@@ -81,6 +128,7 @@ def evaluate(
     from dynagest.testing.report import METRICS_FILE, write_report
     from dynagest.training.run import trained_on
 
+    place = _choose_device(device)
     net, card = load_network(run)
     manifest = Manifest.read(data or trained_on(run))
     with progress_bar("testing") as bar:
@@ -94,6 +142,8 @@ def evaluate(
             seed=seed,
             batch=batch,
             workers=workers,
+            device=place,
+            dtype=dtype,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     result.write(run / METRICS_FILE)
@@ -112,7 +162,7 @@ def _print_result(result: "Evaluation") -> None:
     low, high = s.interval
     print(
         f"top-1 {s.top1:.1%} (95 % interval {low:.1%} to {high:.1%}), chance {s.chance:.1%}, "
-        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips"
+        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips, {result.conditions.dtype} on {result.conditions.device}"
     )
     for clip in result.unreadable:
         print(f"unreadable, left out: {clip.message}")
@@ -123,12 +173,15 @@ def predict(
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of numbered images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each video.")] = False,
+    device: Device = None,
 ) -> None:
     """Name the gesture in each video, best classes first with their scores."""
     from dynagest.errors import ClipError
     from dynagest.predictor import Predictor
 
-    predictor = Predictor.load(run)
+    place = _choose_device(device)
+    predictor = Predictor.load(run, place)
+    print(f"on {place}", file=sys.stderr)
     failed: list[str] = []
     for video in videos:
         try:

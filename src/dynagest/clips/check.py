@@ -17,15 +17,13 @@ import numpy.typing as npt
 from dynagest.clips.check_files import image_faults
 from dynagest.clips.check_lists import list_problems
 from dynagest.clips.check_report import CheckReport, Lengths, Problem, Severity
-from dynagest.clips.depth import DepthSpec
-from dynagest.clips.frames import FrameReader
+from dynagest.clips.depth import DepthSpec, shape_fault
+from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import SPLITS, Manifest
 from dynagest.clips.polarity import Polarity, vote
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
 from dynagest.errors import ClipError, DepthError
 
-# Sensors of another resolution are fine, another shape means that the two cameras see different fields.
-ASPECT_TOLERANCE = 0.02
 SMEARED_HOLES = 0.005
 _SMEAR_8BIT = 7
 _VOTERS = 300
@@ -138,11 +136,12 @@ class _Examiner:
         tolerance: int = 0,
     ) -> "_Read":
         """The length of a range and its sampled frames; None for what cannot be had, with the reason added."""
-        if not path.exists():
-            add("error", "missing", "no such file or folder", path)
-            return _Read()
         try:
+            if not _exists(path):
+                add("error", "missing", "no such file or folder", path)
+                return _Read()
             count = self.reader.count(path)
+            all_faults = self._faults(path)
         except ClipError as error:
             add("error", "unreadable", str(error), path)
             return _Read()
@@ -153,7 +152,7 @@ class _Examiner:
         if start >= end:
             add("error", "range", f"no frame in the range from {start} to {end}; the file has {count}", path)
             return _Read()
-        faults = [fault for index, fault in sorted(self._faults(path).items()) if start <= index < end]
+        faults = [fault for index, fault in sorted(all_faults.items()) if start <= index < end]
         for fault in faults:
             add("error", "unreadable", fault, path)
         if faults:
@@ -166,7 +165,7 @@ class _Examiner:
 
     def _faults(self, path: Path) -> dict[int, str]:
         if path not in self.faults:
-            self.faults[path] = image_faults(path) if path.is_dir() else {}
+            self.faults[path] = image_faults(path) if is_folder(path) else {}
         return self.faults[path]
 
     def _decode(
@@ -211,6 +210,13 @@ class _Read:
     frames: npt.NDArray[Any] | None = None
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def _compare_sizes(
     rgb: npt.NDArray[Any],
     depth: npt.NDArray[Any],
@@ -221,11 +227,11 @@ def _compare_sizes(
     (height, width), (depth_height, depth_width) = rgb.shape[1:3], depth.shape[1:3]
     if (height, width) == (depth_height, depth_width):
         return
-    sizes = f"depth is {depth_width}x{depth_height}, RGB {width}x{height}"
-    stretch = (depth_width / depth_height) / (width / height)
-    if abs(stretch - 1) > ASPECT_TOLERANCE and (spec is None or spec.affine is None):
-        add("error", "size", f"{sizes}: another shape; align the depth, or declare its affine in depth.yaml", path)
+    fault = shape_fault((depth_height, depth_width), (height, width), spec)
+    if fault:
+        add("error", "size", fault, path)
     else:
+        sizes = f"depth is {depth_width}x{depth_height}, RGB {width}x{height}"
         add("warning", "size", f"{sizes}: it is scaled to fit", path)
 
 
@@ -263,7 +269,7 @@ def _depth_problems(manifest: Manifest, examined: Sequence[_Examined], polarity:
         if any(clip.depth for clip in manifest.clips):
             yield Problem("error", "depth", "clips have depth, but no depth.yaml says what it means", declared)
         return
-    if polarity is not None and polarity.contradicts:
+    if polarity is not None and polarity.contradicts and polarity.told:
         advice = f"write near: {polarity.looks} if that is so" if polarity.certain else "too few to be sure; look at it"
         yield Problem("error" if polarity.certain else "warning", "polarity", f"{polarity}; {advice}", declared)
     smeared = [result.smeared for result in examined if result.smeared is not None]

@@ -7,25 +7,29 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from dynagest.clips import jpeg
 from dynagest.clips.frames import IMAGE_SUFFIXES
+from dynagest.errors import ClipError
 
-_TAIL = 1024
 _PNG_HEAD, _PNG_END = b"\x89PNG", b"IEND"
-_JPEG_HEAD, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def image_faults(folder: Path) -> dict[int, str]:
-    """Maps the index of each missing, empty or truncated image of a folder of numbered images to what is wrong.
+    """Maps the index of each missing, unreadable, empty or truncated image of a folder of images to what is wrong.
 
     Index 0 is the lowest number, as in ``frames``. Reads the head and the tail of every file; damage in the middle
-    takes decoding. A folder without numbered images has no faults here: ``count_frames`` says what it lacks.
+    takes decoding. A folder without numbered images has no faults here: ``count_frames`` says what it lacks. Raises
+    ``ClipError`` if the folder cannot be read.
     """
     numbered: dict[int, os.DirEntry[str]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            digits = re.findall(r"[0-9]+", Path(entry.name).stem)
-            if digits and not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                numbered[int(digits[-1])] = entry
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                digits = re.findall(r"[0-9]+", Path(entry.name).stem)
+                if digits and not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                    numbered[int(digits[-1])] = entry
+    except OSError as error:
+        raise ClipError(f"{folder}: cannot be read ({error.strerror})") from error
     if not numbered:
         return {}
     first, last = min(numbered), max(numbered)
@@ -38,29 +42,43 @@ def image_faults(folder: Path) -> dict[int, str]:
 
 
 def _damage(entry: os.DirEntry[str]) -> str:
-    size = entry.stat().st_size
+    try:
+        size = entry.stat().st_size
+        # Not Path.open: a Path for each of a million images takes as long as reading.
+        with open(entry.path, "rb") as file:  # noqa: PTH123
+            head = file.read(4)
+            file.seek(max(size - jpeg.TAIL, 0))
+            tail = file.read()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     if not size:
         return "empty file"
-    with open(entry.path, "rb") as file:  # noqa: PTH123 - a Path for each of a million images takes as long as reading
-        head = file.read(4)
-        file.seek(max(size - _TAIL, 0))
-        tail = file.read()
-    cut_jpeg = head.startswith(_JPEG_HEAD) and _JPEG_END not in tail
+    cut_jpeg = head.startswith(jpeg.HEAD) and jpeg.is_truncated(tail)
     cut_png = head.startswith(_PNG_HEAD) and _PNG_END not in tail
     return "truncated image" if cut_jpeg or cut_png else ""
 
 
-def equal_files(paths: Iterable[Path]) -> list[list[Path]]:
-    """Groups of two or more files with the same bytes, each group sorted. Only files of equal size are read."""
+def equal_files(paths: Iterable[Path]) -> tuple[list[list[Path]], dict[Path, str]]:
+    """Groups of two or more files with the same bytes, each group sorted, and why other files could not be compared.
+
+    Only files of equal size are read; what is missing, empty or no file is passed over.
+    """
     by_size: dict[int, list[Path]] = defaultdict(list)
+    unreadable: dict[Path, str] = {}
     for path in sorted(set(paths)):
-        if path.is_file() and path.stat().st_size:
-            by_size[path.stat().st_size].append(path)
+        try:
+            if path.is_file() and path.stat().st_size:
+                by_size[path.stat().st_size].append(path)
+        except OSError as error:
+            unreadable[path] = f"cannot be read ({error.strerror})"
     groups = []
     for same_size in by_size.values():
         by_hash: dict[bytes, list[Path]] = defaultdict(list)
         for path in same_size if len(same_size) > 1 else ():
-            with path.open("rb") as file:
-                by_hash[hashlib.file_digest(file, "sha256").digest()].append(path)
+            try:
+                with path.open("rb") as file:
+                    by_hash[hashlib.file_digest(file, "sha256").digest()].append(path)
+            except OSError as error:
+                unreadable[path] = f"cannot be read ({error.strerror})"
         groups += [same for same in by_hash.values() if len(same) > 1]
-    return groups
+    return groups, unreadable

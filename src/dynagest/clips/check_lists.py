@@ -93,7 +93,10 @@ def _copies(manifest: Manifest) -> Iterator[Problem]:
     for clip in manifest.clips:
         clips.setdefault(clip.video, clip)
     place = {video: index for index, video in enumerate(clips)}
-    for same in equal_files(clips):
+    groups, unreadable = equal_files(clips)
+    for path, reason in unreadable.items():
+        yield Problem("error", "unreadable", reason, path, clips[path].row or None)
+    for same in groups:
         first, *copies = sorted(same, key=place.__getitem__)
         for path in copies:
             clip, original = clips[path], clips[first]

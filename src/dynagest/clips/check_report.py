@@ -78,8 +78,8 @@ class CheckReport:
         """0 without errors, else 1."""
         return 1 if self.errors else 0
 
-    def chance(self, split: str) -> float:
-        """The accuracy of always saying the split's most frequent class: what a network has to beat."""
+    def majority(self, split: str) -> float:
+        """The accuracy of always naming the split's most frequent class: what a network has to beat."""
         counts = self.counts[split]
         return max(counts.values()) / sum(counts.values())
 
@@ -94,7 +94,7 @@ class CheckReport:
                 split: {
                     "clips": sum(counts.values()),
                     "with_depth": self.with_depth[split],
-                    "chance": self.chance(split),
+                    "majority": self.majority(split),
                     "lengths": asdict(self.lengths[split]) if split in self.lengths else None,
                     "per_class": dict(counts),
                 }
@@ -134,4 +134,4 @@ class CheckReport:
             n = self.lengths[split]
             line += f"; frames {n.shortest} / {n.median:g} / {n.longest} (shortest, median, longest)"
             line += f", {n.short} shorter than {self.num_segments}" if n.short else ""
-        return f"{line}; chance {self.chance(split):.1%} (its most frequent class)"
+        return f"{line}; always naming its most frequent class: {self.majority(split):.1%}"

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dynagest.clips.depth import shape_fault
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
 from dynagest.clips.view import View as View
 from dynagest.errors import ClipError, DepthError
 
-# How many clips' depth is tried before a run, to find a depth.yaml that contradicts the files.
+# How many clips' depth is tried before a run, to find a depth.yaml that contradicts the files at large.
 _PROBES = 16
 
 
@@ -73,9 +74,9 @@ class ClipDataset:
     """The clips of a manifest as seen through a view; ``dataset[(epoch, index)]``.
 
     All draws come from ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes
-    gives the same samples. A clip that cannot be read gives an ``UnreadableClip``. Depth that contradicts
-    ``depth.yaml`` is a mistake in the set-up, not in one file: it raises ``DepthError``, for the first clips already
-    here.
+    gives the same samples. A clip that cannot be read, or whose depth contradicts ``depth.yaml`` or has another shape
+    than its RGB, gives an ``UnreadableClip``. Where none of the first clips with depth agrees, the set-up is at fault
+    and not a file: ``DepthError`` at once.
     """
 
     def __init__(self, manifest: Manifest, view: View, seed: int) -> None:
@@ -110,12 +111,14 @@ class ClipDataset:
             return UnreadableClip(index, clip.video, str(error))
         try:
             depth = self._depth(clip, indices, n)
+            if depth is not None:
+                self._check_shape(depth, frames)
+            rgb, canonical, flip = self.view.transform(frames, depth, self.manifest.depth, rng)
         except ClipError as error:
             return UnreadableClip(index, clip.depth or clip.video, str(error))
-        try:
-            rgb, canonical, flip = self.view.transform(frames, depth, self.manifest.depth, rng)
         except DepthError as error:
-            raise DepthError(f"{clip.depth}: {error}") from error
+            assert clip.depth is not None
+            return UnreadableClip(index, clip.depth, f"{clip.depth}: {error}")
         label = self._flipped[self._labels[index]] if flip else self._labels[index]
         return make_sample(rgb, canonical, label, index)
 
@@ -141,21 +144,34 @@ class ClipDataset:
             )
         return self._reader.depth(clip.depth, clip.depth_start + matching)
 
+    def _check_shape(self, depth: npt.NDArray[Any], frames: npt.NDArray[np.uint8]) -> None:
+        fault = shape_fault((depth.shape[1], depth.shape[2]), (frames.shape[1], frames.shape[2]), self.manifest.depth)
+        if fault:
+            raise DepthError(fault)
+
     def _probe_depth(self) -> None:
-        """Raise ``DepthError`` from the main process, before a run starts, rather than from one of its workers."""
+        """Raise ``DepthError`` from the main process, before a run starts, rather than have every clip left out.
+
+        Looks at the first clips with depth until one agrees with what is declared; the odd one that does not, or that
+        cannot be read, is reported, with its reason, whenever it is drawn.
+        """
+        first: DepthError | None = None
         for clip in [clip for clip in self.manifest.clips if clip.depth][:_PROBES]:
             assert clip.depth is not None
             if self.manifest.depth is None:
                 raise DepthError(f"{clip.depth}: what its values mean is not declared; give the manifest a DepthSpec")
             try:
                 raw = self._reader.depth(clip.depth, [clip.depth_start])
-            except ClipError:
-                continue  # reported, with its reason, whenever the clip is drawn
-            try:
                 self.manifest.depth.canonical(raw)
+                self._check_shape(raw, self._reader.frames(clip.video, [clip.start]))
+            except ClipError:
+                continue
             except DepthError as error:
-                raise DepthError(f"{clip.depth}: {error}") from error
+                first = first or DepthError(f"{clip.depth}: {error}")
+                continue
             return
+        if first is not None:
+            raise first
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:

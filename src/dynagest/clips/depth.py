@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dynagest.errors import DepthError
 
 DEPTH_FILE = "depth.yaml"
+# How far the aspect ratios of depth and RGB may differ and still show the same field.
+ASPECT_TOLERANCE = 0.02
 
 EXAMPLE = """\
 near: bright        # or dark: which values are close to the camera
@@ -153,6 +155,20 @@ class DepthSpec(BaseModel):
         )
         warped = [cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_NEAREST) for frame in depth]
         return np.stack(warped) if warped else np.empty((0, height, width), np.float32)
+
+
+def shape_fault(depth_size: tuple[int, int], rgb_size: tuple[int, int], spec: DepthSpec | None) -> str:
+    """What is wrong with depth and RGB of these sizes (height, width): "" or the reason.
+
+    Depth of another resolution is scaled to fit; another shape means that the two cameras see different fields, and
+    only a declared affine can tell where the one lies in the other.
+    """
+    (depth_height, depth_width), (height, width) = depth_size, rgb_size
+    stretch = (depth_width / depth_height) / (width / height)
+    if abs(stretch - 1) <= ASPECT_TOLERANCE or (spec is not None and spec.affine is not None):
+        return ""
+    sizes = f"depth is {depth_width}x{depth_height}, RGB {width}x{height}"
+    return f"{sizes}: another shape; align the depth, or declare its affine in depth.yaml"
 
 
 def _at_320x240(scale: float, shift_x: float, shift_y: float) -> DepthAffine:

@@ -7,7 +7,8 @@ Frame ``i`` is, always counted from 0:
   frames without a word. Where every picture stands alone (Motion JPEG, PNG, ...) or depends on none before the last
   key frame (FFV1), only the packets needed are decoded.
 * in a **folder of numbered images**, the file whose number is the lowest one plus ``i``. The number is the last run of
-  digits in the name. A missing number is an error that names the file, never a shift or a repeat.
+  digits in the name. A missing number is an error that names the file, never a shift or a repeat. A damaged image is an
+  error too, as far as damage can be noticed at all; for JPEG see ``jpeg.py``.
 * in an **npz** file (depth only), row ``i`` of its one array, or of the one called ``depth``: (n, H, W).
 """
 
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dynagest.clips import jpeg
 from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short
 from dynagest.errors import ClipError
 
@@ -58,7 +60,7 @@ def read_depth(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer
 
 
 class FrameReader:
-    """The three functions above, remembering how folders are numbered and how long videos are.
+    """The three functions above, remembering how folders are numbered, how long videos are and which JPEGs are whole.
 
     For a dataset that reads the same files over and over. Files must not change meanwhile.
     """
@@ -70,7 +72,7 @@ class FrameReader:
     def count(self, path: Path) -> int:
         """See ``count_frames``."""
         if path not in self._counts:
-            if path.is_dir():
+            if is_folder(path):
                 self._counts[path] = self._folder(path).count
             elif path.suffix.lower() == ARRAY_SUFFIX:
                 self._counts[path] = len(_load_array(path))
@@ -80,13 +82,13 @@ class FrameReader:
 
     def frames(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """See ``read_frames``."""
-        if path.is_dir():
+        if is_folder(path):
             return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _rgb_image))
         return _gather(path, indices, lambda wanted: read_video(path, wanted, "rgb"))
 
     def depth(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """See ``read_depth``."""
-        if path.is_dir():
+        if is_folder(path):
             return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _depth_image))
         if path.suffix.lower() == ARRAY_SUFFIX:
             return _gather(path, indices, lambda wanted: _rows(path, wanted))
@@ -96,6 +98,14 @@ class FrameReader:
         if path not in self._folders:
             self._folders[path] = _ImageFolder.scan(path)
         return self._folders[path]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder; ``ClipError`` where that cannot be known (a parent that may not be entered)."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _gather(
@@ -114,7 +124,10 @@ def _gather(
 
 @dataclass(frozen=True)
 class _ImageFolder:
-    """How a folder's images are named. Kept small: EgoGesture's folders hold thousands of names."""
+    """How a folder's images are named. Kept small: EgoGesture's folders hold thousands of names.
+
+    ``judged``: a byte for each image, 1 once it was found whole. To judge a JPEG takes half as long as to decode it.
+    """
 
     path: Path
     prefix: str
@@ -122,11 +135,16 @@ class _ImageFolder:
     digits: int
     first: int
     count: int
+    judged: bytearray
 
     @classmethod
     def scan(cls, path: Path) -> "_ImageFolder":
         # .DS_Store, ._000001.jpg and Thumbs.db are not frames.
-        names = [p.name for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        try:
+            entries = list(path.iterdir())
+        except OSError as error:
+            raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+        names = [p.name for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not names:
             raise ClipError(f"{path}: holds no numbered images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         parts = {name: re.fullmatch(r"(.*?)([0-9]+)([^0-9]*\.[A-Za-z]+)", name, re.DOTALL) for name in names}
@@ -135,7 +153,8 @@ class _ImageFolder:
             raise ClipError(f"{path}: {unnumbered} has no frame number in its name")
         found = sorted((int(m[2]), m[1], m[3], len(m[2])) for m in parts.values() if m)
         (first, prefix, suffix, _), last = found[0], found[-1][0]
-        folder = cls(path, prefix, suffix, min(width for *_, width in found), first, last - first + 1)
+        count = last - first + 1
+        folder = cls(path, prefix, suffix, min(width for *_, width in found), first, count, bytearray(count))
         strange = next((name for name, m in parts.items() if m and folder.name(int(m[2]) - first) != name), None)
         if strange:
             raise ClipError(
@@ -146,33 +165,37 @@ class _ImageFolder:
     def name(self, index: int) -> str:
         return f"{self.prefix}{self.first + index:0{self.digits}d}{self.suffix}"
 
-    def read(self, wanted: list[int], load: Callable[[Path], Array]) -> dict[int, Array]:
+    def read(self, wanted: list[int], load: Callable[[Path, bool], Array]) -> dict[int, Array]:
         if wanted[-1] >= self.count:
             raise ClipError(f"{too_short(self.path, self.count, wanted[-1])}, which would be {self.name(wanted[-1])}")
-        return {index: load(self.path / self.name(index)) for index in wanted}
+        images = {}
+        for index in wanted:
+            images[index] = load(self.path / self.name(index), not self.judged[index])
+            self.judged[index] = 1
+        return images
 
 
-def _load_image(path: Path, flags: int) -> Array:
+def _load_image(path: Path, flags: int, judge: bool) -> Array:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ClipError(f"{path}: missing; the images of a clip must be numbered without gaps") from error
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
-    # OpenCV 4 fills the rest of a truncated JPEG with grey. The end marker cannot occur inside the picture.
-    whole = not data.startswith(b"\xff\xd8") or b"\xff\xd9" in data[-1024:]
+    damaged = jpeg.is_damaged if judge else jpeg.is_truncated
+    whole = not (data.startswith(jpeg.HEAD) and damaged(data))
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and whole else None
     if image is None:
         raise ClipError(f"{path}: {'truncated or corrupt image' if data else 'empty file'}")
     return image
 
 
-def _rgb_image(path: Path) -> Array:
-    return _load_image(path, cv2.IMREAD_COLOR_RGB)
+def _rgb_image(path: Path, judge: bool) -> Array:
+    return _load_image(path, cv2.IMREAD_COLOR_RGB, judge)
 
 
-def _depth_image(path: Path) -> Array:
-    return one_channel(_load_image(path, cv2.IMREAD_UNCHANGED), path)
+def _depth_image(path: Path, judge: bool) -> Array:
+    return one_channel(_load_image(path, cv2.IMREAD_UNCHANGED, judge), path)
 
 
 def _load_array(path: Path) -> Array:

@@ -91,12 +91,26 @@ class Manifest:
             )
         return cls(clips, classes or natural_order(clip.label for clip in clips), depth, path)
 
-    def write(self, path: Path | str) -> "Manifest":
+    def write(self, path: Path | str, *, overwrite: bool = True) -> "Manifest":
         """Write ``path`` with ``classes.txt`` and ``depth.yaml`` beside it, all or none; returns it as read back.
 
-        A ``depth_end`` of ``None`` where ``end`` is set is written as a range as long as the RGB's.
+        A ``depth_end`` of ``None`` where ``end`` is set is written as a range as long as the RGB's. Files that say the
+        same already are left as they are, a ``depth.yaml`` in the user's own words included. Without ``overwrite``
+        raises ``ManifestError``, and changes nothing, if one of the files exists and says something else.
         """
         path = _absolute(path)
+        files = {file: data for file, data in self._files(path).items() if not _says(file, data, self.depth)}
+        changed = [file.name for file in files if file.exists()]
+        if changed and not overwrite:
+            raise ManifestError(
+                f"{path.parent}: {' and '.join(changed)} would change; pass --overwrite to replace what is there, or "
+                "another place as --out"
+            )
+        write_together(files)
+        return Manifest.read(path)
+
+    def _files(self, path: Path) -> dict[Path, bytes]:
+        """What ``write`` has to write, the manifest last."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -104,8 +118,7 @@ class Manifest:
         files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes).encode()}
         if self.depth is not None:
             files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml().encode()
-        write_together({**files, path: text.getvalue().encode()})
-        return Manifest.read(path)
+        return {**files, path: text.getvalue().encode()}
 
     def split(self, name: str) -> "Manifest":
         """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
@@ -135,6 +148,18 @@ def natural_order(labels: Iterable[str]) -> tuple[str, ...]:
 def _absolute(path: Path | str) -> Path:
     # Not Path.resolve: a symbolic link to the clips keeps the name under which the user knows them.
     return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _says(file: Path, data: bytes, depth: DepthSpec | None) -> bool:
+    """Whether an existing file says the same as ``data``: its bytes, or for ``depth.yaml`` what they declare."""
+    if not file.exists():
+        return False
+    try:
+        if file.name == DEPTH_FILE:
+            return DepthSpec.read(file) == depth
+        return file.read_bytes() == data
+    except (DepthError, OSError):
+        return False
 
 
 def _row(clip: Clip, folder: Path) -> list[str | int]:

@@ -47,6 +47,12 @@ class Polarity:
         return self.looks not in ("unclear", self.declared)
 
     @property
+    def told(self) -> bool:
+        """Whether enough clips voted to speak of it at all: five, or a fifth of those asked, not one odd clip."""
+        votes = self.bright + self.dark
+        return votes > 0 and votes >= min(MIN_VOTES, MIN_VOTING * (votes + self.silent))
+
+    @property
     def certain(self) -> bool:
         """Whether enough clips voted for an error: five, and a fifth of those asked, as few votes come from odd clips.
 
@@ -56,8 +62,12 @@ class Polarity:
         return votes >= max(MIN_VOTES, MIN_VOTING * (votes + self.silent))
 
     def __str__(self) -> str:
-        if not self.bright + self.dark:
-            return f"declared near = {self.declared}; {self.silent} clips looked at, not enough evidence to judge it"
+        if not self.told:
+            asked = self.bright + self.dark + self.silent
+            return (
+                f"near = {self.declared} is taken as declared; the {asked} clips looked at do not show it either way, "
+                "which is usual where the hand is alone in the depth"
+            )
         counts = f"{self.bright} clips look near = bright, {self.dark} near = dark, {self.silent} do not tell"
         return f"declared near = {self.declared}; {counts}"
 

@@ -97,6 +97,9 @@ class _Video:
         self.stream = self.container.streams.video[0]
         # Data-loading workers are the parallelism; more threads a video make each frame dearer.
         self.stream.codec_context.thread_count = 1
+        if self.stream.codec_context.name == "mjpeg":
+            # Other decoders mark frames in which they cover up a fault; this one shows them without a word.
+            self.stream.codec_context.options = {"err_detect": "explode"}
 
     def __enter__(self) -> "_Video":
         return self

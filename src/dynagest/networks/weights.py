@@ -21,6 +21,8 @@ from dynagest.networks.video import VideoNet
 NETWORK_FILE = "network.safetensors"
 CARD_FILE = "network.json"
 
+_IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
+
 _TEMPORAL = re.compile(r"\.(action_\w+|me|shifts)\.")
 _HEADS = ("classifier.", "new_fc.", "fc.")
 
@@ -57,12 +59,13 @@ class LoadReport:
 def load_weights(net: VideoNet, path: str | Path) -> LoadReport:
     """Load pretrained weights into ``net`` and report what matched.
 
-    Accepts what dynagest saves (a ``.safetensors`` or the folder that holds ``network.safetensors``), ImageNet state
-    dicts with torchvision's or Res2Net's names, and published TSM, ACTION-Net and TEA checkpoints. The backbone must
-    match completely; temporal modules and the classifier may differ. Nothing in the file is executed.
+    Accepts what dynagest saves (a ``.safetensors``, that of a run's checkpoint too, or the folder that holds
+    ``network.safetensors``), ImageNet state dicts with torchvision's or Res2Net's names, and published TSM, ACTION-Net
+    and TEA checkpoints. The backbone must match completely; temporal modules may all be missing (ImageNet has none) and
+    the classifier may differ. Nothing in the file is executed.
 
-    Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, holds pickled code, or
-    belongs to another network.
+    Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, incomplete, holds
+    pickled code, or belongs to another network.
     """
     path = _weights_file(Path(path))
     stored = _read_tensors(path)
@@ -91,6 +94,7 @@ def load_weights(net: VideoNet, path: str | Path) -> LoadReport:
     else:
         reinitialised = ()
     _check_same_backbone(net, path, skipped, absent, list(misshapen.values()))
+    _check_whole_modules(path, list(loaded), absent)
     net.load_state_dict({**ours, **loaded})
     if reinitialised:
         net.reset_classifier()
@@ -161,7 +165,10 @@ def _weights_file(path: Path) -> Path:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
-            return dict(safetensors.torch.load_file(path))
+            with safetensors.safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                network = [name for name in names if name.startswith(_IN_CHECKPOINT)]
+                return {name.removeprefix(_IN_CHECKPOINT): file.get_tensor(name) for name in network or names}
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
     try:
@@ -220,6 +227,16 @@ def _check_same_backbone(
         raise WeightsError(
             f"{path}: weights of another network than {net.name} (width {net.width}): {'; '.join(reasons)}. "
             "Choose the model that the file was made for; the network is unchanged"
+        )
+
+
+def _check_whole_modules(path: Path, loaded: list[str], absent: list[str]) -> None:
+    """Temporal modules come all or none: a file that has some was saved with all, and has lost the others."""
+    lacking = [name for name in absent if _TEMPORAL.search(name)]
+    if lacking and any(_TEMPORAL.search(name) for name in loaded):
+        raise WeightsError(
+            f"{path}: has lost part of its temporal modules: it lacks {_some(lacking)}. Copy or download it again; "
+            "the network is unchanged"
         )
 
 

@@ -68,7 +68,9 @@ class Gesture:
     roll, tilt, twist: degrees from the rest pose, of a right hand (a left hand mirrors roll and twist): roll clockwise
     in the image, tilt of the fingers away from the performer, twist of the forearm (180 = palm to the performer).
     show: degrees of twist that turn the thumb's side to the camera, wherever that is.
-    twin: the gesture from which it differs ``by`` "motion" or hand "shape" alone, or "".
+    twin: a gesture from which it differs ``by`` "motion" alone (the same hand shapes in the same attitude), or by hand
+    "shape" alone (the hand at the same places in the same attitude), or "". Of those told apart by motion each is the
+    other's twin; among several that differ in shape one may be the twin of more than one.
     """
 
     name: str

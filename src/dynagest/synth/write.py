@@ -8,11 +8,15 @@ Every file is written under another name first and then renamed, and the manifes
 leaves behind is complete as far as it goes, and the next run adds the rest.
 """
 
-import concurrent.futures
 import io
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import repeat
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import av
@@ -104,15 +108,52 @@ def _write_all(
             if progress:
                 progress(done, total)
         return
-    with concurrent.futures.ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    # Not fork, for the reasons given in training/data.py.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:
-            for _ in pool.map(_write_clip, repeat(folder), repeat(spec), keys, chunksize=_CHUNK):
+            with _interrupts_wait():
+                results = pool.map(_write_unless_stopped, repeat(folder), repeat(spec), keys, chunksize=_CHUNK)
+            for _ in results:
                 done += 1
                 if progress:
                     progress(done, total)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()  # each worker ends with the clip that it is at, not with all those it has taken
+            # Waiting for the workers: without, the pool drops the queues that one still at its imports has to open.
+            pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of the block, and for ever in the processes that are started in it.
+
+    It goes to the whole process group, and would find the workers amid their imports.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_stop: Event | None = None  # in a worker: set when it is to take no further clip
+
+
+def _start_worker(stop: Event) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a fork server of old may not have held it back
+    torch.set_num_threads(1)
+
+
+def _write_unless_stopped(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
+    assert _stop is not None
+    if not _stop.is_set():
+        _write_clip(folder, spec, key)
 
 
 def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:

@@ -61,11 +61,6 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((scores > own) | ((scores == own) & earlier)).sum(axis=1).astype(np.int64)
 
 
-def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of clips whose true class is among the k best scores."""
-    return float((ranks(scores, labels) < k).mean())
-
-
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """(K, K) counts, int64; rows are the true classes, columns the predicted ones."""
     flat = np.bincount(labels * num_classes + predicted, minlength=num_classes * num_classes)

@@ -22,8 +22,8 @@ from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DepthError, RunError
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.saved import OPTIONS_FILE, load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
-from dynagest.training.decoders import OPTIONS_FILE, load_decoders
 
 FOLDER, CAPTIONS, FIGURE = "panels", "panels.json", "panels.png"
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
@@ -213,7 +213,7 @@ def _remove_rows(run: Path, first: int) -> None:
 def _with_depth(source: Manifest | ClipSource, card: NetworkCard, evaluation: Evaluation) -> ClipSource:
     if not isinstance(source, Manifest):
         return source
-    view = View(num_segments=card.num_segments, size=card.size, augment=False, depth=True)
+    view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride, depth=True)
     return ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
 
 

@@ -9,6 +9,9 @@ paper       30     short side 8/7 s, 3 squares  10 x a random frame of each segm
                    along the longer side        that lie at the start, middle and end of the longer side
 ==========  =====  ===========================  ======================================================================
 
+A network trained by dense sampling, as its card says, is shown the middle window of a clip instead of the middle
+frames, and random windows instead of random frames.
+
 The paper tests a network trained at 224 on squares of 256 (sec. IV); for a network of another size the same ratio,
 8/7, is kept and rounded to whole pixels (112 -> 128, 64 -> 73). The class scores of a clip are the mean of its views'
 softmax.
@@ -21,7 +24,8 @@ from typing import Literal
 
 import numpy as np
 
-from dynagest.clips.sampling import segment_indices
+from dynagest.card import NetworkCard
+from dynagest.clips.sampling import dense_indices, segment_indices
 from dynagest.clips.transforms import apply, center_crop, squash, three_crops
 from dynagest.errors import RecipeError
 
@@ -82,12 +86,18 @@ class FramePlan:
     samples: np.ndarray
 
 
-def plan_frames(protocol: Protocol, num_frames: int, segments: int, seed: int, index: int) -> FramePlan:
-    """The frames to decode for clip ``index``; the draw depends on ``(seed, index)`` alone."""
+def plan_frames(protocol: Protocol, num_frames: int, card: NetworkCard, seed: int, index: int) -> FramePlan:
+    """The frames to decode for clip ``index``, sampled as ``card`` says; a draw depends on ``(seed, index)`` alone."""
     rng = np.random.default_rng((seed, index)) if protocol.random else None
-    drawn = np.stack([segment_indices(num_frames, segments, rng) for _ in range(protocol.samples)])
+    drawn = np.stack([_sample(card, num_frames, rng) for _ in range(protocol.samples)])
     frames, places = np.unique(drawn, return_inverse=True)
     return FramePlan(frames, places.reshape(drawn.shape))
+
+
+def _sample(card: NetworkCard, num_frames: int, rng: np.random.Generator | None) -> np.ndarray:
+    if card.sampling == "dense":
+        return dense_indices(num_frames, card.num_segments, card.stride, rng)
+    return segment_indices(num_frames, card.num_segments, rng)
 
 
 def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np.ndarray:

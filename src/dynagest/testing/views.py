@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip
+from dynagest.clips.dataset import ClipSource, UnreadableClip, View
 from dynagest.errors import ClipError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 from dynagest.testing.protocols import Protocol, cut_squares, iterate_views, plan_frames
@@ -30,8 +30,7 @@ def read_views(
         dataset: Dataset | ClipSource = _PlannedFrames(videos, how, card, seed)
         keys: list = list(range(len(videos)))
     elif how.name == "center":
-        if getattr(getattr(videos, "view", None), "augment", False):
-            raise RecipeError("this dataset's view is for training (augment=True); build it with augment=False to test")
+        _check_view(getattr(videos, "view", None), card)
         dataset, keys = videos, [(0, index) for index in range(len(videos))]
     else:
         raise RecipeError(
@@ -76,12 +75,26 @@ class _PlannedFrames(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | Unread:
         try:
             length = self.videos.num_frames(index)
-            plan = plan_frames(self.how, length, self.card.num_segments, self.seed, index)
+            plan = plan_frames(self.how, length, self.card, self.seed, index)
             frames = self.videos.frames(index, plan.frames)
         except ClipError as error:
             return Unread(index, self.videos.name(index), str(error))
         squares = cut_squares(frames, self.how, self.card.size)
         return torch.from_numpy(squares), torch.from_numpy(plan.samples)
+
+
+def _check_view(view: View | None, card: NetworkCard) -> None:
+    """Refuse a dataset that looks at clips otherwise than the network did; one without a view is taken as it is."""
+    if view is None:
+        return
+    if view.augment:
+        raise RecipeError("this dataset's view is for training (augment=True); build it with augment=False to test")
+    if view.sampling != card.sampling or (card.sampling == "dense" and view.stride != card.stride):
+        raise ModelError(
+            f"the dataset's view has {view.sampling} sampling (stride {view.stride}), the network was trained with "
+            f"{card.sampling} sampling (stride {card.stride}); build the dataset with "
+            f"View(sampling={card.sampling!r}, stride={card.stride})"
+        )
 
 
 def _fitting(rgb: torch.Tensor, card: NetworkCard) -> torch.Tensor:

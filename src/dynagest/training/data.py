@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -44,7 +44,6 @@ def validation_view(recipe: Recipe) -> View:
     return View(
         num_segments=recipe.num_segments,
         size=recipe.size,
-        short_side=recipe.short_side,
         augment=False,
         sampling=recipe.sampling,
         stride=recipe.stride,
@@ -117,7 +116,7 @@ def clip_name(source: ClipSource, index: int) -> str:
 
 
 def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, prefetch: int, pin: bool) -> Loader:
-    """A loader for ``read``. Its workers live as long as it does."""
+    """Batches as ``Read``, or the user's mistake that a worker came upon. The workers live as long as the loader."""
     context = None
     if workers:
         # Not fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
@@ -138,14 +137,6 @@ def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, 
         # Its own generator: the default one would take a number from torch's global generator.
         generator=torch.Generator(),
     )
-
-
-def read(loader: Loader) -> Iterator[Read]:
-    """The batches of a loader. A user's mistake that a worker came upon is raised here, with its own message."""
-    for found in loader:
-        if isinstance(found, DynagestError):
-            raise found
-        yield found
 
 
 def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -> tuple[int, str]:

@@ -44,7 +44,8 @@ class Display:
         elif text is not None:
             self.note(f"{title} step {done}/{self._steps}  {text}")
 
-    def note(self, text: str) -> None:
-        """A line that stays."""
+    def note(self, text: str, loud: bool = False) -> None:
+        """A line that stays; ``loud``: one that should not be overlooked."""
         if self._console is not None:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            style = "bold yellow" if loud else None
+            self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

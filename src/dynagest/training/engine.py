@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import Batch, UnreadableClip, normalise
+from dynagest.errors import DynagestError
 from dynagest.task.loss import Counts
 from dynagest.task.task import DepthTask, TaskOutput
 from dynagest.training.batchnorm import synchronise
-from dynagest.training.data import Loader, cut, read
+from dynagest.training.data import Loader, Read, cut
 from dynagest.training.optimiser import build_optimiser, set_learning_rate
 from dynagest.training.recipe import Recipe
 from dynagest.training.scores import Sums
@@ -29,6 +31,17 @@ def build_accelerator() -> Accelerator:
     may use another one, by ``torch.autocast``.
     """
     return Accelerator(mixed_precision="no")
+
+
+def raise_together(error: DynagestError | None) -> None:
+    """Raise in every process what went wrong in one of them; they would wait for it for ever. All call this together.
+
+    Like a barrier when nothing did.
+    """
+    found: list[DynagestError | None] = gather_object([error])
+    for each in found:
+        if each is not None:
+            raise each
 
 
 class Agreement(NamedTuple):
@@ -50,13 +63,18 @@ class Engine:
             synchronise(task)
         self._model = accelerator.prepare_model(task)
 
-    def agree(self, batch: Batch | None, unreadable: int, stop: bool) -> Agreement:
-        """Tell all processes this one's share of a step; learn the whole."""
+    def agree(self, found: Read | DynagestError, stop: bool) -> Agreement:
+        """Tell all processes this one's share of a step; learn the whole. Raises the error that any of them found."""
+        error = found if isinstance(found, DynagestError) else None
+        batch, unreadable = (None, []) if isinstance(found, DynagestError) else found
         clips = 0 if batch is None else len(batch["label"])
         with_depth = 0 if batch is None else int(batch["has_depth"].sum())
-        mine = torch.tensor([[clips, with_depth, unreadable, int(stop)]], device=self.accelerator.device)
+        share = [clips, with_depth, len(unreadable), int(stop), int(error is not None)]
+        mine = torch.tensor([share], device=self.accelerator.device)
         shares = self.accelerator.gather(mine).tolist() if self.accelerator.num_processes > 1 else mine.tolist()
         total = [sum(column) for column in zip(*shares, strict=True)]
+        if total[4] > 0:
+            raise_together(error)
         return Agreement(Counts(total[0], total[1]), min(share[0] for share in shares), total[2], total[3] > 0)
 
     def step(self, batch: Batch, agreed: Agreement, step: int, lr: float) -> tuple[Sums, float]:
@@ -89,15 +107,21 @@ class Engine:
 
     @torch.no_grad()
     def validate(self, loader: Loader) -> tuple[Sums, list[UnreadableClip]]:
-        """The sums over all processes' clips, and this process's unreadable ones."""
+        """The sums over all processes' clips, and this process's unreadable ones. Raises the error that any found."""
         self.task.eval()
         total = torch.zeros(6, device=self.accelerator.device)
         failed: list[UnreadableClip] = []
-        for batch, unreadable in read(loader):
+        error = None
+        for found in loader:
+            if isinstance(found, DynagestError):
+                error = found
+                break
+            batch, unreadable = found
             failed += unreadable
             if batch is not None:
                 counts = Counts(len(batch["label"]), int(batch["has_depth"].sum()))
                 total += self._forward(self.task, batch, counts)[1]
+        raise_together(error)
         return Sums.from_tensor(self._add_up(total)), failed
 
     def _forward(self, model: torch.nn.Module, batch: Batch, counts: Counts) -> tuple[TaskOutput, torch.Tensor]:

@@ -22,40 +22,43 @@ from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 
 LOG_FILE = "log.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Appends to a run's logs.
+    """Appends to a run's logs. Nothing is held back, so there is nothing to close.
 
-    Lines after ``step`` are dropped first: those steps are about to be repeated.
+    Lines after ``step`` are dropped first: those steps are about to be repeated. Raises ``RunError`` when the logs
+    cannot be written.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from dynagest.training.board import Board  # TensorBoard is slow to import, and reading a log does not need it
 
         self.path = run_dir / LOG_FILE
         if self.path.exists():
             kept = [line for line in read_log(run_dir) if line["step"] <= step]
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._board = SummaryWriter(str(run_dir / TENSORBOARD_FOLDER), purge_step=step)
+        try:
+            self._board = Board(run_dir, step)
+        except OSError as error:
+            raise RunError(f"{error.filename or run_dir}: cannot be written ({error.strerror})") from error
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one line. Raises ``RunError`` when it cannot be written."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), "step": step, **values})
+        path = self.path
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+            path = self._board.path
+            scalars = [(f"{event}/{name}", value) for name, value in _scalars(values)]
+            if scalars:
+                self._board.write(scalars, step)
         except OSError as error:
             raise RunError(
-                f"{self.path}: cannot be written ({error.strerror}); the last checkpoint is whole"
+                f"{path}: cannot be written ({error.strerror}); the last checkpoint is whole. "
+                "Free some space, then go on with --resume"
             ) from error
-        for name, value in _scalars(values):
-            self._board.add_scalar(f"{event}/{name}", value, step)
-
-    def close(self) -> None:
-        """Flush what TensorBoard's writer still holds."""
-        self._board.close()
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:

@@ -62,15 +62,15 @@ def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [
         {
             "params": [parameters[name] for name in group.names],
-            "lr": recipe.scaled_lr * group.lr,
+            "lr": recipe.scaled_lr(recipe.batch) * group.lr,
             "lr_multiplier": group.lr,
             "weight_decay": recipe.weight_decay * group.decay,
         }
         for group in parameter_groups(task, recipe)
     ]
     if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.scaled_lr, betas=(recipe.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=recipe.scaled_lr, momentum=recipe.momentum)
+        return torch.optim.AdamW(groups, lr=recipe.scaled_lr(recipe.batch), betas=(recipe.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=recipe.scaled_lr(recipe.batch), momentum=recipe.momentum)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:

@@ -10,8 +10,10 @@ from dynagest.settings import override
 Precision = Literal["auto", "bf16", "fp32"]
 Split = Literal["train", "val", "test"]
 
-# These may change between the two halves of a resumed run: they decide how fast it goes, not where it ends.
-ABOUT_SPEED = frozenset({"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps"})
+# These may change between the two halves of a resumed run: they do not decide where it ends.
+WITHOUT_EFFECT = frozenset(
+    {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
+)
 
 
 class Recipe(BaseModel):
@@ -33,6 +35,10 @@ class Recipe(BaseModel):
         default=0.0, ge=0, lt=1, description="before the classifier; the paper's figures are without"
     )
     init: str | None = Field(default=None, description="weights to start from: a run folder or a checkpoint file")
+    starts_from: str = Field(
+        default="",
+        description="what `init` is meant to be; without it a run says so. Empty: made to start from scratch",
+    )
 
     msd: Literal["none", "local", "global", "both"] = Field(
         default="both", description="which depth decoders train along"
@@ -55,7 +61,7 @@ class Recipe(BaseModel):
     optimiser: Literal["sgd", "adamw"] = Field(
         default="sgd", description="the paper's is sgd; adamw learns faster from scratch"
     )
-    lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to `batch`")
+    lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to a step's clips")
     lr_batch: int = Field(default=16, ge=1)
     schedule: Literal["step", "cosine", "constant"] = "step"
     milestones: tuple[int, ...] = Field(
@@ -86,7 +92,6 @@ class Recipe(BaseModel):
     scales: tuple[float, ...] | None = Field(
         default=None, min_length=1, description="crop side / short side; none: the published"
     )
-    short_side: int | None = Field(default=None, ge=32, description="frames are resized to it first; none: to `size`")
     jitter: float = Field(default=0.4, ge=0, le=1, description="share of clips whose colours are jittered")
     brightness: float = Field(default=0.8, ge=0)
     contrast: float = Field(default=0.8, ge=0)
@@ -96,7 +101,7 @@ class Recipe(BaseModel):
         default=None, description="mirror clips, renaming these classes; none: no mirroring"
     )
     unreadable_share: float = Field(
-        default=0.01, ge=0, lt=1, description="training stops when more of an epoch is unreadable"
+        default=0.01, ge=0, lt=1, description="training stops when more of an epoch is unreadable, and more than 3"
     )
 
     precision: Precision = Field(default="auto", description="auto: bf16 where the hardware has it")
@@ -123,10 +128,9 @@ class Recipe(BaseModel):
             raise ValueError("scales: each in (0, 1], as in 1,0.875,0.75")
         return self
 
-    @property
-    def scaled_lr(self) -> float:
-        """The learning rate of a step of ``batch`` clips, before schedule and multipliers."""
-        return self.lr * self.batch / self.lr_batch
+    def scaled_lr(self, clips: float) -> float:
+        """The learning rate of a step of ``clips`` clips, before schedule and multipliers."""
+        return self.lr * clips / self.lr_batch
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> "Recipe":
         """A copy with fields replaced; strings, as ``--set lr=0.01`` gives them, become the field's type.
@@ -139,5 +143,7 @@ class Recipe(BaseModel):
         """``field: ours, theirs`` for each field that changes what a run computes."""
         ours, theirs = self.model_dump(), other.model_dump()
         return [
-            f"{key}: {ours[key]}, {theirs[key]}" for key in ours if key not in ABOUT_SPEED and ours[key] != theirs[key]
+            f"{key}: {ours[key]}, {theirs[key]}"
+            for key in ours
+            if key not in WITHOUT_EFFECT and ours[key] != theirs[key]
         ]

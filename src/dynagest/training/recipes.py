@@ -18,7 +18,12 @@ def egogesture() -> Recipe:
     is looked at once. To select on validation instead: ``train_splits=train validate_on=val``.
     """
     return Recipe(
-        name="egogesture", epochs=25, milestones=(10, 15, 20), train_splits=("train", "val"), validate_on=None
+        name="egogesture",
+        starts_from="ImageNet weights of the backbone (torchvision's or Res2Net's)",
+        epochs=25,
+        milestones=(10, 15, 20),
+        train_splits=("train", "val"),
+        validate_on=None,
     )
 
 
@@ -27,7 +32,9 @@ def nvgesture() -> Recipe:
 
     The set has no validation split: the last epoch is kept.
     """
-    return Recipe(name="nvgesture", epochs=80, milestones=(50, 60, 70), validate_on=None)
+    return Recipe(
+        name="nvgesture", starts_from="the EgoGesture model", epochs=80, milestones=(50, 60, 70), validate_on=None
+    )
 
 
 def isogd() -> Recipe:
@@ -35,7 +42,9 @@ def isogd() -> Recipe:
 
     The paper reports on the validation split, so that split does not choose the epoch: the last one is kept.
     """
-    return Recipe(name="isogd", epochs=35, milestones=(15, 25, 30), validate_on=None)
+    return Recipe(
+        name="isogd", starts_from="the EgoGesture model", epochs=35, milestones=(15, 25, 30), validate_on=None
+    )
 
 
 def _small() -> Recipe:
@@ -70,7 +79,10 @@ def webcam() -> Recipe:
     A handful of clips leaves none to select on, so the last epoch is kept.
     """
     return _small().with_overrides(
-        {"name": "webcam", "msd": "none", "batch": 8, "lr": 0.001, "epochs": 15, "validate_on": None}
+        {
+            **{"name": "webcam", "starts_from": "a network that knows gestures, of the same model (such as runs/demo)"},
+            **{"msd": "none", "batch": 8, "lr": 0.001, "epochs": 15, "validate_on": None},
+        }
     )
 
 

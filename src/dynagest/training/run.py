@@ -22,9 +22,9 @@ from dynagest.card import NetworkCard
 from dynagest.errors import RunError
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import save_network
+from dynagest.task.saved import save_decoders
 from dynagest.task.task import DepthTask
 from dynagest.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
-from dynagest.training.decoders import save_decoders
 from dynagest.training.recipe import Recipe
 
 RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
@@ -72,12 +72,14 @@ def start_run(run_dir: Path, recipe: Recipe, environment: Environment, *, overwr
         raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
     if not overwrite and (run_dir / "network.safetensors").exists():
         raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
-    for name in CONTENTS:
-        path = run_dir / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    for path in (run_dir / name for name in CONTENTS):
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be removed ({error.strerror}); name another folder for the run") from error
     write_atomically(run_dir / RECIPE_FILE, recipe.model_dump_json(indent=1).encode())
     write_atomically(run_dir / ENVIRONMENT_FILE, json.dumps(asdict(environment), indent=1).encode())
 
@@ -114,6 +116,8 @@ def keep_network(
         num_segments=recipe.num_segments,
         size=recipe.size,
         width=recipe.width,
+        sampling=recipe.sampling,
+        stride=recipe.stride,
         provenance={
             "recipe": recipe.name,
             "seed": str(recipe.seed),

@@ -6,14 +6,19 @@ from math import cos, pi
 from dynagest.training.recipe import Recipe
 
 
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The rate of optimiser step ``step`` (0-based, over the whole run), before the groups' multipliers."""
-    epoch = step / steps_per_epoch
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, clips: int) -> float:
+    """The rate of optimiser step ``step`` (0-based, over the whole run), before the groups' multipliers.
+
+    It is scaled to the clips that a step has on average, ``clips / steps_per_epoch``, rather than to ``recipe.batch``:
+    17 clips at a batch of 16 are cut into 9 + 8, and the paper halves the rate with the batch. So a clip weighs the
+    same in an epoch, wherever the epoch is cut.
+    """
+    epoch, full = step / steps_per_epoch, recipe.scaled_lr(clips / steps_per_epoch)
     if epoch < recipe.warmup_epochs:
-        return recipe.scaled_lr * (step + 1) / (recipe.warmup_epochs * steps_per_epoch + 1)
+        return full * (step + 1) / (recipe.warmup_epochs * steps_per_epoch + 1)
     if recipe.schedule == "cosine":
         done = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-        return recipe.scaled_lr * 0.5 * (1 + cos(pi * done))
+        return full * 0.5 * (1 + cos(pi * done))
     if recipe.schedule == "step":
-        return recipe.scaled_lr * recipe.gamma ** bisect_right(recipe.milestones, epoch)
-    return recipe.scaled_lr
+        return full * recipe.gamma ** bisect_right(recipe.milestones, epoch)
+    return full

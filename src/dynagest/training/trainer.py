@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dynagest.clips.dataset import Batch
 from dynagest.clips.manifest import Manifest
-from dynagest.errors import RunError, TrainingError
+from dynagest.errors import DynagestError, RunError, TrainingError
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.checkpoint import (
@@ -27,9 +27,9 @@ from dynagest.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name, read
+from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
 from dynagest.training.display import Display
-from dynagest.training.engine import Agreement, Engine, build_accelerator
+from dynagest.training.engine import Agreement, Engine, build_accelerator, raise_together
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 from dynagest.training.log import RunLog
 from dynagest.training.recipe import Recipe
@@ -73,6 +73,9 @@ def train(
     the same weights as without the interruption; a finished one is only summarised. ``console`` shows progress; without
     one nothing is printed. Under ``accelerate launch`` or ``torchrun`` every process calls this.
 
+    Clips are read by processes that import the main script anew (multiprocessing's ``forkserver``), so a script needs
+    ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
+
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
     ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (the loss is not finite, too many clips are
     unreadable) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
@@ -102,10 +105,14 @@ def train(
             return _summary(run_dir, recipe, progress)
     task, report = build_task(recipe, len(data.train.classes), accelerator.device, load_init=not resume)
     # Only now, when nothing in the recipe can be wrong any more, is an older run replaced.
+    error = None
     if not resume and accelerator.is_main_process:
         place = describe_environment(data.description, recipe.seed, str(accelerator.device), accelerator.num_processes)
-        start_run(run_dir, recipe, place, overwrite=overwrite)
-    accelerator.wait_for_everyone()
+        try:
+            start_run(run_dir, recipe, place, overwrite=overwrite)
+        except DynagestError as refused:
+            error = refused
+    raise_together(error)
 
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), Interrupts() as interrupts:
@@ -118,6 +125,13 @@ def train(
                 run.note(f"precision: {precision}")
                 if report is not None:
                     run.note(f"start from {report}")
+                if recipe.starts_from and recipe.init is None and not resume:
+                    run.note(
+                        f"WARNING: the recipe {recipe.name} is meant to start from {recipe.starts_from}, but this run "
+                        "starts from random weights and will end up worse. Give them with --init (a run folder or a "
+                        "weights file)",
+                        loud=True,
+                    )
                 run.go()
         finally:
             run.close()
@@ -156,7 +170,7 @@ class _Run:
         share = (self.accelerator.process_index, processes)
         loader = (workers, self.recipe.prefetch, self.accelerator.device.type == "cuda")
         batches = PlannedBatches(self.plan, progress.step, self.total, *share)
-        self.batches = read(build_loader(data.train, batches, *loader))
+        self.batches = iter(build_loader(data.train, batches, *loader))
         self.validation = None
         if data.validation is not None:
             size = max(self.recipe.batch // processes, 1)
@@ -176,25 +190,25 @@ class _Run:
             if stop and not self.progress.finished:
                 self._stop()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, loud: bool = False) -> None:
         """Say something and keep it in the log."""
-        self.display.note(text)
+        self.display.note(text, loud)
         if self.log is not None:
             self.log.write("note", self.progress.step, text=text)
 
     def close(self) -> None:
-        """End the data workers and the logs."""
+        """End the data workers."""
         del self.batches, self.validation
-        if self.log is not None:
-            self.log.close()
 
     def _step(self, step: int) -> bool:
         """One optimiser step; whether to stop after it."""
         epoch, within = divmod(step, self.epoch_steps)
         if within == 0:
             self.sums, self.progress = Sums(), self.progress.model_copy(update={"unreadable": 0})
-        batch, failed = next(self.batches)
-        agreed = self.engine.agree(batch, len(failed), self.interrupts.requested)
+        found = next(self.batches)
+        agreed = self.engine.agree(found, self.interrupts.requested)
+        assert not isinstance(found, DynagestError), "agree has raised it"
+        batch, failed = found
         if agreed.unreadable:
             count = self.unreadable.report(failed, "train", epoch + 1, self.progress.unreadable, len(self.data.train))
             self.progress = self.progress.model_copy(update={"unreadable": count})
@@ -207,7 +221,7 @@ class _Run:
         return agreed.stop
 
     def _train_on(self, batch: Batch, agreed: Agreement, step: int) -> None:
-        lr = learning_rate(self.recipe, step, self.epoch_steps)
+        lr = self._learning_rate(step)
         sums, norm = self.engine.step(batch, agreed, step, lr)
         if not sums.finite or not norm < float("inf"):
             self.engine.discard()
@@ -227,7 +241,7 @@ class _Run:
             self.display.step(epoch, done, None)
             return
         now = time.monotonic()
-        lr = learning_rate(self.recipe, self.progress.step - 1, self.epoch_steps)
+        lr = self._learning_rate(self.progress.step - 1)
         rate = self.recent.clips / max(now - self.recent_since, 1e-9)
         means = self._means(self.recent)
         if self.log is not None:
@@ -275,6 +289,9 @@ class _Run:
         self.unreadable.report(failed, "validation", epoch, 0, len(self.data.validation))
         self.recent_since = time.monotonic()
         return sums
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.recipe, step, self.epoch_steps, self.plan.clips)
 
     def _means(self, sums: Sums) -> dict[str, float]:
         kinds = self.engine.task.decoder.taps if self.engine.task.decoder is not None else {}

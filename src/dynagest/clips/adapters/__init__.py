@@ -4,6 +4,8 @@
 """
 
 import difflib
+import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -123,6 +125,9 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
     if options.holdout:
         clips, note = hold_out(clips, options.holdout, options.seed)
         notes.append(note)
+    if adapter.flip_pairs:
+        swap = json.dumps(flip_labels(name, found.classes), ensure_ascii=False)
+        notes.append(f"no clip is mirrored in training unless you say so: --set {shlex.quote(f'flip_labels={swap}')}")
     has_depth = any(clip.depth for clip in clips)
     return Index(Manifest(tuple(clips), tuple(found.classes), depth if has_depth else None), tuple(notes))
 

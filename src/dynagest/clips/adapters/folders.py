@@ -93,4 +93,7 @@ def _is_depth(path: Path) -> bool:
 
 def _entries(folder: Path) -> list[Path]:
     """What lies in a folder in name order, without hidden files (.DS_Store, ._clip.mp4)."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ManifestError(f"{folder}: cannot be read ({error.strerror})") from error

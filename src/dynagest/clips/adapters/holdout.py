@@ -30,6 +30,9 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
         chosen, how = _by_subject(clips, train, share, rng)
     else:
         chosen, how = _by_clip(clips, train, share, rng), "by clip, since the subjects are not known"
+        alone = sum(count == 1 for count in Counter(clips[index].label for index in train).values())
+        if alone and len(chosen) < round(share * len(train)):
+            how += f"; fewer than {share:g} of all, as {alone} classes have a single train clip, which stays in train"
     if not chosen:
         raise ManifestError(f"--holdout {share}: nothing to hold out; no class has two train clips, or too few in all")
     held = [replace(clip, split="val") if index in chosen else clip for index, clip in enumerate(clips)]
