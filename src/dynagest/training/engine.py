@@ -4,6 +4,7 @@ The gradient of a step is that of the mean over all its clips, however they are 
 parts, and BatchNorm sees the clips of all processes, so a run on several processes is the run on one.
 """
 
+import atexit
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -30,7 +31,11 @@ def build_accelerator() -> Accelerator:
     Accelerate keeps its precision for the life of the process, so it is left at "no": a second run in the same process
     may use another one, by ``torch.autocast``.
     """
-    return Accelerator(mixed_precision="no")
+    accelerator = Accelerator(mixed_precision="no")
+    if accelerator.num_processes > 1:
+        # A group that outlives Python's own shutdown may abort the process: its threads are ended before.
+        atexit.register(accelerator.end_training)
+    return accelerator
 
 
 def raise_together(error: DynagestError | None) -> None:
