@@ -82,7 +82,7 @@ def test_count_prints_the_constants_of_the_paper() -> None:
 
 def test_index_and_check(clips: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "clips" / "manifest.csv"
-    code, output = run("data", "index", "folders", str(clips), "--out", str(manifest), "--holdout", "0.34")
+    code, output = run("data", "index", "folders", str(clips), "--out", str(clips), "--holdout", "0.34")
     assert code == 0
     assert "4 train, 2 val clips of 2 classes" in output
     code, output = run("data", "check", str(manifest), "--sheet", str(tmp_path / "sheet.png"))

@@ -113,7 +113,7 @@ def test_tables_vi_to_viii_are_overrides() -> None:
         ({"milestones": "5,3"}, "must rise"),
         ({"warmup_epochs": "25"}, "fewer than epochs"),
         ({"lr": "nan"}, "finite"),
-        ({"flip_labels": "{a: b"}, "not a map"),
+        ({"flip_labels": "{a: b"}, "not a list or a map"),
     ],
 )
 def test_wrong_overrides(overrides: dict[str, str], message: str) -> None:

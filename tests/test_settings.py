@@ -9,7 +9,13 @@ from dynagest.errors import RecipeError
 from dynagest.settings import describe, override, parse_settings
 
 
+class Inner(BaseModel):
+    x: int = 1
+
+
 class Model(BaseModel):
+    names: tuple[str, ...] = ()
+    inner: Inner = Inner()
     rate: float = Field(0.1, gt=0, description="how fast")
     steps: tuple[int, ...] = (1, 2)
     split: Literal["val", "test"] | None = "val"
@@ -24,6 +30,9 @@ class Model(BaseModel):
         ("rate=1e-3", "rate", 0.001),
         ("steps=10, 15,20", "steps", (10, 15, 20)),
         ("steps=", "steps", ()),
+        ("steps=[3, 4]", "steps", (3, 4)),
+        ('names=["a", "b"]', "names", ("a", "b")),
+        ("inner={x: 2}", "inner", Inner(x=2)),
         ("split=none", "split", None),
         ("split=test", "split", "test"),
         ("flips={left: right, right: left}", "flips", {"left": "right", "right": "left"}),
@@ -48,7 +57,7 @@ def test_text_becomes_the_type_of_the_field(text: str, field: str, value: object
         (["rate=fast"], "rate = 'fast'"),
         (["rate=none"], "rate = 'none'"),
         (["split=train"], "split = 'train'"),
-        (["flips={a: [}"], "not a map"),
+        (["flips={a: [}"], "not a list or a map"),
     ],
 )
 def test_mistakes_are_named(texts: list[str], says: str) -> None:
@@ -57,5 +66,5 @@ def test_mistakes_are_named(texts: list[str], says: str) -> None:
 
 
 def test_describe_has_a_line_for_each_field() -> None:
-    assert describe(Model()).splitlines()[0] == "rate = 0.1   # how fast"
+    assert describe(Model()).splitlines()[2] == "rate = 0.1   # how fast"
     assert len(describe(Model()).splitlines()) == len(Model.model_fields)

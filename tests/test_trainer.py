@@ -465,6 +465,12 @@ def test_views_of_a_recipe() -> None:
 
 def test_choosing_workers() -> None:
     assert choose_workers(toy_recipe(workers=5), CPU, 1)[0] == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynagest.doctor.LOW_SHARED_MIB", float("inf"))
+        assert choose_workers(toy_recipe(workers=None), CPU, 1) == (
+            0,
+            "autodetected 0 data workers because /dev/shm is too small for their batches",
+        )
     count, why = choose_workers(toy_recipe(workers=None), CPU, 1)
     assert count >= 1
     assert why.startswith(f"autodetected {count} data workers because")
@@ -531,6 +537,10 @@ class TestManifests:
     def test_nothing_to_train_on(self, tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match="no clips in split train"):
             TrainingData.of_manifest(self.manifest(tmp_path, "test"), toy_recipe(msd="none"))
+
+    def test_one_class_is_nothing_to_learn(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="c0 is its only class"):
+            TrainingData.of_manifest(self.manifest(tmp_path, "train"), toy_recipe(msd="none", validate_on=None))
 
     def test_decoders_without_depth(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match="set msd=none"):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from dynagest.errors import RunError
@@ -25,6 +26,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     try:
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise RunError(f"{path}: is a folder, so no file can be written there; name a file")
             staged[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             _write_through(staged[path], data)
         for path, temporary in staged.items():
@@ -34,11 +37,13 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); what was there before is unchanged. "
-            "Free some space or choose another folder, then start again"
+            "Make room there, or choose a folder that can be written, then start again"
         ) from error
     finally:
         for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+            # What cannot be removed could not be written either: the error above says so, and must not be hidden.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def _write_through(path: Path, data: bytes) -> None:

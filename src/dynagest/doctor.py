@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 LOW_DISK_GIB = 5.0
+SHARED_MEMORY = Path("/dev/shm")
+LOW_SHARED_MIB = 256.0  # batches wait there; containers often have 64 MiB
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """Look at Python, torch, the video library, the accelerator and the disk that holds ``folder``."""
-    return [_python(), *_torch(), _torchvision(), _video(), _disk(folder)]
+    return [_python(), *_torch(), _torchvision(), _video(), _shared_memory(), _disk(folder)]
 
 
 def _python() -> Finding:
@@ -70,6 +72,20 @@ def _video() -> Finding:
     if missing:
         return Finding("video", "error", f"{detail} lacks {', '.join(missing)}; install PyAV's own wheel from PyPI")
     return Finding("video", "ok", f"{detail} reads {', '.join(wanted)}")
+
+
+def shared_memory_suffices() -> bool:
+    """Whether data workers can hand over their batches; where they cannot, they wait for ever without a word."""
+    return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free / 2**20 >= LOW_SHARED_MIB
+
+
+def _shared_memory() -> Finding:
+    if not SHARED_MEMORY.is_dir():
+        return Finding("shared memory", "ok", "no /dev/shm on this system, no limit known")
+    free = f"{shutil.disk_usage(SHARED_MEMORY).free / 2**20:.0f} MiB free in {SHARED_MEMORY}"
+    if shared_memory_suffices():
+        return Finding("shared memory", "ok", free)
+    return Finding("shared memory", "warning", f"{free}: no data workers; in Docker, --shm-size=2g gives them room")
 
 
 def _disk(folder: Path) -> Finding:

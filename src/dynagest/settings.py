@@ -29,8 +29,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
 def override(model: Model, overrides: Mapping[str, Any]) -> Model:
     """A copy of ``model`` with fields replaced; a string becomes the field's type.
 
-    ``none`` is no value, lists are written ``10,15,20`` and maps ``{left: right}``. Raises ``RecipeError`` that names
-    close matches of an unknown field, or says what a field takes.
+    ``none`` is no value, lists are written ``10,15,20`` or ``[a, b]``, maps ``{left: right}``.
+    Raises ``RecipeError`` that names close matches of an unknown field, or says what a field takes.
     """
     fields = type(model).model_fields
     unknown = [name for name in overrides if name not in fields]
@@ -79,11 +79,13 @@ def _parse(name: str, annotation: Any, text: str) -> Any:
     if text.strip().lower() in ("none", "null", "") and (NoneType in options or None in get_args(annotation)):
         return None
     kinds = {get_origin(option) or option for option in options}
-    if tuple in kinds:
-        return [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
-    if dict in kinds:
+    nested = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+    if tuple in kinds and not text.strip().startswith("["):
+        return [part.strip() for part in text.strip("() ").split(",") if part.strip()]
+    if tuple in kinds or dict in kinds or nested:
+        closed = text.strip().startswith(("{", "["))
         try:
-            return yaml.safe_load(text if text.strip().startswith("{") else f"{{{text}}}")
+            return yaml.safe_load(text if closed else f"{{{text}}}")
         except yaml.YAMLError as error:
-            raise RecipeError(f"{name}={text}: not a map; write {name}={{left: right, right: left}}") from error
+            raise RecipeError(f"{name}={text}: not a list or a map; write [a, b] or {{left: right}}") from error
     return text

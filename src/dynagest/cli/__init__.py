@@ -28,9 +28,9 @@ inspect.register(app)
 
 def main() -> None:
     """Run the command line: a user's mistake is one message and exit code 2, Ctrl-C is exit code 130."""
-    # Read when torch starts its threads. Waiting threads shall sleep, not spin: beside a data worker or any other
-    # program on the same cores, spinning was seen to make training up to ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch starts its threads. Waiting threads shall spin a little and then sleep: beside another program on
+    # the same cores, spinning for milliseconds was seen to make training up to ten times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     stderr = Console(stderr=True)
     try:
         app()

@@ -1,6 +1,7 @@
 """``dynagest data``: index a dataset, check it, generate one."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,7 @@ def index(
         str, typer.Argument(help="egogesture, nvgesture, isogd, jester, ipn-hand, tsm, or folders for your own clips.")
     ],
     root: Annotated[Path, typer.Argument(help="The folder in which the dataset lies.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The manifest to write. [default: data/DATASET/manifest.csv]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The manifest, or its folder. [default: data/DATASET]")] = None,
     labels: Annotated[Path | None, typer.Option(help="Annotations, where they do not lie under the root.")] = None,
     list_: Annotated[
         list[str], typer.Option("--list", metavar="FILE:SPLIT", help="A list file and its split; repeatable.")
@@ -48,14 +47,15 @@ def index(
 
     options = IndexOptions(labels, parse_lists(list_), end_trim, aligned, depth, holdout, seed)
     found = index_dataset(dataset, root, options)
-    path = out or Path("data") / dataset / "manifest.csv"
+    path = out or Path("data") / dataset
+    path = path if path.suffix == ".csv" else path / "manifest.csv"
     found.manifest.write(path, overwrite=overwrite)
     for note in found.notes:
         print(f"note: {note}")
     counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
     print(f"{path}: {told} clips of {len(found.manifest.classes)} classes")
-    print(f"next: dynagest data check {path}")
+    print(f"next: dynagest data check {shlex.quote(str(path))}")
 
 
 @app.command(epilog="Example: `dynagest data check data/isogd/manifest.csv --sheet sheet.png`")
@@ -128,4 +128,4 @@ def synth(
     print(f"{path}: {told} clips of {len(spec.classes)} classes")
     if sheet is not None:
         print(f"sheet: {write_sheet(spec, sheet)}")
-    print(f"next: dynagest train demo --data {folder}")
+    print(f"next: dynagest train demo --data {shlex.quote(str(folder))}")

@@ -19,8 +19,8 @@ def register(app: typer.Typer) -> None:
 def count(
     models: Annotated[list[str], typer.Argument(help="Names of networks (see `--list`), or run folders.")] = [],  # noqa: B006
     classes: Annotated[int, typer.Option(help="Number of classes (for names).")] = 83,
-    segments: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
-    size: Annotated[int, typer.Option(help="Side of the square input in pixels.")] = 224,
+    segments: Annotated[int | None, typer.Option(help="Frames of a clip. [default: 8, or the run's own]")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input. [default: 224, or the run's own]")] = None,
     width: Annotated[int, typer.Option(help="Channels of the stem (for names); 64 is the published network.")] = 64,
     list_: Annotated[bool, typer.Option("--list", help="Only list the names of the networks.")] = False,
 ) -> None:
@@ -35,23 +35,26 @@ def count(
         for name in list_models():
             print(name)
         return
-    table = Table(title=f"One clip of {segments} x 3 x {size} x {size}")
-    for column in ("network", "parameters", "true GMAC", "legacy GFLOPs", "MSD weights", "MSD GMAC"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    table = Table()
+    for column in ("network", "clip", "parameters", "true GMAC", "legacy GFLOPs", "MSD weights", "MSD GMAC"):
+        table.add_column(column, justify="left" if column == "network" else "right", overflow="fold")
     for name in models:
         if Path(name).exists():
-            net = load_network(Path(name))[0]
+            net, card = load_network(Path(name))
+            frames, side = segments or card.num_segments, size or card.size
         else:
-            net = create_model(name, num_classes=classes, num_segments=segments, width=width)
-        cost = count_network(net, clip_shape=(1, segments, 3, size, size))
-        decoder = MultiScaleDecoder.for_model(net, image_size=size)
+            frames, side = segments or 8, size or 224
+            net = create_model(name, num_classes=classes, num_segments=frames, width=width)
+        cost = count_network(net, clip_shape=(1, frames, 3, side, side))
+        decoder = MultiScaleDecoder.for_model(net, image_size=side)
         table.add_row(
             name,
+            f"{frames} x {side}",
             f"{cost.parameters:,}",
             f"{cost.multiply_adds / 1e9:.3f}",
             f"{cost.legacy_flops / 1e9:.3f}",
             f"{sum(p.numel() for p in decoder.parameters()):,}",
-            f"{decoder.multiply_adds(segments) / 1e9:.3f}",
+            f"{decoder.multiply_adds(frames) / 1e9:.3f}",
         )
     console.print(table)
     console.print(

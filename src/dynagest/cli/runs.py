@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def train(
     print(f"report: {write_report(done.run_dir)}")
     split = _split_to_test(manifest, chosen.train_splits)
     if split is not None:
-        print(f"next: dynagest evaluate {done.run_dir} --split {split}")
+        print(f"next: dynagest evaluate {shlex.quote(str(done.run_dir))} --split {split}")
 
 
 @contextmanager
@@ -115,13 +116,16 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="center, clips10 or paper.")] = "center",
     seed: Annotated[int, typer.Option(help="Seed of the temporal samples.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Views in the network at once.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode. [default: 1, or 0 where /dev/shm is small]")
+    ] = None,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; the latter two by autocast.")] = "float32",
     panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
 ) -> None:
     """Test on RGB alone and write metrics.json and report.html into the run folder."""
     from dynagest.clips.manifest import Manifest
+    from dynagest.doctor import shared_memory_suffices
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate as test
     from dynagest.testing.panels import make_panels
@@ -141,7 +145,7 @@ def evaluate(
             protocol=protocol,
             seed=seed,
             batch=batch,
-            workers=workers,
+            workers=int(shared_memory_suffices()) if workers is None else workers,
             device=place,
             dtype=dtype,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
+from dynagest.doctor import shared_memory_suffices
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.training.batches import Key
 from dynagest.training.recipe import Recipe
@@ -98,6 +99,11 @@ class TrainingData:
                     "set validate_on=none to keep the last epoch, or move some clips to that split"
                 )
             validation = ClipDataset(held_out, validation_view(recipe), recipe.seed)
+        if len(manifest.classes) < 2:
+            raise ManifestError(
+                f"{name}: {', '.join(manifest.classes)} is its only class, so there is nothing to learn; "
+                "perhaps the folders of the classes lie one level deeper than was indexed"
+            )
         used = (*train.clips, *(held_out.clips if validation else ()))
         folder = manifest.path.parent if manifest.path else Path("/")
         rows = [_row(clip, folder) for clip in used]
@@ -143,6 +149,8 @@ def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -
     """The number of data-loading processes of each training process, and a sentence that says why."""
     if recipe.workers is not None:
         return recipe.workers, f"{recipe.workers} data workers, as the recipe says"
+    if not shared_memory_suffices():
+        return 0, "autodetected 0 data workers because /dev/shm is too small for their batches"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = max(cores // local_processes, 1)
     if device.type == "cpu":

@@ -123,7 +123,7 @@ class Recipe(BaseModel):
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones: must rise, as in 10,15,20")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError("warmup_epochs: must be fewer than epochs")
+            raise ValueError("warmup_epochs: must be fewer than epochs; set warmup_epochs=0 for a very short run")
         if any(not 0 < scale <= 1 for scale in self.scales or ()):
             raise ValueError("scales: each in (0, 1], as in 1,0.875,0.75")
         return self
