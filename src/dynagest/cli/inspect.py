@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -35,9 +36,11 @@ def count(
         for name in list_models():
             print(name)
         return
-    table = Table()
-    for column in ("network", "clip", "parameters", "true GMAC", "legacy GFLOPs", "MSD weights", "MSD GMAC"):
-        table.add_column(column, justify="left" if column == "network" else "right", overflow="fold")
+    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
+    for column in ("network", "clip", "parameters", "GMAC", "legacy", "MSD weights", "MSD GMAC"):
+        table.add_column(
+            column, justify="left" if column == "network" else "right", no_wrap=column != "network", overflow="fold"
+        )
     for name in models:
         if Path(name).exists():
             net, card = load_network(Path(name))
@@ -58,7 +61,8 @@ def count(
         )
     console.print(table)
     console.print(
-        "The MSD columns exist in training only. Legacy: the early counter behind the paper's tables (docs/method.md)."
+        "GMAC: 10^9 multiply-adds. legacy: GFLOPs by the counter behind the paper's tables (docs/method.md).\n"
+        "The MSD columns exist in training only."
     )
 
 
