@@ -117,6 +117,7 @@ def test_train_shows_its_recipe() -> None:
         (["count", "action_resnet5"], "action_resnet50"),
         (["train", "egogestur", "--data", "x"], "egogesture"),
         (["train", "demo"], "--data"),
+        (["train", "demo", "--data", "x", "--resume", "--overwrite"], "one of them"),
         (["train", "demo", "--data", "nowhere.csv"], "nowhere.csv"),
         (["train", "demo", "--data", "x", "--set", "lrr=1"], "did you mean lr"),
         (["data", "index", "isogdd", "."], "isogd"),

@@ -52,6 +52,8 @@ def train(
     if show:
         print(describe(chosen))
         return
+    if resume and overwrite:
+        raise RecipeError("--resume goes on with the run in the folder, --overwrite replaces it; give one of them")
     if data is None:
         raise RecipeError(
             "--data is missing: name a manifest; `dynagest data index` writes one from your clips, "
@@ -70,6 +72,9 @@ def train(
         done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
     if os.environ.get("RANK", "0") != "0":
         return
+    with_depth = sum(clip.depth is not None for clip in manifest.clips)
+    if with_depth and chosen.msd == "none":
+        print(f"note: {with_depth} clips have depth, which this recipe does not use; --set msd=both trains with it")
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
     print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
     print(f"report: {write_report(done.run_dir)}")
