@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError, WeightsError
 from dynagest.networks.build import create_model
-from dynagest.networks.video import VideoNet
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network, load_weights, save_network
 
 
-def small(name: str = "action_resnet18", num_classes: int = 5, width: int = 16) -> VideoNet:
+def small(name: str = "action_resnet18", num_classes: int = 5, width: int = 16) -> ClipNet:
     return create_model(name, num_classes, num_segments=4, width=width).eval()
 
 
-def card_of(net: VideoNet) -> NetworkCard:
+def card_of(net: ClipNet) -> NetworkCard:
     classes = tuple(f"gesture {k}" for k in range(net.num_classes))
     return NetworkCard(model=net.name, classes=classes, num_segments=net.num_segments, width=net.width)
 
 
-def snapshot(net: VideoNet) -> dict[str, Tensor]:
+def snapshot(net: ClipNet) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-def unchanged(net: VideoNet, before: dict[str, Tensor]) -> bool:
+def unchanged(net: ClipNet, before: dict[str, Tensor]) -> bool:
     return all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 

@@ -1,7 +1,7 @@
 """The card: what must be known about a network to use it, kept as JSON beside its weights and inside every export."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -9,15 +9,18 @@ from dynagest.errors import WeightsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKGROUND = "none"  # the class that means: none of these gestures
 
 
 class NetworkCard(BaseModel):
     """Everything that turns a weights file into a gesture recogniser. Needs no torch.
 
     It sees ``num_segments`` frames: one from each of as many equal parts of a clip (``sampling`` "segment"), or a
-    window of frames ``stride`` apart ("dense"). ``size`` is the side of the square input in pixels; ``mean`` and
-    ``std`` normalise RGB scaled to [0, 1]; ``classes[k]`` names logit k; ``provenance`` says where the weights come
-    from (recipe, data, version, revision).
+    window of frames ``stride`` apart ("dense"). ``fps`` is the rate at which a stream is sampled for it, so that T
+    frames last as long as a typical gesture did in training; ``None`` where that is not known. ``size`` is the side of
+    the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1]; ``classes[k]`` names logit k;
+    ``options`` are the network's own switches (see ``create_model``); ``provenance`` says where the weights come from
+    (recipe, data, version, revision).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,11 +30,18 @@ class NetworkCard(BaseModel):
     num_segments: int = Field(8, ge=1)
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = Field(1, ge=1)
+    fps: float | None = Field(default=None, gt=0)
     size: int = Field(224, ge=32)
     width: int = Field(64, ge=8)
+    options: dict[str, Any] = {}
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     provenance: dict[str, str] = {}
+
+    @property
+    def inputs(self) -> str:
+        """What the network sees: "rgb", "rgbd" or "depth"."""
+        return str(self.options.get("inputs", "rgb"))
 
     @classmethod
     def read(cls, path: Path) -> "NetworkCard":

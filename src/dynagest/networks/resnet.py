@@ -92,12 +92,13 @@ class Stage(nn.Sequential):
 class ResNet(nn.Module):
     """Stem, four stages of ``depths`` blocks with ``width`` * (1, 2, 4, 8) planes, global average pooling.
 
-    It ends at the pooled features, ``out_channels`` of them: the classifier belongs to the video network.
+    ``channels`` of input: 3 of RGB. It ends at the pooled features, ``out_channels`` of them: the classifier belongs to
+    the video network.
     """
 
-    def __init__(self, make_block: MakeBlock, depths: Sequence[int], width: int = 64) -> None:
+    def __init__(self, make_block: MakeBlock, depths: Sequence[int], width: int = 64, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = convolution(3, width, 7, stride=2)
+        self.conv1 = convolution(channels, width, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -115,7 +116,7 @@ class ResNet(nn.Module):
         return Stage(*blocks)
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """Frames (B, 3, H, W) -> features (B, out_channels)."""
+        """Frames (B, C, H, W) -> features (B, out_channels)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x_BCHW))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x, num_frames)

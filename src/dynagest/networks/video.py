@@ -1,20 +1,20 @@
 """The shell that makes a network of frames a network of clips."""
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from dynagest.errors import ModelError
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.resnet import ResNet
 
 
-class VideoNet(nn.Module):
+class VideoNet(ClipNet):
     """Every frame through one 2D network with temporal modules, one classifier, the mean over T of the logits.
 
-    Attributes: ``name`` (as in ``list_models``), ``num_classes``, ``num_segments`` (the T that it was built for; it
-    takes T from the clip and runs at any), ``width`` (channels of the stem), ``taps`` (names of the modules whose
-    outputs, (N*T, C, h, w), the depth decoders read: stem after max-pooling, last stage).
+    It takes T from the clip and runs at any, whatever ``num_segments`` says. ``taps``: the stem after max-pooling and
+    the last stage, whose outputs are (N*T, C, h, w).
 
     State-dict names are the published ones below ``base_model.``; the classifier is ``classifier.*`` with and without
     dropout.
@@ -27,22 +27,20 @@ class VideoNet(nn.Module):
     taps: tuple[str, str] = ("base_model.maxpool", "base_model.layer4")
 
     def __init__(
-        self, base_model: ResNet, name: str, num_classes: int, num_segments: int, width: int, dropout: float = 0.0
+        self,
+        base_model: ResNet,
+        name: str,
+        num_classes: int,
+        num_segments: int,
+        width: int,
+        dropout: float = 0.0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.name = name
-        self.num_classes = num_classes
-        self.num_segments = num_segments
-        self.width = width
+        super().__init__(name, num_classes, num_segments, width, options)
         self.base_model = base_model
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(base_model.out_channels, num_classes)
         self.reset_classifier()
-
-    def reset_classifier(self) -> None:
-        """Give the classifier its published initialisation: weight N(0, 0.001), bias 0."""
-        nn.init.normal_(self.classifier.weight, std=0.001)
-        nn.init.zeros_(self.classifier.bias)
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:
         """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
@@ -50,11 +48,7 @@ class VideoNet(nn.Module):
 
     def frame_logits(self, clip_NTCHW: Tensor) -> Tensor:
         """Normalised clips (N, T, 3, H, W) -> logits of every frame (N, T, num_classes)."""
-        if clip_NTCHW.ndim != 5 or clip_NTCHW.shape[2] != 3:
-            raise ModelError(
-                f"{self.name}: a clip of shape {tuple(clip_NTCHW.shape)}; "
-                "give (N, T, 3, H, W): clips, frames, RGB, height, width"
-            )
+        self.check_clip(clip_NTCHW)
         num_frames = clip_NTCHW.shape[1]
         # The temporal modules work along the memory order of channels_last, where convolutions are faster as well.
         frames_BCHW = clip_NTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)

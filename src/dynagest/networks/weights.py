@@ -16,7 +16,7 @@ from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
 from dynagest.networks.build import create_model
-from dynagest.networks.video import VideoNet
+from dynagest.networks.clipnet import ClipNet
 
 NETWORK_FILE = "network.safetensors"
 CARD_FILE = "network.json"
@@ -56,7 +56,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(net: VideoNet, path: str | Path) -> LoadReport:
+def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     """Load pretrained weights into ``net`` and report what matched.
 
     Accepts what dynagest saves (a ``.safetensors``, that of a run's checkpoint too, or the folder that holds
@@ -108,7 +108,7 @@ def load_weights(net: VideoNet, path: str | Path) -> LoadReport:
     )
 
 
-def save_network(folder: Path, net: VideoNet, card: NetworkCard) -> Path:
+def save_network(folder: Path, net: ClipNet, card: NetworkCard) -> Path:
     """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``.
 
     Both are on the disk before either replaces an older one. Returns the path of the weights. Raises ``RunError``
@@ -126,7 +126,7 @@ def save_network(folder: Path, net: VideoNet, card: NetworkCard) -> Path:
     return weights
 
 
-def load_network(path: str | Path) -> tuple[VideoNet, NetworkCard]:
+def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
     """Read a network that ``save_network`` wrote: a folder, or the ``.safetensors`` with its ``.json`` beside it.
 
     Returns it in evaluation mode, on the CPU. Raises ``WeightsError`` when a file is missing or damaged, or when
@@ -135,7 +135,14 @@ def load_network(path: str | Path) -> tuple[VideoNet, NetworkCard]:
     weights = _weights_file(Path(path))
     card = NetworkCard.read(weights.with_suffix(".json"))
     with torch.device("meta"):  # no random initialisation that is overwritten at once
-        net = create_model(card.model, len(card.classes), card.num_segments, width=card.width)
+        net = create_model(
+            card.model,
+            len(card.classes),
+            card.num_segments,
+            width=card.width,
+            size=card.size,
+            options=card.options,
+        )
     stored = _read_tensors(weights)
     ours = net.state_dict()
     wrong = [
@@ -211,9 +218,7 @@ def _is_backbone(name: str) -> bool:
     return not (name.startswith("classifier.") or _TEMPORAL.search(name))
 
 
-def _check_same_backbone(
-    net: VideoNet, path: Path, skipped: list[str], absent: list[str], misshapen: list[str]
-) -> None:
+def _check_same_backbone(net: ClipNet, path: Path, skipped: list[str], absent: list[str], misshapen: list[str]) -> None:
     lacking = [name for name in absent if _is_backbone(name)]
     surplus = [name for name in skipped if _is_backbone(name) and not name.endswith("num_batches_tracked")]
     reasons = []
@@ -247,12 +252,12 @@ def _source(stored: Mapping[str, Tensor]) -> str:
     return "published" if prefixes[True] else "ImageNet"
 
 
-def _check_card(card: NetworkCard, net: VideoNet, where: str) -> None:
-    described = (card.model, len(card.classes), card.num_segments, card.width)
-    actual = (net.name, net.num_classes, net.num_segments, net.width)
+def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:
+    described = (card.model, len(card.classes), card.num_segments, card.width, card.options)
+    actual = (net.name, net.num_classes, net.num_segments, net.width, net.options)
     if described != actual:
         raise WeightsError(
-            f"{where}: the card is of another network: model, classes, segments and width are {described} "
+            f"{where}: the card is of another network: model, classes, segments, width and options are {described} "
             f"on the card and {actual} in the network; make the card from the network that is saved"
         )
 

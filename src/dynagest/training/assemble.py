@@ -22,7 +22,15 @@ def build_task(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        net = create_model(recipe.model, num_classes, recipe.num_segments, width=recipe.width, dropout=recipe.dropout)
+        net = create_model(
+            recipe.model,
+            num_classes,
+            recipe.num_segments,
+            width=recipe.width,
+            dropout=recipe.dropout,
+            size=recipe.size,
+            options=recipe.options,
+        )
         # Inside as well: a classifier for other classes is drawn anew.
         report = load_weights(net, Path(recipe.init)) if recipe.init and load_init else None
     decoder = None

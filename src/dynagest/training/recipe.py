@@ -34,6 +34,7 @@ class Recipe(BaseModel):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="before the classifier; the paper's figures are without"
     )
+    options: dict[str, Any] = Field(default={}, description="the network's own switches, as in {inputs: rgbd}")
     init: str | None = Field(default=None, description="weights to start from: a run folder or a checkpoint file")
     starts_from: str = Field(
         default="",

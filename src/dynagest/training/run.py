@@ -20,7 +20,7 @@ import dynagest
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError
-from dynagest.networks.video import VideoNet
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
 from dynagest.task.saved import save_decoders
 from dynagest.task.task import DepthTask
@@ -116,6 +116,7 @@ def keep_network(
         num_segments=recipe.num_segments,
         size=recipe.size,
         width=recipe.width,
+        options=recipe.options,
         sampling=recipe.sampling,
         stride=recipe.stride,
         provenance={
@@ -126,7 +127,7 @@ def keep_network(
             **provenance,
         },
     )
-    save_network(run_dir, cast(VideoNet, task.network), card)  # a task takes any network, a recipe builds these
+    save_network(run_dir, cast(ClipNet, task.network), card)  # a task takes any network, a recipe builds these
     if task.decoder is not None:
         save_decoders(run_dir, task.decoder)
 

@@ -1,0 +1,51 @@
+"""What every network of clips is to the rest of dynagest, ours and the rivals alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from dynagest.errors import ModelError
+
+
+class ClipNet(nn.Module):
+    """Normalised RGB clips (N, T, 3, H, W) in, logits (N, num_classes) out.
+
+    Attributes: ``name`` (as in ``list_models``), ``num_classes``, ``num_segments`` (the T that it was built for),
+    ``width`` (channels of the stem, 64 as published), ``options`` (the network's own switches, plain JSON values),
+    ``taps`` (names of the two modules that the depth decoders read, or ``None`` in a network that is not 2D).
+    A subclass names the layer that gives the logits ``classifier``.
+    """
+
+    taps: tuple[str, str] | None = None
+    classifier: nn.Module
+
+    def __init__(
+        self, name: str, num_classes: int, num_segments: int, width: int, options: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.num_classes = num_classes
+        self.num_segments = num_segments
+        self.width = width
+        self.options = dict(options or {})
+
+    @property
+    def inputs(self) -> str:
+        """What it sees: "rgb", or "rgbd" or "depth" in the networks that say how much depth has to give."""
+        return str(self.options.get("inputs", "rgb"))
+
+    def reset_classifier(self) -> None:
+        """Give the classifier its initial values anew: weight N(0, 0.001), bias 0."""
+        for name, parameter in self.classifier.named_parameters():
+            nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.001)
+
+    def check_clip(self, clip_NTCHW: Tensor) -> None:
+        """Raise ``ModelError`` for a tensor of another shape than (N, T, C, H, W), C = 3 for RGB."""
+        channels = {"rgb": 3, "depth": 1, "rgbd": 4}[self.inputs]
+        if clip_NTCHW.ndim != 5 or clip_NTCHW.shape[2] != channels:
+            wanted = {"rgb": "RGB", "depth": "depth", "rgbd": "RGB and depth"}[self.inputs]
+            raise ModelError(
+                f"{self.name}: a clip of shape {tuple(clip_NTCHW.shape)}; "
+                f"give (N, T, {channels}, H, W): clips, frames, {wanted}, height, width"
+            )
