@@ -309,3 +309,72 @@ def test_hold_out_share_must_be_a_share(share: float) -> None:
 def test_hold_out_refuses_a_second_val_split() -> None:
     with pytest.raises(ManifestError, match="has a val split already"):
         hold_out([Clip(Path("/a"), "a"), Clip(Path("/b"), "a", split="val")], 0.5, 0)
+
+
+def test_subjects_of_class_folders(tmp_path: Path) -> None:
+    """By a folder between class and clip, or by a person's number before the clip's name; else nobody."""
+    for name in (
+        "S01_a.mp4",
+        "subject3-02.avi",
+        "p12.take.mp4",
+        "anna_01.mp4",
+        "S4.mp4",
+        "swipe_01.mp4",
+        "step2_x.mp4",
+    ):
+        _write(tmp_path / "wave" / name)
+    _write(tmp_path / "wave" / "ben" / "01.mp4")
+    _write(tmp_path / "wave" / "ben" / "01.depth.mkv")
+    _write(tmp_path / "wave" / "ben" / "S09_02" / "color" / "000001.jpg")
+    _write(tmp_path / "wave" / "Person 7_b" / "000001.jpg")
+    index = _index("folders", tmp_path, depth="egogesture")
+    root = tmp_path / "wave"
+    assert {clip.video.relative_to(root).as_posix(): clip.subject for clip in index.manifest.clips} == {
+        "S01_a.mp4": "S01",
+        "subject3-02.avi": "subject3",
+        "p12.take.mp4": "p12",
+        "anna_01.mp4": "",
+        "S4.mp4": "",  # the clip's number, not the person's
+        "swipe_01.mp4": "",
+        "step2_x.mp4": "",
+        "ben/01.mp4": "ben",
+        "ben/S09_02/color": "ben",
+        "Person 7_b": "Person 7",
+    }
+    assert {clip.label for clip in index.manifest.clips} == {"wave"}
+    assert next(c.depth for c in index.manifest.clips if c.video.name == "01.mp4") == root / "ben" / "01.depth.mkv"
+    assert any("5 subjects" in note and "ben, p12" in note and "4 clips name none" in note for note in index.notes)
+
+
+def test_class_folders_hold_out_whole_subjects(tmp_path: Path) -> None:
+    for label in ("wave", "grab"):
+        for subject in range(1, 9):
+            for take in range(3):
+                _write(tmp_path / label / f"S{subject:02d}_{take}.mp4")
+    index = _index("folders", tmp_path, holdout=0.25, seed=3)
+    held = {clip.subject for clip in index.manifest.split("val").clips}
+    assert len(held) == 2
+    assert not held & {clip.subject for clip in index.manifest.split("train").clips}
+    assert any("by subject" in note for note in index.notes)
+
+
+def test_a_folder_that_holds_no_clips_is_no_subject(tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "a.mp4")
+    _write(tmp_path / "wave" / "ben" / "notes.txt")
+    _write(tmp_path / "wave" / "anna" / "monday" / "a.mp4")
+    with pytest.raises(ManifestError) as caught:
+        _index("folders", tmp_path)
+    assert f"{tmp_path / 'wave' / 'ben'}: neither a folder of frames" in str(caught.value)
+    assert f"{tmp_path / 'wave' / 'anna' / 'monday'}: neither a folder of frames" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["isogd", "nvgesture", "tsm", "jester", "ipn-hand", "egogesture", "folders"])
+def test_a_folder_that_may_not_be_read_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels-final-revised1").mkdir()
+    with pytest.raises(ManifestError, match=rf"{tmp_path}.*: cannot be read \(Permission denied\)"):
+        _index(name, tmp_path)

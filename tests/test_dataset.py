@@ -355,3 +355,26 @@ def test_real_nvgesture_clip_through_its_ranges(shared_data: Path) -> None:
     assert sample["rgb"].shape == (8, 3, 112, 112)
     assert 0.4 < sample["depth"].max() <= 0.9
     assert (sample["depth"] == 0).float().mean() > 0.3
+
+
+def test_a_missing_image_makes_the_clip_unreadable_in_every_epoch(tmp_path: Path) -> None:
+    """Not only in those that happen to draw it; and not for clips of the same folder that do not hold it."""
+    folder, depth = tmp_path / "color", tmp_path / "depth"
+    for place in (folder, depth):
+        place.mkdir()
+        for number in range(1, 41):
+            cv2.imwrite(str(place / f"{number:06d}.png"), np.full((24, 32), number, np.uint8))
+    (folder / "000018.png").unlink()
+    (depth / "000035.png").unlink()
+    clips = [
+        Clip(folder, "a", start=0, end=20),
+        Clip(folder, "a", start=20, end=30),
+        Clip(folder, "a", depth, start=20, end=38, depth_start=20, depth_end=38),
+        Clip(folder, "b"),
+    ]
+    dataset = ClipDataset(Manifest.of(clips, DepthSpec(near="bright")), View(2, 16, augment=True), seed=0)
+    for epoch in range(12):
+        samples = [dataset[(epoch, index)] for index in range(4)]
+        assert [isinstance(sample, UnreadableClip) for sample in samples] == [True, False, True, True]
+        assert "000018.png: missing; the images of a clip must be numbered without gaps" in samples[0].reason
+        assert "depth/000035.png: missing" in samples[2].reason

@@ -36,6 +36,7 @@ class Model(BaseModel):
         ("split=none", "split", None),
         ("split=test", "split", "test"),
         ("flips={left: right, right: left}", "flips", {"left": "right", "right": "left"}),
+        ("flips=left=right, right=left", "flips", {"left": "right", "right": "left"}),
         ("flips=none", "flips", None),
         ("width=None", "width", None),
         ("width=7", "width", 7),

@@ -178,8 +178,21 @@ def test_holes_never_look_near() -> None:
     """Raw values between a hole (0) and a far wall (250) would pass through 'near' if resized before made canonical."""
     depth = np.full((1, 60, 80), 250, np.uint8)
     depth[:, ::3, ::3] = 0
-    canonical = apply_depth(Crop.at(3, 2, 47, 47, (60, 80)), depth, 112, PRESETS["isogd"], (60, 80))
-    assert canonical.max() <= 5 / 255 + 1e-6
+    spec = PRESETS["isogd"].model_copy(update={"erode": 0})  # else nothing would be left of it
+    canonical = apply_depth(Crop.at(3, 2, 47, 47, (60, 80)), depth, 112, spec, (60, 80))
+    assert 0 < canonical.max() <= 5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("erode", [1, 3])
+def test_a_hole_beyond_the_crop_drops_its_rim_inside(erode: int) -> None:
+    rng = np.random.default_rng(erode)
+    depth = rng.integers(8, 256, (2, 60, 80)).astype(np.uint8)
+    depth[:, rng.integers(0, 60, 40), rng.integers(0, 80, 40)] = 0
+    spec = PRESETS["isogd"].model_copy(update={"erode": erode})
+    whole = spec.canonical(depth)
+    for x, y in ((13, 7), (0, 0), (48, 28), (31, 16)):
+        cut = apply_depth(Crop.at(x, y, 32, 32, (60, 80)), depth, 32, spec, (60, 80))
+        np.testing.assert_array_equal(cut, whole[:, y : y + 32, x : x + 32])
 
 
 def test_canonical_depth_needs_no_spec() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dynagest.errors import WeightsError
+from dynagest.fields import field_faults
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,5 +53,10 @@ class NetworkCard(BaseModel):
             raise WeightsError(
                 f"{path}: cannot be read ({error.strerror}); a network needs its card beside its weights"
             ) from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise WeightsError(f"{path}: not a network card: {error}") from error
+        except UnicodeDecodeError as error:
+            raise WeightsError(f"{path}: not a network card: it is not text") from error
+        except ValidationError as error:
+            raise WeightsError(
+                f"{path}: not a network card that can be used: {field_faults(cls, error)}. It is written beside the "
+                "weights by training; take both from the run folder again"
+            ) from error

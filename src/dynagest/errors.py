@@ -40,3 +40,19 @@ class RunError(DynagestError):
 
 class TrainingError(DynagestError):
     """Training that cannot go on: the loss is not finite, or too many clips are unreadable."""
+
+
+class CameraError(DynagestError):
+    """A camera or stream that is not there, or that gives no pictures."""
+
+
+class ActionError(DynagestError):
+    """An action on a gesture that cannot be understood, is not allowed, or failed."""
+
+
+class ExportError(DynagestError):
+    """A network that cannot be exported as asked, or an exported file that does not agree with it."""
+
+
+class DisplayError(DynagestError):
+    """A window that cannot be opened here."""

@@ -29,7 +29,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
 def override(model: Model, overrides: Mapping[str, Any]) -> Model:
     """A copy of ``model`` with fields replaced; a string becomes the field's type.
 
-    ``none`` is no value, lists are written ``10,15,20`` or ``[a, b]``, maps ``{left: right}``.
+    ``none`` is no value, lists are written ``10,15,20`` or ``[a, b]``, maps ``{left: right}`` or ``left=right``.
     Raises ``RecipeError`` that names close matches of an unknown field, or says what a field takes.
     """
     fields = type(model).model_fields
@@ -84,8 +84,9 @@ def _parse(name: str, annotation: Any, text: str) -> Any:
         return [part.strip() for part in text.strip("() ").split(",") if part.strip()]
     if tuple in kinds or dict in kinds or nested:
         closed = text.strip().startswith(("{", "["))
+        written = text if closed or dict not in kinds else text.replace("=", ": ")  # also options=online=true
         try:
-            return yaml.safe_load(text if closed else f"{{{text}}}")
+            return yaml.safe_load(written if closed else f"{{{written}}}")
         except yaml.YAMLError as error:
             raise RecipeError(f"{name}={text}: not a list or a map; write [a, b] or {{left: right}}") from error
     return text

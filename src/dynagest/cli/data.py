@@ -25,7 +25,8 @@ def progress_bar(description: str) -> Progress:
 )
 def index(
     dataset: Annotated[
-        str, typer.Argument(help="egogesture, nvgesture, isogd, jester, ipn-hand, tsm, or folders for your own clips.")
+        str,
+        typer.Argument(help="egogesture, nvgesture, isogd, congd, jester, ipn-hand, tsm, or folders for your own."),
     ],
     root: Annotated[Path, typer.Argument(help="The folder in which the dataset lies.")],
     out: Annotated[Path | None, typer.Option(help="The manifest, or its folder. [default: data/DATASET]")] = None,
@@ -42,14 +43,18 @@ def index(
     seed: Annotated[int, typer.Option(help="Seed of the hold-out.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a manifest that is there and says something else.")] = False,
 ) -> None:
-    """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt and depth.yaml."""
+    """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt, depth.yaml, maybe streams.csv."""
     from dynagest.clips.adapters import IndexOptions, index_dataset, parse_lists
+    from dynagest.clips.streams import STREAMS_FILE
 
     options = IndexOptions(labels, parse_lists(list_), end_trim, aligned, depth, holdout, seed)
     found = index_dataset(dataset, root, options)
     path = out or Path("data") / dataset
     path = path if path.suffix == ".csv" else path / "manifest.csv"
     found.manifest.write(path, overwrite=overwrite)
+    if found.streams is not None:
+        streams = found.streams.write(path.with_name(STREAMS_FILE))
+        print(f"{streams.path}: {len(streams)} streams")
     for note in found.notes:
         print(f"note: {note}")
     counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
@@ -89,7 +94,9 @@ def synth(
     folder: Annotated[
         Path, typer.Argument(help="A new folder; one that was begun with the same options is completed.")
     ],
-    preset: Annotated[str, typer.Option(help="default, demo (small and easy) or hard.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="default, demo (small and easy), live (demo, to train for streams) or hard.")
+    ] = "default",
     train: Annotated[int | None, typer.Option(min=1, help="Training clips of each class.")] = None,
     val: Annotated[int | None, typer.Option(min=1, help="Validation clips of each class.")] = None,
     test: Annotated[int | None, typer.Option(min=1, help="Test clips of each class.")] = None,

@@ -32,6 +32,12 @@ def _classes(manifest: Manifest) -> Iterator[Problem]:
     labels = {split: {clip.label for clip in manifest.clips if clip.split == split} for split in SPLITS}
     if not labels["train"]:
         yield Problem("warning", "class", "the train split has no clip: good for testing only", manifest.path)
+    elif len(manifest.classes) < 2:
+        message = (
+            f"{manifest.classes[0]!r} is the only class, so training has nothing to learn; "
+            "perhaps the folders of the classes lie one level deeper than was indexed"
+        )
+        yield Problem("error", "class", message, manifest.path)
     for split in SPLITS:
         absent = [name for name in manifest.classes if name not in labels[split]]
         if labels[split] and absent:

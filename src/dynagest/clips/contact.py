@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dynagest.clips.captions import caption
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
 from dynagest.clips.sampling import segment_indices
@@ -17,6 +18,7 @@ CELL = (160, 120)
 _CAPTION = 22
 _GAP = 6
 _EDGE = 0.12
+_INK, _ALARM = (0, 0, 0), (200, 0, 0)
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,6 +38,7 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
 
     Raises:
         ManifestError: there is no clip to show, or the picture cannot be written.
+        RunError: matplotlib, which draws the captions, is not installed.
     """
     clips = _choose(manifest, rows, seed)
     if not clips:
@@ -82,8 +85,15 @@ def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:
         blocks = [_strip(rgb), _strip(grey), _strip(_overlay(rgb, depth))]
     gap = np.full((CELL[1], _GAP, 3), 255, np.uint8)
     body = np.concatenate([blocks[0], gap, blocks[1], gap, blocks[2]], axis=1)
-    caption = f"{clip.split}  {clip.label}  {clip.video.name}" + (f"  line {clip.row}" if clip.row else "")
-    return np.concatenate([_text(problem or caption, body.shape[1], alarm=bool(problem)), body])
+    words = f"{clip.split}  {clip.label}  {_name(clip, manifest)}" + (f"  line {clip.row}" if clip.row else "")
+    return np.concatenate([caption(problem or words, body.shape[1], _CAPTION, _ALARM if problem else _INK), body])
+
+
+def _name(clip: Clip, manifest: Manifest) -> str:
+    """What tells a clip from others: its path from the manifest's folder, of frames without their folder ``color``."""
+    place = clip.video.parent if clip.video.name.lower() == "color" else clip.video
+    root = manifest.path.parent if manifest.path else None
+    return (place.relative_to(root) if root and place.is_relative_to(root) else Path(*place.parts[-3:])).as_posix()
 
 
 def _frames(
@@ -135,17 +145,4 @@ def _strip(frames: npt.NDArray[np.uint8]) -> Image:
 
 def _sign(text: str) -> Image:
     width, height = CELL
-    sign = np.full((height, FRAMES * width, 3), 40, np.uint8)
-    (length, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
-    place = ((FRAMES * width - length) // 2, height // 2)
-    cv2.putText(sign, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (200, 200, 200), 1, cv2.LINE_AA)
-    return sign
-
-
-def _text(text: str, width: int, alarm: bool) -> Image:
-    bar = np.full((_CAPTION, width, 3), 255, np.uint8)
-    colour = (200, 0, 0) if alarm else (0, 0, 0)
-    # OpenCV's fonts are ASCII only; a name that is not is shown with question marks rather than garbled.
-    ascii_text = text.encode("ascii", "replace").decode()
-    cv2.putText(bar, ascii_text, (4, _CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
-    return bar
+    return caption(text, FRAMES * width, height, (200, 200, 200), (40, 40, 40), centred=True)

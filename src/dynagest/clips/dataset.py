@@ -12,6 +12,7 @@ import torch
 from dynagest.clips.depth import shape_fault
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.rate import frame_rate
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
 from dynagest.clips.view import View as View
 from dynagest.errors import ClipError, DepthError
@@ -99,6 +100,11 @@ class ClipDataset:
         """The class of clip ``index``."""
         return self._labels[index]
 
+    def timing(self, index: int) -> tuple[int, float | None]:
+        """Frames of clip ``index``, and frames a second if its files say. Raises ``ClipError`` if it is unreadable."""
+        clip = self.manifest.clips[index]
+        return self._length(clip), frame_rate(clip.video)
+
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         epoch, index = key
         clip = self.manifest.clips[index]
@@ -123,12 +129,13 @@ class ClipDataset:
         return make_sample(rgb, canonical, label, index)
 
     def _length(self, clip: Clip) -> int:
-        if clip.end is not None:
-            return clip.end - clip.start
-        count = self._reader.count(clip.video)
-        if count <= clip.start:
-            raise ClipError(f"{clip.video}: has {count} frames, but the clip starts at frame {clip.start}")
-        return count - clip.start
+        end = clip.end
+        if end is None:
+            end = self._reader.count(clip.video)
+            if end <= clip.start:
+                raise ClipError(f"{clip.video}: has {end} frames, but the clip starts at frame {clip.start}")
+        self._reader.require_whole(clip.video, clip.start, end)
+        return end - clip.start
 
     def _depth(self, clip: Clip, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[Any] | None:
         """Raw depth (T, h, w) of the frames ``indices`` of the clip's ``n``."""
@@ -142,6 +149,7 @@ class ClipDataset:
                 f"{clip.depth}: {max(n_depth, 0)} frames of depth for {n} of RGB; they may differ by "
                 f"{DEPTH_LENGTH_TOLERANCE} at most. Correct the ranges in the manifest, or leave its depth blank there"
             )
+        self._reader.require_whole(clip.depth, clip.depth_start, clip.depth_start + n_depth)
         return self._reader.depth(clip.depth, clip.depth_start + matching)
 
     def _check_shape(self, depth: npt.NDArray[Any], frames: npt.NDArray[np.uint8]) -> None:

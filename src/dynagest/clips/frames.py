@@ -14,6 +14,7 @@ Frame ``i`` is, always counted from 0:
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from dynagest.errors import ClipError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"})
 ARRAY_SUFFIX = ".npz"
+
+_GAP = "missing; the images of a clip must be numbered without gaps"
+_NPZ_ADVICE = "write depth with numpy.savez_compressed(path, depth=array), array uint8 or uint16 (frames, H, W)"
 
 
 def count_frames(path: Path | str) -> int:
@@ -80,6 +84,18 @@ class FrameReader:
                 self._counts[path] = count_video(path)
         return self._counts[path]
 
+    def require_whole(self, path: Path, start: int, end: int) -> None:
+        """Raises ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
+
+        ``frames`` would say so of those it is asked for only, so that a clip were readable in one epoch and not in
+        another. For videos there is nothing to tell without decoding.
+        """
+        if is_folder(path):
+            folder = self._folder(path)
+            missing = next((index for index in folder.missing if start <= index < end), None)
+            if missing is not None:
+                raise ClipError(f"{path / folder.name(missing)}: {_GAP}")
+
     def frames(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """See ``read_frames``."""
         if is_folder(path):
@@ -126,7 +142,8 @@ def _gather(
 class _ImageFolder:
     """How a folder's images are named. Kept small: EgoGesture's folders hold thousands of names.
 
-    ``judged``: a byte for each image, 1 once it was found whole. To judge a JPEG takes half as long as to decode it.
+    ``missing``: indices of numbers that are left out. ``judged``: a byte for each image, 1 once it was found whole. To
+    judge a JPEG takes half as long as to decode it.
     """
 
     path: Path
@@ -135,6 +152,7 @@ class _ImageFolder:
     digits: int
     first: int
     count: int
+    missing: tuple[int, ...]
     judged: bytearray
 
     @classmethod
@@ -153,8 +171,10 @@ class _ImageFolder:
             raise ClipError(f"{path}: {unnumbered} has no frame number in its name")
         found = sorted((int(m[2]), m[1], m[3], len(m[2])) for m in parts.values() if m)
         (first, prefix, suffix, _), last = found[0], found[-1][0]
-        count = last - first + 1
-        folder = cls(path, prefix, suffix, min(width for *_, width in found), first, count, bytearray(count))
+        count, there = last - first + 1, {number for number, *_ in found}
+        missing = tuple(n - first for n in range(first, last + 1) if n not in there) if len(there) < count else ()
+        digits = min(width for *_, width in found)
+        folder = cls(path, prefix, suffix, digits, first, count, missing, bytearray(count))
         strange = next((name for name, m in parts.items() if m and folder.name(int(m[2]) - first) != name), None)
         if strange:
             raise ClipError(
@@ -179,7 +199,7 @@ def _load_image(path: Path, flags: int, judge: bool) -> Array:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise ClipError(f"{path}: missing; the images of a clip must be numbered without gaps") from error
+        raise ClipError(f"{path}: {_GAP}") from error
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
     damaged = jpeg.is_damaged if judge else jpeg.is_truncated
@@ -200,6 +220,9 @@ def _depth_image(path: Path, judge: bool) -> Array:
 
 def _load_array(path: Path) -> Array:
     try:
+        # np.load would take a text for a pickle, and a single array (npy) as it is.
+        if path.stat().st_size and not zipfile.is_zipfile(path):
+            raise ClipError(f"{path}: not an npz file, or a truncated one; {_NPZ_ADVICE}")
         with np.load(path, allow_pickle=False) as file:
             names = list(file.files)
             name = names[0] if len(names) == 1 else "depth"
@@ -208,8 +231,14 @@ def _load_array(path: Path) -> Array:
             array = file[name]
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ClipError(f"{path}: not an npz file of plain arrays ({error})") from error
+    except EOFError as error:
+        raise ClipError(f"{path}: empty file; {_NPZ_ADVICE}") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ClipError(f"{path}: corrupt npz file; write it again") from error
+    except ValueError as error:
+        raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}") from error
+    if not isinstance(array, np.ndarray):
+        raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}")
     if array.ndim != 3 or not len(array) or array.dtype not in (np.uint8, np.uint16):
         raise ClipError(f"{path}: {array.dtype} {array.shape}; depth must be uint8 or uint16 of shape (frames, H, W)")
     return array

@@ -136,9 +136,14 @@ def apply_depth(
     # The rectangle in depth pixels. It stays a rectangle, as the map into the RGB frame does not turn.
     x, y = (crop.left * width - shift_x) / scale_x, (crop.top * height - shift_y) / scale_y
     w, h = crop.width * width / scale_x, crop.height * height / scale_y
-    # What is outside costs time only; a margin for the interpolation at the border.
-    left, right = (min(max(edge, 0), frame[1]) for edge in (math.floor(x + 1e-6) - 1, math.ceil(x + w - 1e-6) + 1))
-    top, bottom = (min(max(edge, 0), frame[0]) for edge in (math.floor(y + 1e-6) - 1, math.ceil(y + h - 1e-6) + 1))
+    # What is outside costs time only; a margin for the interpolation at the border, and for holes just beyond it.
+    more = 1 + (spec.erode if spec else 0)
+    left, right = (
+        min(max(edge, 0), frame[1]) for edge in (math.floor(x + 1e-6) - more, math.ceil(x + w - 1e-6) + more)
+    )
+    top, bottom = (
+        min(max(edge, 0), frame[0]) for edge in (math.floor(y + 1e-6) - more, math.ceil(y + h - 1e-6) + more)
+    )
     out = np.zeros((len(depth), size, size), np.float32)
     if left < right and top < bottom:
         part = depth[:, top:bottom, left:right]

@@ -41,6 +41,18 @@ def count_video(path: Path) -> int:
     return count
 
 
+def video_rate(path: Path) -> float | None:
+    """Frames a second, by the times of the packets where all have one, else as the header says; ``None`` if neither."""
+    with _Video(path) as video:
+        times = [packet.pts for packet in video.packets()]
+        known = [time for time in times if time is not None]
+        if len(known) == len(times) > 1 and video.stream.time_base is not None:
+            span = float((max(known) - min(known)) * video.stream.time_base)
+            if span > 0:
+                return (len(known) - 1) / span
+        return float(video.stream.average_rate) if video.stream.average_rate else None
+
+
 def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
     """Read in sequence up to the last frame wanted, converting only the wanted ones."""
     frames: dict[int, Array] = {}
@@ -65,6 +77,24 @@ def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> 
     if count > wanted[-1]:
         raise ClipError(f"{path}: only some of its {count} frames can be decoded; it is corrupt")
     raise too_short(path, count, wanted[-1])
+
+
+def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
+    """(frame uint8 RGB (H, W, 3), seconds since the first frame) in order of presentation, decoded one at a time.
+
+    Raises ``ClipError`` when the file is missing, truncated or corrupt, or states no times.
+    """
+    reformatter = VideoReformatter()
+    first: float | None = None
+    with _Video(path) as video:
+        for index, frame in video.decode_all():
+            if frame.is_corrupt:
+                raise ClipError(f"{path}: frame {index} is corrupt")
+            if frame.time is None:
+                raise ClipError(f"{path}: frame {index} has no time; store the video in another container, such as mkv")
+            first = frame.time if first is None else first
+            image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            yield np.rot90(image, frame.rotation // 90), frame.time - first
 
 
 def _depth_array(frame: av.VideoFrame, reformatter: VideoReformatter, path: Path, *, first: bool) -> Array:
@@ -135,12 +165,16 @@ class _Video:
         if self.stream.codec.intra_only or self.stream.codec_context.name == "ffv1":
             yield from self._decode_alone(wanted)
         else:
-            yield from enumerate(self._decode_all())
+            yield from self.decode_all()
 
-    def _decode_all(self) -> Iterator[av.VideoFrame]:
+    def decode_all(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """(index, frame) of every frame, in order of presentation."""
+        index = 0
         for packet in self.container.demux(self.stream):
             self._check(packet)
-            yield from packet.decode()
+            for frame in packet.decode():
+                yield index, frame
+                index += 1
 
     def _decode_alone(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """For codecs that give a frame a packet in order, each depending on none before the last key frame."""

@@ -7,6 +7,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 import cv2
 import numpy as np
@@ -151,11 +152,11 @@ def accuracy_bar(summary: Summary) -> Markup:
 
 def confusion_svg(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
     """The matrix as squares with counts; rows true, columns predicted, shade = share of the row. For few classes."""
-    cell, margin = 26, 8 + 6.3 * max(len(_short(name)) for name in classes)
-    # The last column's slanted label reaches to the right of the matrix.
-    side = cell * len(classes)
-    width, height = margin + side + 0.72 * margin, 0.72 * margin + side + 8
-    top = 0.72 * margin
+    cell, side, longest = 26, 26 * len(classes), max(_width(_short(name)) for name in classes)
+    # The columns' labels slant to the upper right: by sin(45 degrees) of their length and of the letters' height.
+    slant = 0.71 * (longest + 11)
+    margin, top = longest + 10, slant + 6
+    width, height = margin + side + slant, top + side + 8
     label = f"Confusion matrix of {len(classes)} classes; the table below has the most frequent confusions"
     style = f"max-width:{width:.0f}px"
     parts = [
@@ -210,6 +211,11 @@ def data_uri(image: np.ndarray) -> str:
     done, png = cv2.imencode(".png", image)
     assert done
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()
+
+
+def _width(text: str) -> float:
+    """How wide a text of 11 pixels may become in the fonts of the report: too wide rather than cut off."""
+    return sum(11.5 if east_asian_width(c) in "WF" or c in "mwMWQ@%—…" else 6.6 for c in text)
 
 
 def _short(name: str) -> str:

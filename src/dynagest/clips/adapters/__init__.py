@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from dynagest.clips.adapters import egogesture, folders, ipn_hand, isogd, jester, nvgesture, tsm
+from dynagest.clips.adapters import congd, egogesture, folders, ipn_hand, isogd, jester, nvgesture, tsm
 from dynagest.clips.adapters.common import Found, IndexOptions, parse_lists
 from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.streams import StreamSet
 from dynagest.errors import DepthError, ManifestError
 
 __all__ = ["ADAPTERS", "Adapter", "Index", "IndexOptions", "flip_labels", "index_dataset", "parse_lists"]
@@ -41,10 +42,11 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Index:
-    """A manifest, not written yet, and what the user should know about it."""
+    """A manifest, not written yet, and what the user should know about it; ``streams`` of a set of continuous ones."""
 
     manifest: Manifest
     notes: tuple[str, ...] = ()
+    streams: StreamSet | None = None
 
 
 ADAPTERS: dict[str, Adapter] = {
@@ -66,6 +68,12 @@ ADAPTERS: dict[str, Adapter] = {
         "ChaLearn IsoGD: 249 classes, 35,878 / 5,784 / 6,271 clips with depth",
         isogd.LAYOUT,
         isogd.index_isogd,
+        frozenset({"labels", "lists", "aligned"}),
+    ),
+    "congd": Adapter(
+        "ChaLearn ConGD: streams of the 249 gestures of IsoGD, with depth",
+        congd.LAYOUT,
+        congd.index_congd,
         frozenset({"labels", "lists", "aligned"}),
     ),
     "jester": Adapter(
@@ -94,7 +102,7 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
 
     Raises:
         ManifestError: an unknown dataset, an option that it does not take, bad rows (all of them, with file and line),
-            or a root in which nothing lies where it should.
+            a root in which nothing lies where it should, or a folder that may not be read.
         DepthError: clips have depth and nothing declares what it means.
     """
     options = options or IndexOptions()
@@ -102,9 +110,16 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
         close = difflib.get_close_matches(name, ADAPTERS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(ADAPTERS)}"
         raise ManifestError(f"no dataset adapter named {name!r}; {hint}")
+    _refuse_foreign_options(name, ADAPTERS[name], options)
+    try:
+        return _index(name, Path(root).absolute(), options)
+    except OSError as error:
+        # From any of the many places that look for a file: a folder or a file that may not be read.
+        raise ManifestError(f"{error.filename or root}: cannot be read ({error.strerror})") from error
+
+
+def _index(name: str, root: Path, options: IndexOptions) -> Index:
     adapter = ADAPTERS[name]
-    _refuse_foreign_options(name, adapter, options)
-    root = Path(root).absolute()
     if not root.is_dir():
         raise ManifestError(f"{root}: no such folder; {name} is looked for as\n{adapter.layout}")
 
@@ -122,6 +137,8 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
             f"{root}: {count} clips have depth, but nothing says what it means; write {root / 'depth.yaml'} "
             f"(near: bright or dark, ...) or pass --depth with one of {', '.join(PRESETS)}"
         )
+    if options.holdout and found.streams:
+        raise ManifestError(f"--holdout: {name} is recorded in streams, which it would cut apart; leave it out")
     if options.holdout:
         clips, note = hold_out(clips, options.holdout, options.seed)
         notes.append(note)
@@ -129,7 +146,9 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
         swap = json.dumps(flip_labels(name, found.classes), ensure_ascii=False)
         notes.append(f"no clip is mirrored in training unless you say so: --set {shlex.quote(f'flip_labels={swap}')}")
     has_depth = any(clip.depth for clip in clips)
-    return Index(Manifest(tuple(clips), tuple(found.classes), depth if has_depth else None), tuple(notes))
+    manifest = Manifest(tuple(clips), tuple(found.classes), depth if has_depth else None)
+    streams = StreamSet(tuple(found.streams), manifest.classes) if found.streams else None
+    return Index(manifest, tuple(notes), streams)
 
 
 def flip_labels(name: str, classes: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import SPLITS, Clip
+from dynagest.clips.streams import Stream
 from dynagest.errors import ManifestError
 
 SPLIT_WORDS = {
@@ -52,13 +53,15 @@ class IndexOptions:
 class Found:
     """What an adapter read: clips, the class names in the order of the logits, and what the user should know.
 
-    ``depth`` is the dataset's declared depth, or None where it has none or the folder does not say.
+    ``depth`` is the dataset's declared depth, or None where it has none or the folder does not say. ``streams``: the
+    recordings that the clips were cut from, for a set of continuous ones.
     """
 
     clips: Sequence[Clip]
     classes: Sequence[str]
     depth: DepthSpec | None = None
     notes: Sequence[str] = ()
+    streams: Sequence[Stream] = ()
 
 
 @dataclass

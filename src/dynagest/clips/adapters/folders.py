@@ -13,28 +13,37 @@ from dynagest.errors import ManifestError
 LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,gif}   (or <root>/<class>/..., all train)
     depth, if there is any: <clip>.depth.{mkv,avi,mp4,npz} beside the clip
 <root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png}   (or <clip>/000001.jpg without depth)
+who it is, if known: <class>/<subject>/<clip>, or S01_ (P01_, subject01_, ...) before the clip's name
 <root>/depth.yaml says what the depth means (or --depth)"""
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
 DEPTH_SUFFIXES = (".mkv", ".avi", ".mp4", ".npz")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
+# S01_wave.mp4, subject3-02.avi, P12_000.mp4: a letter or word for a person, a number, and something that ends it.
+_SUBJECT = re.compile(r"((?:s|p|subject|subj|person|participant|user)[-_ ]?[0-9]+)[-_. ]", re.IGNORECASE)
+_SHOWN = 10
+
 # What this program writes beside the folders, and what belongs to nobody's clips.
 _EXPECTED = {MANIFEST_FILE, CLASSES_FILE, DEPTH_FILE, "readme.md", "readme.txt", "license", "license.txt"}
 
 
 def index_folders(root: Path, options: IndexOptions) -> Found:
-    """Takes every video and every folder of frames for a clip whose label is the name of its class folder."""
+    """Takes every video and every folder of frames for a clip whose label is the name of its class folder.
+
+    Its subject is the name of the folder between class and clip, if there is one, or else what its own name begins
+    with: ``S01_``, ``P01_``, ``subject01_``, ``person01_`` and the like; or nobody.
+    """
     clips: list[Clip] = []
     ignored = [path for path in _entries(root) if path.is_file()]
     wrong: list[str] = []
     for split, folder in _split_folders(root):
         for class_folder in _entries(folder):
             if class_folder.is_dir():
-                clips += _clips_of_class(class_folder, split, ignored, wrong)
+                clips += _clips_in(class_folder, class_folder.name, split, ignored, wrong)
     if wrong:
         raise ManifestError("\n  ".join([f"{root} has what is no clip; move it elsewhere:", *wrong]) + f"\n{LAYOUT}")
-    notes = []
+    notes = _subject_notes(clips)
     unknown = [path for path in ignored if path.name.lower() not in _EXPECTED]
     if unknown:
         suffixes = Counter(path.suffix or "no suffix" for path in unknown)
@@ -59,32 +68,49 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
     return splits
 
 
-def _clips_of_class(folder: Path, split: str, ignored: list[Path], wrong: list[str]) -> Iterator[Clip]:
+def _subject_notes(clips: list[Clip]) -> list[str]:
+    subjects = natural_order(clip.subject for clip in clips if clip.subject)
+    if not subjects:
+        return []
+    named = ", ".join(subjects[:_SHOWN]) + (", ..." if len(subjects) > _SHOWN else "")
+    nobody = sum(not clip.subject for clip in clips)
+    return [
+        f"{len(subjects)} subjects, by folder or by the beginning of the name: {named}"
+        + (f"; {nobody} clips name none" if nobody else "")
+    ]
+
+
+def _clips_in(
+    folder: Path, label: str, split: str, ignored: list[Path], wrong: list[str], subject: str = ""
+) -> Iterator[Clip]:
+    """The clips of a class folder and of the folders of subjects in it; or of one such folder, with its ``subject``."""
     entries = _entries(folder)
     depth_of = {path.name.removesuffix(f".depth{path.suffix}").lower(): path for path in entries if _is_depth(path)}
     for path in entries:
+        who = subject or _subject_of(path)
         if _is_depth(path):
             continue
         if path.is_dir():
-            clip = _clip_of_frames(path, folder.name, split)
-            if clip is None:
-                wrong.append(f"{path}: neither a folder of frames nor one with color/ in it")
+            color, depth = path / "color", path / "depth"
+            if color.is_dir():
+                yield Clip(color, label, depth if depth.is_dir() else None, split=split, subject=who)
+            elif any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _entries(path)):
+                yield Clip(path, label, split=split, subject=who)
             else:
-                yield clip
+                inside = [] if subject else list(_clips_in(path, label, split, ignored, wrong, subject=path.name))
+                if not inside:
+                    wrong.append(f"{path}: neither a folder of frames nor one with color/ or with clips in it")
+                yield from inside
         elif path.suffix.lower() in VIDEO_SUFFIXES:
-            yield Clip(video=path, label=folder.name, depth=depth_of.pop(path.stem.lower(), None), split=split)
+            yield Clip(path, label, depth_of.pop(path.stem.lower(), None), split=split, subject=who)
         else:
             ignored.append(path)
     wrong += [f"{path}: depth without a clip of that name beside it" for path in depth_of.values()]
 
 
-def _clip_of_frames(folder: Path, label: str, split: str) -> Clip | None:
-    color, depth = folder / "color", folder / "depth"
-    if color.is_dir():
-        return Clip(video=color, label=label, depth=depth if depth.is_dir() else None, split=split)
-    if any(path.suffix.lower() in IMAGE_SUFFIXES for path in _entries(folder)):
-        return Clip(video=folder, label=label, split=split)
-    return None
+def _subject_of(path: Path) -> str:
+    match = _SUBJECT.match(path.stem)
+    return match[1] if match else ""
 
 
 def _is_depth(path: Path) -> bool:

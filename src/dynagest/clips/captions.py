@@ -1,0 +1,71 @@
+"""Lines of text for pictures, in any script that a font of this machine has. OpenCV's own text is ASCII alone."""
+
+import warnings
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dynagest.errors import RunError
+
+# matplotlib brings the first, with Latin, Greek and Cyrillic letters; the others are taken where they are installed.
+_FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Nirmala UI",
+    "Arial Unicode MS",
+)
+_DPI = 100
+
+
+def caption(
+    text: str,
+    width: int,
+    height: int,
+    colour: tuple[int, int, int] = (0, 0, 0),
+    background: tuple[int, int, int] = (255, 255, 255),
+    centred: bool = False,
+) -> npt.NDArray[np.uint8]:
+    """A line of text as uint8 RGB (height, width, 3), cut off at the right; a letter that no font has is a box.
+
+    Raises ``RunError`` without matplotlib, which comes with ``pip install 'dynagest[train]'``.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise RunError("captions of pictures need matplotlib: pip install 'dynagest[train]'") from error
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=[c / 255 for c in background])
+    canvas = FigureCanvasAgg(figure)
+    figure.text(
+        0.5 if centred else 4 / width,
+        0.5,
+        text,
+        ha="center" if centred else "left",
+        va="center_baseline",
+        color=[c / 255 for c in colour],
+        fontsize=0.55 * min(height, 26) * 72 / _DPI,
+        family=_families(),
+        parse_math=False,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the box in the picture says so
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+@lru_cache(maxsize=1)
+def _families() -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [name for name in _FAMILIES if name in installed]

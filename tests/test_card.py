@@ -1,0 +1,57 @@
+"""A network's card says in plain words what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dynagest.card import NetworkCard
+from dynagest.errors import WeightsError
+
+GOOD = {"model": "tsn_resnet18", "classes": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": None}, "model: is None, but must be text"),
+        ({"classes": "ab"}, "classes: is 'ab', but must be a list"),
+        ({"num_segments": 0}, "num_segments: is 0, but must be at least 1"),
+        ({"num_segments": "many"}, "num_segments: is 'many', but must be a whole number"),
+        ({"size": 3.5}, "size: is 3.5, but must be a whole number"),
+        ({"fps": -1}, "fps: is -1, but must be more than 0"),
+        ({"sampling": "random"}, "sampling: is 'random', but must be 'segment' or 'dense'"),
+        ({"mean": [0.1, 0.2]}, "mean.2: is missing"),
+        ({"options": 3}, "options: is 3, but must be a map"),
+        ({"depth": True}, "depth: there is no such field; there are model, classes"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_it_should_be(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.json"
+    path.write_text(json.dumps(GOOD | change), encoding="utf-8")
+    with pytest.raises(WeightsError) as caught:
+        NetworkCard.read(path)
+    assert str(caught.value).startswith(f"{path}: not a network card")
+    assert message in str(caught.value)
+    for raw in ("pydantic", "Input should", "validation error"):
+        assert raw not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it is not JSON"),
+        (b'{"model": "tsn', "it is not JSON"),
+        (b"these are words", "it is not JSON"),
+        (b"\xff\xfe\x00", "it is not text"),
+        (b"[1, 2]", "it holds [1, 2], but must be a map"),
+        (b"{}", "model: is missing; classes: is missing"),
+    ],
+)
+def test_a_file_that_is_no_card(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.json"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        NetworkCard.read(path)
+    assert message in str(caught.value)
+    assert "pydantic" not in str(caught.value)

@@ -1,0 +1,76 @@
+"""The picture that ``data check --sheet`` draws."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clip_files import make_clip, make_manifest, rgb_frames, save_video
+
+from dynagest.clips.captions import caption
+from dynagest.clips.contact import _name, contact_sheet
+from dynagest.clips.manifest import Clip
+from dynagest.errors import ManifestError
+
+
+def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
+    clips = [
+        make_clip(tmp_path, "depth", "a"),
+        Clip(save_video(tmp_path / "plain.avi", rgb_frames(12)), "b", split="test"),
+        Clip(tmp_path / "missing.avi", "b"),
+    ]
+    path = contact_sheet(make_manifest(*clips), tmp_path / "sheets" / "sheet.png", rows=8)
+    sheet = cv2.imread(str(path))
+    assert sheet.shape == (3 * (120 + 22), 9 * 160 + 2 * 6, 3)
+    row = sheet[22:142]
+    rgb, depth, overlay = row[:, :480], row[:, 486:966], row[:, 972:]
+    grey = depth.astype(int)
+    assert np.ptp(grey, axis=2).max() == 0
+    # Canonical: the hand at 200 of 255 is lighter than the wall at 60.
+    assert {60, 200} <= set(np.unique(grey))
+    cyan = (overlay == (255, 255, 0)).all(axis=2)
+    assert 50 < cyan.sum() < 0.2 * cyan.size
+    assert not (rgb == (255, 255, 0)).all(axis=2).any()
+
+
+def test_contact_sheet_takes_many_classes_and_splits(tmp_path: Path) -> None:
+    video = save_video(tmp_path / "a.avi", rgb_frames(30))
+    clips = [
+        Clip(video, label, start=k, end=k + 9, split=s) for k, label in enumerate("aaaab") for s in ("train", "val")
+    ]
+    manifest = make_manifest(*clips, depth=None)
+    one, same, other = (
+        contact_sheet(manifest, tmp_path / f"{k}.png", rows=4, seed=seed).read_bytes()
+        for k, seed in enumerate((0, 0, 1))
+    )
+    assert one == same
+    assert one != other
+    with pytest.raises(ManifestError, match="no clip to show"):
+        contact_sheet(make_manifest(), tmp_path / "none.png")
+
+
+def test_captions_are_readable_in_other_scripts() -> None:
+    """A question mark or a box for each letter would make both words the same picture."""
+    for one, other in (("größer", "gräßer"), ("Взмах", "Нажат"), ("χέρι", "ώρας")):
+        pictures = [caption(word, 200, 22) for word in (one, other, "?" * len(one))]
+        assert [picture.shape for picture in pictures] == [(22, 200, 3)] * 3
+        assert len({picture.tobytes() for picture in pictures}) == 3
+    assert (caption("$x_1$ 100 %", 200, 22) < 128).any()
+    red = caption("alarm", 200, 22, (200, 0, 0))
+    assert (red.reshape(-1, 3).min(axis=0) == (200, 0, 0)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_letter_that_no_font_has_is_a_box_and_no_warning() -> None:
+    assert (caption("\U0001343d", 200, 22) < 128).any()
+
+
+def test_clips_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    manifest = replace(make_manifest(), path=tmp_path / "manifest.csv")
+    wave = tmp_path / "train" / "wave"
+    assert _name(Clip(wave / "ben_01" / "color", "wave"), manifest) == "train/wave/ben_01"
+    assert _name(Clip(wave / "anna.mp4", "wave"), manifest) == "train/wave/anna.mp4"
+    elsewhere = Clip(Path("/data/images/Subject01/Scene1/Color/rgb1"), "wave")
+    assert _name(elsewhere, manifest) == "Scene1/Color/rgb1"
+    assert _name(elsewhere, replace(manifest, path=None)) == "Scene1/Color/rgb1"

@@ -1,0 +1,51 @@
+"""Videos that carry the number of each frame in its picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+
+COUNT = 45
+HEIGHT, WIDTH = 64, 96
+BARS = 6
+
+
+def numbered(number: int) -> np.ndarray:
+    """A picture (H, W, 3) that carries its number as bright and dark bars, under a texture that moves."""
+    picture = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+    for bar in range(BARS):
+        if number >> bar & 1:
+            picture[:, bar * 16 : bar * 16 + 16] = 210
+    picture[HEIGHT // 2 :] = np.roll(np.arange(WIDTH), 5 * number)[None, :, None] * 2
+    return picture
+
+
+def number_of(picture: np.ndarray) -> int:
+    """The number that ``numbered`` drew, read from (H, W, 3) or (H, W)."""
+    bars = [picture[4 : HEIGHT // 2 - 4, bar * 16 + 4 : bar * 16 + 12].mean() > 125 for bar in range(BARS)]
+    return sum(1 << bar for bar, bright in enumerate(bars) if bright)
+
+
+def write_video(
+    path: Path,
+    codec: str,
+    pixels: str,
+    options: dict[str, str] | None = None,
+    count: int = COUNT,
+    draw: Callable[[int], np.ndarray] = numbered,
+    layout: str = "rgb24",
+    container: dict[str, str] | None = None,
+) -> Path:
+    with av.open(str(path), "w", options=container or {}) as file:
+        first = draw(0)
+        stream = file.add_stream(codec, rate=30, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *first.shape[:2], pixels
+        stream.codec_context.gop_size = 12
+        stream.codec_context.thread_count = 1
+        for number in range(count):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(draw(number), format=layout)):
+                file.mux(packet)
+        for packet in stream.encode():
+            file.mux(packet)
+    return path
