@@ -1,8 +1,13 @@
 """What the network tests share: literal networks with weights that are not trivial."""
 
+from typing import Any
+
 import torch
 from literal import LiteralVideoNet, literal_model
 from torch import Tensor, nn
+
+from dynagest.networks.build import create_model
+from dynagest.networks.video import VideoNet
 
 
 def random_clip(*, clips: int = 2, frames: int = 4, size: int = 64, seed: int = 0) -> Tensor:
@@ -25,6 +30,26 @@ def trained_literal(name: str, num_classes: int = 5, *, width: int = 64, dropout
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.1)
             nn.init.normal_(module.bias, std=0.1)
+    net.train()
+    with torch.no_grad():
+        net(random_clip(clips=4, seed=1))
+    return net.eval()
+
+
+def trained(name: str, num_classes: int = 5, num_segments: int = 4, **arguments: Any) -> VideoNet:
+    """A network of ours as training might leave it: no weight, tap or BatchNorm statistic at its initial value."""
+    torch.manual_seed(0)
+    net = create_model(name, num_classes, num_segments, **arguments)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+            module.momentum = None
+        elif isinstance(module, nn.Conv1d):
+            with torch.no_grad():
+                module.weight.add_(torch.randn_like(module.weight), alpha=0.3)
+    nn.init.normal_(net.classifier.weight, std=0.02)
+    nn.init.normal_(net.classifier.bias, std=0.1)
     net.train()
     with torch.no_grad():
         net(random_clip(clips=4, seed=1))

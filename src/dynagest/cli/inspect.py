@@ -20,13 +20,19 @@ def register(app: typer.Typer) -> None:
 def count(
     models: Annotated[list[str], typer.Argument(help="Names of networks (see `--list`), or run folders.")] = [],  # noqa: B006
     classes: Annotated[int, typer.Option(help="Number of classes (for names).")] = 83,
-    segments: Annotated[int | None, typer.Option(help="Frames of a clip. [default: 8, or the run's own]")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input. [default: 224, or the run's own]")] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Frames of a clip. [default: as published, or the run's own]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the input. [default: as published, or the run's own]")
+    ] = None,
     width: Annotated[int, typer.Option(help="Channels of the stem (for names); 64 is the published network.")] = 64,
     list_: Annotated[bool, typer.Option("--list", help="Only list the names of the networks.")] = False,
 ) -> None:
     """Count parameters, multiply-adds and the paper's legacy GFLOPs of networks, with and without decoders."""
-    from dynagest.networks.build import create_model, list_models
+    import torch
+
+    from dynagest.networks.build import create_model, list_models, natural_input
     from dynagest.networks.count import count as count_network
     from dynagest.networks.weights import load_network
     from dynagest.task.decoder import MultiScaleDecoder
@@ -46,18 +52,22 @@ def count(
             net, card = load_network(Path(name))
             frames, side = segments or card.num_segments, size or card.size
         else:
-            frames, side = segments or 8, size or 224
-            net = create_model(name, num_classes=classes, num_segments=frames, width=width)
-        cost = count_network(net, clip_shape=(1, frames, 3, side, side))
-        decoder = MultiScaleDecoder.for_model(net, image_size=side)
+            published = natural_input(name)
+            frames, side = segments or published[0], size or published[1]
+            with torch.device("meta"):  # shapes are enough, and random weights take seconds
+                net = create_model(name, num_classes=classes, num_segments=frames, width=width, size=side)
+        cost = count_network(net, clip_shape=(1, frames, net.channels, side, side))
+        # Depth decoders hang on 2D networks that do not see depth.
+        taught = net.taps and net.inputs == "rgb"
+        decoder = MultiScaleDecoder.for_model(net, image_size=side) if taught else None
         table.add_row(
             name,
             f"{frames} x {side}",
             f"{cost.parameters:,}",
             f"{cost.multiply_adds / 1e9:.3f}",
             f"{cost.legacy_flops / 1e9:.3f}",
-            f"{sum(p.numel() for p in decoder.parameters()):,}",
-            f"{decoder.multiply_adds(frames) / 1e9:.3f}",
+            f"{sum(p.numel() for p in decoder.parameters()):,}" if decoder else "-",
+            f"{decoder.multiply_adds(frames) / 1e9:.3f}" if decoder else "-",
         )
     console.print(table)
     console.print(

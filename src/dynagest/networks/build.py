@@ -9,12 +9,14 @@ from torch import nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.action import Action
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import CHANNELS, ClipNet
+from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
 from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
 from dynagest.networks.tsm import TemporalShift
 from dynagest.networks.video import VideoNet
+from dynagest.rivals.build import RIVALS
 
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
@@ -28,16 +30,20 @@ TEMPORAL = ("tsn", "tsm", "action")
 # What each kind of network can be told beyond its name, and the values that there are.
 OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "tsn": {"inputs": ("rgb", "rgbd", "depth")},
-    "tsm": {"inputs": ("rgb", "rgbd", "depth")},
-    "action": {"inputs": ("rgb", "rgbd", "depth")},
+    "tsm": {"inputs": ("rgb", "rgbd", "depth"), "online": (False, True)},
+    "action": {"inputs": ("rgb", "rgbd", "depth"), "online": (False, True)},
     "tea": {"inputs": ("rgb", "rgbd", "depth")},
 }
-CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}
 
 
 def list_models() -> list[str]:
-    """The names that ``create_model`` knows."""
-    return [*(f"{temporal}_{resnet}" for temporal in TEMPORAL for resnet in RESNETS), "tea_res2net50"]
+    """The names that ``create_model`` knows: the networks that depth can teach, then the rivals."""
+    return [*(f"{temporal}_{resnet}" for temporal in TEMPORAL for resnet in RESNETS), "tea_res2net50", *RIVALS]
+
+
+def natural_input(name: str) -> tuple[int, int]:
+    """Frames of a clip and side of a frame as published: 8 and 224 of ours, 32 and 112 of most rivals."""
+    return (RIVALS[name].frames, RIVALS[name].size) if name in RIVALS else (8, 224)
 
 
 def create_model(
@@ -54,7 +60,9 @@ def create_model(
 
     ``width`` is the number of channels of the stem: 64 as published, less for small networks; all others follow.
     ``num_segments`` is the T that it is meant for, ``size`` the side of its input in pixels; only networks that flatten
-    their features depend on them. ``options`` are the network's own switches: ``inputs`` "rgb", "rgbd" or "depth".
+    their features depend on them. ``options`` are the network's own switches: ``inputs`` "rgb", "rgbd" or "depth";
+    ``online`` (TSM and ACTION) for the form that looks at no frame to come and has a streaming form; those of a rival
+    are in the docstring of its class (``dynagest.rivals``).
     Raises ``ModelError`` when there is no such network or option.
     """
     if name not in list_models():
@@ -67,36 +75,41 @@ def create_model(
             "at least 1 class, 1 segment, width 8, and a dropout in [0, 1) are needed"
         )
     options = dict(options or {})
+    if name in RIVALS:
+        _check_options(name, options, RIVALS[name].options)
+        return RIVALS[name].build(name, num_classes, num_segments, width, dropout, size, options)
     _check_options(name, options, OPTIONS[name.split("_")[0]])
     channels = CHANNELS[options.get("inputs", "rgb")]
-    base_model = _res2net(width, channels) if name == "tea_res2net50" else _resnet(name, width, channels)
+    base_model = _res2net(width, channels) if name == "tea_res2net50" else _resnet(name, width, channels, options)
     return VideoNet(base_model, name, num_classes, num_segments, width, dropout, options)
 
 
-def _check_options(name: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
+def _check_options(name: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, ...] | None]) -> None:
     for option, value in options.items():
         if option not in known:
             raise ModelError(f"{name}: has no option {option!r}; there are {', '.join(known) or 'none'}")
-        if value not in known[option]:
-            raise ModelError(f"{name}: {option}={value!r}; it is one of {', '.join(map(repr, known[option]))}")
+        values = known[option]
+        if values is not None and value not in values:
+            raise ModelError(f"{name}: {option}={value!r}; it is one of {', '.join(map(repr, values))}")
 
 
-def _resnet(name: str, width: int, channels: int) -> ResNet:
+def _resnet(name: str, width: int, channels: int, options: Mapping[str, Any]) -> ResNet:
     temporal, resnet = name.split("_")
+    online = bool(options.get("online"))
     block, depths = RESNETS[resnet]
 
     def make_block(in_channels: int, planes: int, stride: int, index: int) -> nn.Module:
-        return block(in_channels, planes, stride, _wrapper(temporal, resnet, index))
+        return block(in_channels, planes, stride, _wrapper(temporal, resnet, index, online))
 
     return ResNet(make_block, depths, width, channels)
 
 
-def _wrapper(temporal: str, resnet: str, index: int) -> Callable[[nn.Conv2d], nn.Module]:
+def _wrapper(temporal: str, resnet: str, index: int, online: bool) -> Callable[[nn.Conv2d], nn.Module]:
     if temporal == "action":
-        return Action
+        return OnlineAction if online else Action
     # TSM's own rule for very deep networks: every second block of a stage.
     if temporal == "tsm" and (resnet != "resnet101" or index % 2 == 0):
-        return TemporalShift
+        return OnlineShift if online else TemporalShift
     return _plain
 
 

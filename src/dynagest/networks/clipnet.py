@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 
+CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}  # of a frame, by the option ``inputs``
+
 
 class ClipNet(nn.Module):
     """Normalised RGB clips (N, T, 3, H, W) in, logits (N, num_classes) out.
@@ -14,10 +16,12 @@ class ClipNet(nn.Module):
     Attributes: ``name`` (as in ``list_models``), ``num_classes``, ``num_segments`` (the T that it was built for),
     ``width`` (channels of the stem, 64 as published), ``options`` (the network's own switches, plain JSON values),
     ``taps`` (names of the two modules that the depth decoders read, or ``None`` in a network that is not 2D).
-    A subclass names the layer that gives the logits ``classifier``.
+    A subclass names the layer that gives the logits ``classifier``; ``head`` names all modules whose shape depends on
+    the number of classes: the classifier, and whatever else ``reset_classifier`` gives new values.
     """
 
     taps: tuple[str, str] | None = None
+    head: tuple[str, ...] = ("classifier",)
     classifier: nn.Module
 
     def __init__(
@@ -35,6 +39,11 @@ class ClipNet(nn.Module):
         """What it sees: "rgb", or "rgbd" or "depth" in the networks that say how much depth has to give."""
         return str(self.options.get("inputs", "rgb"))
 
+    @property
+    def channels(self) -> int:
+        """Channels of a frame that it sees: 3 of RGB."""
+        return CHANNELS[self.inputs]
+
     def reset_classifier(self) -> None:
         """Give the classifier its initial values anew: weight N(0, 0.001), bias 0."""
         for name, parameter in self.classifier.named_parameters():
@@ -42,10 +51,9 @@ class ClipNet(nn.Module):
 
     def check_clip(self, clip_NTCHW: Tensor) -> None:
         """Raise ``ModelError`` for a tensor of another shape than (N, T, C, H, W), C = 3 for RGB."""
-        channels = {"rgb": 3, "depth": 1, "rgbd": 4}[self.inputs]
-        if clip_NTCHW.ndim != 5 or clip_NTCHW.shape[2] != channels:
+        if clip_NTCHW.ndim != 5 or clip_NTCHW.shape[2] != self.channels:
             wanted = {"rgb": "RGB", "depth": "depth", "rgbd": "RGB and depth"}[self.inputs]
             raise ModelError(
                 f"{self.name}: a clip of shape {tuple(clip_NTCHW.shape)}; "
-                f"give (N, T, {channels}, H, W): clips, frames, {wanted}, height, width"
+                f"give (N, T, {self.channels}, H, W): clips, frames, {wanted}, height, width"
             )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynagest.rivals.convolution import Conv3d
+
 
 @dataclass(frozen=True)
 class Count:
@@ -74,6 +76,7 @@ def _legacy_relu(relu: nn.Module, x: Tensor, y: Tensor) -> int:
 _LEGACY: dict[type[nn.Module], Callable[..., int]] = {
     nn.Conv2d: _legacy_convolution,
     nn.Conv3d: _legacy_convolution,
+    Conv3d: _legacy_convolution,
     nn.Linear: _legacy_linear,
     nn.BatchNorm2d: _legacy_norm,
     nn.BatchNorm3d: _legacy_norm,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.temporal import apply_in_time
+from dynagest.networks.temporal import Time, apply_in_time
 
 Wrap = Callable[[nn.Conv2d], nn.Module]
 """Turns a block's first convolution into itself or into a temporal module around it."""
@@ -47,10 +47,10 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = projection(in_channels, planes, stride)
 
-    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
         """(B, C, H, W) -> (B, planes, H / stride, W / stride)."""
         identity = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
-        out = self.relu(self.bn1(apply_in_time(self.conv1, x_BCHW, num_frames)))
+        out = self.relu(self.bn1(apply_in_time(self.conv1, x_BCHW, time)))
         out = self.bn2(self.conv2(out))
         return cast(Tensor, self.relu(out.add_(identity)))
 
@@ -70,22 +70,22 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = projection(in_channels, 4 * planes, stride)
 
-    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
         """(B, C, H, W) -> (B, 4 * planes, H / stride, W / stride)."""
         identity = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
-        out = self.relu(self.bn1(apply_in_time(self.conv1, x_BCHW, num_frames)))
+        out = self.relu(self.bn1(apply_in_time(self.conv1, x_BCHW, time)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         return cast(Tensor, self.relu(out.add_(identity)))
 
 
 class Stage(nn.Sequential):
-    """Blocks of one resolution, called with the number of frames a clip."""
+    """Blocks of one resolution, called with the number of frames a clip (or a stream's memory)."""
 
-    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:  # type: ignore[override]
         """(B, C, H, W) -> (B, C', H', W')."""
         for block in self:
-            x_BCHW = block(x_BCHW, num_frames)
+            x_BCHW = block(x_BCHW, time)
         return x_BCHW
 
 
@@ -115,9 +115,16 @@ class ResNet(nn.Module):
             self.out_channels = cast(int, blocks[-1].out_channels)
         return Stage(*blocks)
 
-    def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
         """Frames (B, C, H, W) -> features (B, out_channels)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x_BCHW))))
+        return self.stages(self.stem(x_BCHW), time)
+
+    def stem(self, x_BCHW: Tensor) -> Tensor:
+        """The part that sees each frame alone: (B, C, H, W) -> (B, width, H / 4, W / 4)."""
+        return cast(Tensor, self.maxpool(self.relu(self.bn1(self.conv1(x_BCHW)))))
+
+    def stages(self, x_BCHW: Tensor, time: Time) -> Tensor:
+        """The rest: (B, width, H / 4, W / 4) -> features (B, out_channels)."""
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x, num_frames)
-        return torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
+            x_BCHW = stage(x_BCHW, time)
+        return torch.flatten(F.adaptive_avg_pool2d(x_BCHW, 1), 1)

@@ -1,8 +1,10 @@
 """What the temporal modules share. Tensors are (B, C, H, W) with B = N*T: N clips of T frames each.
 
 T is a plain argument of every forward, never a stored number: a network runs at any T, and no weight depends on it.
+Where the frames of a stream come one by one, the same argument carries a ``Memory`` of the frame before instead.
 """
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -10,11 +12,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def apply_in_time(layer: nn.Module, x_BCHW: Tensor, num_frames: int) -> Tensor:
-    """Apply a layer that may look at neighbouring frames; a plain convolution sees each frame alone."""
+class Memory:
+    """What a network remembers of the frame before, while it takes one frame of each of N streams (B = N).
+
+    ``names`` gives every ``Previous`` of the network its name in the state; ``state`` is what the last frame left
+    there, ``None`` before the first. ``left`` fills with what this frame leaves.
+    """
+
+    def __init__(self, names: Mapping["Previous", str], state: Mapping[str, Tensor] | None) -> None:
+        self._names, self._state = names, state
+        self.left: dict[str, Tensor] = {}
+
+    def exchange(self, place: "Previous", x: Tensor) -> Tensor:
+        """Leave ``x`` for the next frame and return what the frame before left: zeros before the first."""
+        name = self._names[place]
+        self.left[name] = x
+        return torch.zeros_like(x) if self._state is None else self._state[name]
+
+
+Time = int | Memory
+"""What tells a tensor's frames apart: T for clips, each of them a run of T frames, or the memory of streams."""
+
+
+class Previous(nn.Module):
+    """Each frame's predecessor, zeros for the first: the one way in which an online network looks at other frames."""
+
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
+        """(B, C, H, W) -> the same shape, one frame earlier."""
+        if isinstance(time, Memory):
+            return time.exchange(self, x_BCHW)
+        # Padded in the memory order of channels_last, as ``tsm.shift``.
+        x_NTHWC = x_BCHW.permute(0, 2, 3, 1).unflatten(0, (-1, time))
+        return F.pad(x_NTHWC[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def apply_in_time(layer: nn.Module, x_BCHW: Tensor, time: Time) -> Tensor:
+    """Apply a layer that may look at other frames; a plain convolution sees each frame alone."""
     if isinstance(layer, nn.Conv2d):
         return cast(Tensor, layer(x_BCHW))
-    return cast(Tensor, layer(x_BCHW, num_frames))
+    return cast(Tensor, layer(x_BCHW, time))
 
 
 def shift_taps(channels: int, fold: int) -> Tensor:
@@ -30,11 +66,7 @@ def shift_taps(channels: int, fold: int) -> Tensor:
 
 
 class TemporalConv(nn.Conv1d):
-    """A depthwise convolution over T, kernel 3, zeros at the clip's ends, no bias. Weight (C, 1, 3).
-
-    In channels_last memory, (N, T, H*W, C) is an image of height T and width H*W. A 3x1 depthwise Conv2d over that
-    view reads and writes the features once and permutes nothing, where Conv1d wants (N*H*W, C, T): two transposes.
-    """
+    """A depthwise convolution over T, kernel 3, zeros at the clip's ends, no bias. Weight (C, 1, 3)."""
 
     def __init__(self, taps: Tensor) -> None:
         channels = taps.shape[0]
@@ -44,10 +76,19 @@ class TemporalConv(nn.Conv1d):
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
         """(B, C, H, W) -> (B, C, H, W) in channels_last memory."""
-        _, channels, height, width = x_BCHW.shape
-        x_NTPC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
-        y_NCTP = F.conv2d(x_NTPC.permute(0, 3, 1, 2), self.weight.unsqueeze(-1), padding=(1, 0), groups=channels)
-        return y_NCTP.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        return convolve_in_time(x_BCHW, self.weight, num_frames)
+
+
+def convolve_in_time(x_BCHW: Tensor, taps: Tensor, num_frames: int) -> Tensor:
+    """Depthwise convolution over T with ``taps`` (C, 1, 3): (B, C, H, W) -> (B, C, H, W) in channels_last memory.
+
+    In channels_last memory, (N, T, H*W, C) is an image of height T and width H*W. A 3x1 depthwise Conv2d over that
+    view reads and writes the features once and permutes nothing, where Conv1d wants (N*H*W, C, T): two transposes.
+    """
+    _, channels, height, width = x_BCHW.shape
+    x_NTPC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
+    y_NCTP = F.conv2d(x_NTPC.permute(0, 3, 1, 2), taps.unsqueeze(-1), padding=(1, 0), groups=channels)
+    return y_NCTP.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def global_average(x_BCHW: Tensor) -> Tensor:

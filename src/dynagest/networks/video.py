@@ -49,9 +49,21 @@ class VideoNet(ClipNet):
     def frame_logits(self, clip_NTCHW: Tensor) -> Tensor:
         """Normalised clips (N, T, 3, H, W) -> logits of every frame (N, T, num_classes)."""
         self.check_clip(clip_NTCHW)
-        num_frames = clip_NTCHW.shape[1]
-        # The temporal modules work along the memory order of channels_last, where convolutions are faster as well.
-        frames_BCHW = clip_NTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features_BC = self.base_model(frames_BCHW, num_frames)
-        logits_BK = self.classifier(self.dropout(features_BC))
-        return cast(Tensor, logits_BK.unflatten(0, (-1, num_frames)))
+        return self._classify(self.base_model(_frames(clip_NTCHW), clip_NTCHW.shape[1]), clip_NTCHW.shape[1])
+
+    def stem(self, clip_NTCHW: Tensor) -> Tensor:
+        """The part that sees each frame alone: clips (N, T, 3, H, W) -> features (N, T, width, H / 4, W / 4)."""
+        return self.base_model.stem(_frames(clip_NTCHW)).unflatten(0, clip_NTCHW.shape[:2])
+
+    def rest(self, features_NTCHW: Tensor) -> Tensor:
+        """What comes behind the stem: its features (N, T, width, h, w) -> logits (N, num_classes)."""
+        num_frames = features_NTCHW.shape[1]
+        return self._classify(self.base_model.stages(_frames(features_NTCHW), num_frames), num_frames).mean(dim=1)
+
+    def _classify(self, features_BC: Tensor, num_frames: int) -> Tensor:
+        return cast(Tensor, self.classifier(self.dropout(features_BC)).unflatten(0, (-1, num_frames)))
+
+
+def _frames(x_NTCHW: Tensor) -> Tensor:
+    # The temporal modules work along the memory order of channels_last, where convolutions are faster as well.
+    return x_NTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -23,7 +23,7 @@ CARD_FILE = "network.json"
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
-_TEMPORAL = re.compile(r"\.(action_\w+|me|shifts)\.")
+_TEMPORAL = re.compile(r"(^|\.)(action_\w+|me|shifts|recurrent)\.")
 _HEADS = ("classifier.", "new_fc.", "fc.")
 
 
@@ -33,7 +33,8 @@ class LoadReport:
 
     ``matched``: loaded. ``skipped``: in the file, of no use here. ``reinitialised``: the classifier, when the file
     has none or one for another number of classes. ``missing``: temporal modules that the file lacks; they keep the
-    values that they had. ``source``: "dynagest", "published" (TSM, ACTION-Net, TEA) or "ImageNet".
+    values that they had. ``inflated``: loaded from weights of an RGB stem, whose kernels' mean became those of depth.
+    ``source``: "dynagest", "published" (TSM, ACTION-Net, TEA) or "ImageNet".
     """
 
     path: Path
@@ -42,9 +43,12 @@ class LoadReport:
     skipped: tuple[str, ...]
     reinitialised: tuple[str, ...]
     missing: tuple[str, ...]
+    inflated: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.source} weights, {len(self.matched)} tensors loaded"]
+        if self.inflated:
+            lines.append(f"  stem inflated from RGB, depth's kernels the mean of the colours': {_some(self.inflated)}")
         if self.reinitialised:
             lines.append(
                 f"  classifier re-initialised (other classes, or none in the file): {_some(self.reinitialised)}"
@@ -62,7 +66,8 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     Accepts what dynagest saves (a ``.safetensors``, that of a run's checkpoint too, or the folder that holds
     ``network.safetensors``), ImageNet state dicts with torchvision's or Res2Net's names, and published TSM, ACTION-Net
     and TEA checkpoints. The backbone must match completely; temporal modules may all be missing (ImageNet has none) and
-    the classifier may differ. Nothing in the file is executed.
+    the classifier may differ. Weights of an RGB network go into one that is fed depth: the kernels of its depth channel
+    are the mean of those of the colours. Nothing in the file is executed.
 
     Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, incomplete, holds
     pickled code, or belongs to another network.
@@ -74,19 +79,23 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     loaded: dict[str, Tensor] = {}
     skipped: list[str] = []
     misshapen: dict[str, str] = {}
+    inflated: list[str] = []
     for name, tensor in stored.items():
         own = by_name.get(_common_name(name))
         if own is None:
             skipped.append(name)
         elif _squeezed(tensor) == _squeezed(ours[own]):
             loaded[own] = tensor.reshape(ours[own].shape)
-        elif own.startswith("classifier."):
+        elif net.inputs != "rgb" and (stem := _inflated(tensor, ours[own])) is not None:
+            loaded[own] = stem
+            inflated.append(own)
+        elif _in_head(net, own):
             skipped.append(name)
         else:
             misshapen[own] = f"{name} {tuple(tensor.shape)} instead of {tuple(ours[own].shape)}"
     found = loaded.keys() | misshapen.keys()
     absent = [name for name in ours if name not in found and not name.endswith("num_batches_tracked")]
-    head = tuple(name for name in ours if name.startswith("classifier."))
+    head = tuple(name for name in ours if _in_head(net, name))
     if any(name in absent for name in head):
         skipped.extend(name for name in stored if by_name.get(_common_name(name)) in loaded.keys() & set(head))
         loaded = {name: tensor for name, tensor in loaded.items() if name not in head}
@@ -105,6 +114,7 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
         skipped=tuple(skipped),
         reinitialised=reinitialised,
         missing=tuple(name for name in absent if name not in head),
+        inflated=tuple(inflated),
     )
 
 
@@ -213,14 +223,25 @@ def _squeezed(tensor: Tensor) -> tuple[int, ...]:
     return tuple(size for size in tensor.shape if size != 1)
 
 
-def _is_backbone(name: str) -> bool:
-    name = _common_name(name)
-    return not (name.startswith("classifier.") or _TEMPORAL.search(name))
+def _inflated(stored: Tensor, ours: Tensor) -> Tensor | None:
+    """Kernels of RGB (O, 3, ...) as those of RGB-D (O, 4, ...) or of depth (O, 1, ...); None for other shapes."""
+    if stored.dim() < 4 or stored.shape[1] != 3 or ours.shape != (stored.shape[0], ours.shape[1], *stored.shape[2:]):
+        return None
+    depth = stored.mean(dim=1, keepdim=True)
+    return {1: depth, 4: torch.cat([stored, depth], dim=1)}.get(ours.shape[1])
+
+
+def _in_head(net: ClipNet, name: str) -> bool:
+    return _common_name(name).startswith(tuple(f"{part}." for part in net.head))
+
+
+def _is_backbone(net: ClipNet, name: str) -> bool:
+    return not (_in_head(net, name) or _TEMPORAL.search(_common_name(name)))
 
 
 def _check_same_backbone(net: ClipNet, path: Path, skipped: list[str], absent: list[str], misshapen: list[str]) -> None:
-    lacking = [name for name in absent if _is_backbone(name)]
-    surplus = [name for name in skipped if _is_backbone(name) and not name.endswith("num_batches_tracked")]
+    lacking = [name for name in absent if _is_backbone(net, name)]
+    surplus = [name for name in skipped if _is_backbone(net, name) and not name.endswith("num_batches_tracked")]
     reasons = []
     if lacking:
         reasons.append(f"it lacks {_some(lacking)}")

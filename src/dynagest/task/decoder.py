@@ -187,7 +187,10 @@ class Decoder(nn.Sequential):
 def _default_tap(net: nn.Module, place: int) -> str:
     taps = getattr(net, "taps", None)
     if taps is None:
-        raise ModelError(f"{type(net).__name__} does not say where to tap it: name two of its modules (local, global_)")
+        raise ModelError(
+            f"{type(net).__name__} does not say where to tap it; depth decoders are for 2D networks: set "
+            "msd=none, or name two of its modules (local, global_)"
+        )
     return taps[place]
 
 
@@ -199,7 +202,8 @@ def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Ten
     net.eval()
     failures = []
     try:
-        for shape in ((1, 8, 3, size, size), (1, 3, size, size)):
+        channels = getattr(net, "channels", 3)
+        for shape in ((1, 8, channels, size, size), (1, channels, size, size)):
             with Taps(net, names) as taps:
                 try:
                     net(torch.zeros(shape, dtype=first.dtype, device=first.device))

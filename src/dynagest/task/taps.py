@@ -15,12 +15,14 @@ class Taps:
     """Captures the outputs of named modules for as long as it is entered.
 
     The hooks exist between ``__enter__`` and ``__exit__`` only, so that a network that is saved, copied or exported
-    never carries any. Raises ``ModelError`` for a name that ``net.named_modules()`` does not have.
+    never carries any. Raises ``ModelError`` for a name that ``net.named_modules()`` does not have, and when an output
+    is no tensor of ``dims`` dimensions: 4 are feature maps of frames (B, C, h, w), 5 of clips (N, C, T, h, w).
 
     Example: ``with Taps(net, ["layer1"]) as taps: net(x); features = taps["layer1"]``
     """
 
-    def __init__(self, net: nn.Module, names: list[str]) -> None:
+    def __init__(self, net: nn.Module, names: list[str], dims: tuple[int, ...] = (4,)) -> None:
+        self._dims = dims
         self._modules = {name: _find(net, name) for name in names}
         self._outputs: dict[str, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
@@ -40,17 +42,17 @@ class Taps:
         self._handles.clear()
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """The (B, C, h, w) output of a module at its last call. Raises ``ModelError`` if it was not called."""
+        """The output of a module at its last call. Raises ``ModelError`` if it was not called."""
         if name not in self._outputs:
             raise ModelError(f"module {name!r} took no part in the forward pass; tap one that every clip goes through")
         return self._outputs[name]
 
     def _capture(self, name: str):  # type: ignore[no-untyped-def]  # a hook's type is private to torch
         def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            if not isinstance(output, torch.Tensor) or output.dim() != 4:
+            if not isinstance(output, torch.Tensor) or output.dim() not in self._dims:
                 found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
                 raise ModelError(
-                    f"module {name!r} ({type(module).__name__}) gives {found}; decoders need feature maps (B, C, h, w)"
+                    f"module {name!r} ({type(module).__name__}) gives {found}; taps need feature maps (B, C, h, w)"
                 )
             self._outputs[name] = output
 

@@ -1,38 +1,46 @@
-"""The training task: a network, the decoders that hang on it while it trains, and their loss."""
+"""The paper's training task: a network, the depth decoders that hang on it while it trains, and their loss."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.decoder import Masks, MultiScaleDecoder
+from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts, DepthLoss, LossParts
+from dynagest.task.saved import save_decoders
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOutput:
-    """``loss`` (scalar with gradient), its ``parts``, ``logits`` (N, K), ``masks`` (N*T, 1, h, w) or ``None``."""
+class DepthOutput(TaskOutput):
+    """With the loss's ``parts``, and ``masks`` (N*T, 1, h, w) or ``None``."""
 
-    loss: torch.Tensor
     parts: LossParts
-    logits: torch.Tensor
     masks: Masks | None
 
 
-class DepthTask(nn.Module):
+class DepthTask(Task):
     """Everything that training needs around a network which itself knows nothing of depth.
 
     The network is hooked during ``forward`` only; what is saved for use is ``task.network``. Without a ``decoder`` it
-    is plain classification.
+    is plain classification, of a network that is fed depth too if its ``inputs`` say so.
     """
 
     def __init__(
         self, network: nn.Module, decoder: MultiScaleDecoder | None = None, loss: DepthLoss | None = None
     ) -> None:
-        super().__init__()
-        self.network = network
+        loss = loss or DepthLoss()
+        kinds = decoder.taps if decoder is not None else {}
+        terms = {
+            "cross_entropy": Term(loss.weights.cross_entropy),
+            "local": Term(loss.weights.local if "local" in kinds else None, "with_depth"),
+            "global": Term(loss.weights.global_ if "global" in kinds else None, "with_depth"),
+        }
+        super().__init__(network, terms, uses_depth=decoder is not None)
         self.decoder = decoder
-        self.loss = loss or DepthLoss()
+        self.loss = loss
 
     def forward(
         self,
@@ -41,13 +49,20 @@ class DepthTask(nn.Module):
         depth: torch.Tensor | None = None,
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
-    ) -> TaskOutput:
+    ) -> DepthOutput:
         """``rgb`` (N, T, 3, H, W) normalised, ``label`` (N,), ``depth`` (N, T, 1, H, W), ``has_depth`` (N,)"""
+        clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
-            logits, masks = self.network(rgb), None
+            logits, masks = self.network(clip), None
         else:
             with self.decoder.attached(self.network) as taps:
-                logits = self.network(rgb)
+                logits = self.network(clip)
             masks = self.decoder(self.decoder.features(taps))
         parts = self.loss(logits, label, masks, depth, has_depth, counts)
-        return TaskOutput(parts.total, parts, logits, masks)
+        terms = {"cross_entropy": parts.cross_entropy, "local": parts.local, "global": parts.global_}
+        return DepthOutput(parts.total, logits, terms, parts, masks)
+
+    def save_companions(self, run_dir: Path) -> None:
+        """The decoders that belong to the network. Raises ``RunError`` when they cannot be written."""
+        if self.decoder is not None:
+            save_decoders(run_dir, self.decoder)

@@ -1,0 +1,105 @@
+"""The online forms of TSM and ACTION, which look at no frame that is still to come.
+
+One rule makes them of the two-directional ones: **where those look at frame t+1, these take frame t for it**; what they
+see of the past stays as it is. So the weights of one are weights of the other, of the same names and shapes, and mean
+the same as far as they look back. A kernel over T (w[-1], w[0], w[+1]) acts as w[-1] x[t-1] + (w[0] + w[+1]) x[t]; of
+the two eighths of the channels that TSM shifts, the one from t-1 stays shifted. Only ACTION's motion excitation is
+defined anew, for it would compare a frame with itself: it is the motion that led to a frame, ``conv(x[t]) - x[t-1]``,
+where the published one is the motion that leads on from it.
+
+That is the online TSM of Lin et al. (ICCV 2019, section 4.3: one eighth of the channels from the previous frame, the
+rest stay), except that the MobileNet published for it takes the first eighth and these the second, which has learnt to
+be the past in the two-directional network. Weights of an online ResNet, to which that would matter, are not published.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynagest.networks.action import Action, SpatioTemporalConv
+from dynagest.networks.temporal import Previous, TemporalConv, Time, convolve_in_time, global_average
+from dynagest.networks.tsm import TemporalShift
+
+
+class OnlineShift(TemporalShift):
+    """TSM from the past only, in front of a convolution: of C channels the second C // 8 take frame t-1, the rest stay.
+
+    It has no weights.
+    """
+
+    def __init__(self, net: nn.Conv2d, shift_div: int = 8) -> None:
+        super().__init__(net, shift_div)
+        self.shift = Previous()
+
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
+        """(B, C, H, W) -> what ``net`` makes of the shifted frames."""
+        start, end = self.fold, 2 * self.fold
+        past = self.shift(x_BCHW[:, start:end], time)
+        return cast(Tensor, self.net(torch.cat((x_BCHW[:, :start], past, x_BCHW[:, end:]), dim=1)))
+
+
+class OnlineAction(Action):
+    """ACTION from the past only, with the parameters of ``Action``."""
+
+    def __init__(self, net: nn.Conv2d, reduction: int = 16, shift_div: int = 8) -> None:
+        super().__init__(net, reduction, shift_div)
+        self.action_shift = OnlineConv(self.action_shift.weight.detach())
+        self.action_p1_conv1 = OnlineSpatioTemporalConv()
+        self.ce, self.me = Previous(), Previous()
+
+    def channel_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
+        """CE: the dense kernel over T takes the squeezed channels of the frame before and of this one."""
+        squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
+        past_BR11 = self.ce(squeezed_BR11, time)
+        weight = two_taps(self.action_p2_conv1.weight, dim=2).flatten(1)  # (R, R * 2), the two taps innermost
+        both = torch.stack((past_BR11, squeezed_BR11), dim=2).flatten(1)
+        mixed = self.relu(F.linear(both, weight))
+        return torch.sigmoid(self.action_p2_expand(mixed[..., None, None]))
+
+    def motion_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
+        """ME: what has moved since the frame before. (B, C, H, W) -> gate (B, C, 1, 1), 0.5 for the first frame."""
+        squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
+        now = global_average(self.action_p3_conv1(squeezed))
+        pooled = global_average(squeezed)
+        # A channel of ones beside what is remembered tells a frame that has a predecessor (1) from the first (0).
+        past, exists = self.me(torch.cat((pooled, torch.ones_like(pooled[:, :1])), dim=1), time).split(
+            (pooled.shape[1], 1), dim=1
+        )
+        return torch.sigmoid(self.action_p3_expand((now - past) * exists))
+
+
+class OnlineConv(TemporalConv):
+    """ACTION's trainable shift: a depthwise convolution over this frame and the one before. Weight (C, 1, 3)."""
+
+    def __init__(self, taps: Tensor) -> None:
+        super().__init__(taps)
+        self.shift = Previous()
+
+    def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:  # type: ignore[override]
+        """(B, C, H, W) -> (B, C, H, W)."""
+        taps = two_taps(self.weight, dim=2)
+        if isinstance(time, int):  # several times faster than the same by ``Previous``
+            return convolve_in_time(x_BCHW, F.pad(taps, (0, 1)), time)
+        past, now = taps.reshape(1, -1, 1, 1, 2).unbind(-1)
+        return x_BCHW * now + self.shift(x_BCHW, time) * past
+
+
+class OnlineSpatioTemporalConv(SpatioTemporalConv):
+    """STE's 3x3x3 convolution over this frame and the one before. Weight (1, 3, 3, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ste = Previous()
+
+    def forward(self, x_B1HW: Tensor, time: Time) -> Tensor:  # type: ignore[override]
+        """(B, 1, H, W) -> (B, 1, H, W), zeros before the first frame and beyond the frame's borders."""
+        both_B2HW = torch.cat((self.ste(x_B1HW, time), x_B1HW), dim=1)
+        return F.conv2d(both_B2HW, two_taps(self.weight, dim=1), padding=1)
+
+
+def two_taps(weight: Tensor, dim: int) -> Tensor:
+    """Of taps for frames t-1, t and t+1 along ``dim``, those for t-1 and t of an online network."""
+    before, now, after = weight.unbind(dim)
+    return torch.stack((before, now + after), dim)

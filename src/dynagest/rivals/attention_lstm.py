@@ -1,0 +1,73 @@
+"""attentionLSTM (Zhang et al., NeurIPS 2018) and "Redundancy + AttentionLSTM" (Zhu et al., TNNLS 2019).
+
+Res3D for short-term motion, two convolutional LSTMs for the long term, a MobileNet frame by frame. Both rows of the
+paper's tables are this network.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.resnet import convolution
+from dynagest.networks.temporal import global_average
+from dynagest.rivals.convlstm import ConvLSTM, GatedAttentionLSTM
+from dynagest.rivals.convolution import volume
+from dynagest.rivals.residual import Res3D
+
+# Separable convolutions of the tail: channels as multiples of the stem's, stride.
+TAIL = ((4, 1), (4, 2), (8, 1), (8, 1), (8, 1), (8, 1), (8, 1), (16, 2), (16, 2))
+
+
+class SeparableConv(nn.Sequential):
+    """MobileNet's unit: depthwise 3x3 with the stride, then 1x1, each with BatchNorm and ReLU6."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(
+            convolution(in_channels, in_channels, 3, stride, groups=in_channels),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU6(inplace=True),
+            convolution(in_channels, out_channels, 1),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU6(inplace=True),
+        )
+
+
+class AttentionLSTM(ClipNet):
+    """Res3D to 256 channels, two recurrent layers of 256, MobileNet tail, mean over frames and positions, classifier.
+
+    Option ``gated``: false (default) for two plain ConvLSTMs, which is what the paper's 20.7 M parameters are, true for
+    the released variant with attention on the input and pooled gates. Any T and size.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        num_segments: int,
+        width: int,
+        dropout: float,
+        size: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(name, num_classes, num_segments, width, options)
+        self.features = Res3D(self.channels, width, strides=(1, 2, 1))
+        recurrent = GatedAttentionLSTM if options.get("gated", False) else ConvLSTM
+        channels = self.features.out_channels
+        self.lstm = nn.Sequential(recurrent(channels, channels), recurrent(channels, channels))
+        self.tail = nn.Sequential()
+        for multiple, stride in TAIL:
+            self.tail.append(SeparableConv(channels, multiple * width, stride))
+            channels = multiple * width
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(channels, num_classes)
+        self.reset_classifier()
+
+    def forward(self, clip_NTCHW: Tensor) -> Tensor:
+        """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
+        self.check_clip(clip_NTCHW)
+        x_NTCHW = self.lstm(self.features(volume(clip_NTCHW)).transpose(1, 2))
+        frames_BC11 = global_average(self.tail(x_NTCHW.flatten(0, 1)))
+        pooled_NC = frames_BC11.flatten(1).unflatten(0, x_NTCHW.shape[:2]).mean(dim=1)
+        return cast(Tensor, self.classifier(self.dropout(pooled_NC)))

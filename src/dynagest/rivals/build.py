@@ -1,0 +1,45 @@
+"""The rivals by name, with the input that each has in its publication."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynagest.networks.clipnet import ClipNet
+from dynagest.rivals.attention_lstm import AttentionLSTM
+from dynagest.rivals.c3d import C3D
+from dynagest.rivals.i3d import I3D
+from dynagest.rivals.nas1 import NAS1
+from dynagest.rivals.prernn_c3d import PreRnnC3D
+from dynagest.rivals.resc3d import ResC3D
+from dynagest.rivals.resnext101_3d import ResNeXt3D
+from dynagest.rivals.segmentation_lstm import SegmentationLSTM
+
+Options = Mapping[str, tuple[Any, ...] | None]
+"""Values of a network's own switches; None for one whose values the network checks itself."""
+
+INPUTS: Options = {"inputs": ("rgb", "rgbd", "depth")}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """How to build a network, its published input (``frames`` of ``size`` x ``size``), and its own switches.
+
+    ``build`` takes (name, num_classes, num_segments, width, dropout, size, options).
+    """
+
+    build: Callable[[str, int, int, int, float, int, Mapping[str, Any]], ClipNet]
+    frames: int
+    size: int
+    options: Options = field(default_factory=lambda: INPUTS)
+
+
+RIVALS: dict[str, Rival] = {
+    "c3d": Rival(C3D, 32, 112),
+    "resnext101_3d": Rival(ResNeXt3D, 32, 112),
+    "i3d": Rival(I3D, 64, 224),
+    "nas1": Rival(NAS1, 32, 112, {**INPUTS, "genotype": None}),
+    "resc3d": Rival(ResC3D, 32, 112),
+    "prernn_c3d": Rival(PreRnnC3D, 32, 112, {**INPUTS, "clip": None}),
+    "attention_lstm": Rival(AttentionLSTM, 32, 112, {**INPUTS, "gated": (False, True)}),
+    "segmentation_lstm": Rival(SegmentationLSTM, 8, 224),
+}

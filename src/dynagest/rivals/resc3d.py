@@ -1,0 +1,41 @@
+"""A stream of ResC3D: Miao et al., "Multimodal Gesture Recognition Based on the ResC3D Network" (ICCV Workshops 2017).
+
+The published system picks 32 frames by their motion, fuses the features of three modalities by canonical correlation
+and classifies with a linear SVM. The paper's row is RGB alone: one stream, a linear layer.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynagest.networks.clipnet import ClipNet
+from dynagest.rivals.convolution import volume
+from dynagest.rivals.residual import Res3D
+
+
+class ResC3D(ClipNet):
+    """Res3D-18, global average pooling, the classifier. Any T and size."""
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        num_segments: int,
+        width: int,
+        dropout: float,
+        size: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(name, num_classes, num_segments, width, options)
+        self.features = Res3D(self.channels, width, strides=(1, 2, 2, 2), projected=True)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.features.out_channels, num_classes)
+        self.reset_classifier()
+
+    def forward(self, clip_NTCHW: Tensor) -> Tensor:
+        """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
+        self.check_clip(clip_NTCHW)
+        pooled = F.adaptive_avg_pool3d(self.features(volume(clip_NTCHW)), 1).flatten(1)
+        return cast(Tensor, self.classifier(self.dropout(pooled)))

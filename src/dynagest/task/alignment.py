@@ -1,0 +1,102 @@
+"""MTUT: Abavisani, Joze, Patel, "Improving the Performance of Unimodal Dynamic Hand-Gesture Recognition with Multimodal
+Training" (CVPR 2019): an RGB network and a depth network train side by side, each drawn to what the other knows better.
+
+"Spatiotemporal semantic alignment": whichever network has the larger cross-entropy on a clip is pulled towards the
+other one's correlations between positions, the more so the larger the difference ("focal regularisation"). RGB alone is
+used afterwards.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dynagest.task.base import Task, TaskOutput, Term, mean_over
+from dynagest.task.inputs import network_input
+from dynagest.task.loss import Counts
+from dynagest.task.taps import Taps
+
+BETA = 2.0  # of the focal factor, exp(BETA * difference) - 1
+LIMIT = 10.0  # of the weighted alignment; beyond it a clip no longer pulls
+MAX_DIFFERENCE = 20.0  # of cross-entropies: exp(2 * 20) is far beyond the limit and still finite
+
+
+class AlignmentTask(Task):
+    """The RGB ``network``, its ``partner`` (the same network with ``inputs`` "depth") and the loss of both.
+
+    ``CE(rgb) + CE(depth) + weight * (alignment(rgb to depth) + alignment(depth to rgb))``, all but the first over the
+    clips that have depth. Features are read at the module ``tap``; a weight of 0 leaves alignment out (MTUT's
+    first stage).
+    """
+
+    def __init__(self, network: nn.Module, partner: nn.Module, tap: str, weight: float, class_weight: float = 1.0):
+        terms = {
+            "cross_entropy": Term(class_weight),
+            "depth_cross_entropy": Term(class_weight, "with_depth"),
+            "alignment": Term(weight or None, "with_depth"),
+        }
+        super().__init__(network, terms, uses_depth=True)
+        self.partner = partner
+        self.tap, self.weight, self.class_weight = tap, weight, class_weight
+
+    def forward(
+        self,
+        rgb: torch.Tensor,
+        label: torch.Tensor,
+        depth: torch.Tensor | None = None,
+        has_depth: torch.Tensor | None = None,
+        counts: Counts | None = None,
+    ) -> TaskOutput:
+        """As of ``Task``. Depth and ``has_depth`` must be given; a clip without depth trains the RGB network alone."""
+        assert depth is not None, "alignment needs depth"
+        assert has_depth is not None, "alignment needs to know which clips have depth"
+        counts = counts or Counts(float(len(label)), float(has_depth.sum()))
+        # Every clip goes through the partner, whose share in the loss is a product with 0 where there is no depth: its
+        # weights take part in the graph of every process, which is what DistributedDataParallel waits for.
+        with Taps(self.network, [self.tap], dims=(4, 5)) as taps, Taps(self.partner, [self.tap], dims=(4, 5)) as others:
+            logits, other_logits = self.network(rgb), self.partner(network_input(rgb, depth, "depth"))
+        entropy = F.cross_entropy(logits.float(), label, reduction="none")
+        other_entropy = F.cross_entropy(other_logits.float(), label, reduction="none")
+        terms = {
+            "cross_entropy": mean_over(entropy, counts.clips),
+            "depth_cross_entropy": mean_over(other_entropy * has_depth, counts.with_depth),
+            "alignment": torch.zeros_like(entropy[0]),
+        }
+        loss = self.class_weight * (terms["cross_entropy"] + terms["depth_cross_entropy"])
+        if self.weight:
+            clips, limit = len(label), LIMIT / self.weight
+            ours, theirs = correlations(taps[self.tap], clips), correlations(others[self.tap], clips)
+            pull = alignment(ours, theirs, entropy, other_entropy).clamp(max=limit)
+            pull = pull + alignment(theirs, ours, other_entropy, entropy).clamp(max=limit)
+            terms["alignment"] = mean_over(pull * has_depth, counts.with_depth)
+            loss = loss + self.weight * terms["alignment"]
+        return TaskOutput(loss, logits, {name: value.detach() for name, value in terms.items()})
+
+
+def correlations(features: torch.Tensor, clips: int) -> torch.Tensor:
+    """Correlation between the P positions of a clip's features, each channel scaled to length 1 over them: (N, P, P).
+
+    ``features`` are (N, C, T, H, W) of a 3D network, P = T*H*W, or (N*T, C, H, W) of a 2D one, in float32 whatever the
+    network computed in.
+    """
+    if features.dim() == 4:
+        features = features.unflatten(0, (clips, -1)).transpose(1, 2)
+    with torch.autocast(features.device.type, enabled=False):
+        scaled_NCP = F.normalize(features.float().flatten(2), dim=2, eps=1e-8)
+        return scaled_NCP.transpose(1, 2) @ scaled_NCP
+
+
+def alignment(
+    ours_NPP: torch.Tensor, theirs_NPP: torch.Tensor, our_entropy: torch.Tensor, their_entropy: torch.Tensor
+) -> torch.Tensor:
+    """How far each clip's correlations are from those of a network that knows the clip better, (N,).
+
+    ``rho * ||ours - theirs||`` with the norm as root mean square (so the public code of the method; it is of the same
+    size for any number of positions) and ``rho = exp(2 (CE - CE')) - 1``, 0 where we are the better one. There is no
+    gradient for ``theirs``, nor through ``rho``.
+    """
+    with torch.no_grad():
+        worse_by = (our_entropy - their_entropy).clamp(0, MAX_DIFFERENCE)
+        rho = torch.exp(BETA * worse_by) - 1
+    difference = (ours_NPP - theirs_NPP.detach()).flatten(1)
+    # vector_norm's gradient at 0 is 0, where a square root's is infinite.
+    return rho * torch.linalg.vector_norm(difference, dim=1) / difference.shape[1] ** 0.5

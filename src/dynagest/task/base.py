@@ -1,0 +1,95 @@
+"""What every training task is: a network, what trains along with it, and a loss of named terms.
+
+The network is what is saved for use. Everything else in a task is there for training only: the depth decoders, a second
+network that sees depth, the decoder of a hand mask.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import nn
+
+from dynagest.errors import RecipeError
+from dynagest.task.loss import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of the loss: its factor, ``None`` in a run that does not have it, and the clips that it is a mean of."""
+
+    weight: float | None
+    of: Literal["clips", "with_depth"] = "clips"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """``loss`` (scalar with gradient), ``logits`` (N, K), and each term of the loss, unweighted and detached.
+
+    A term is the sum over this batch's clips, divided by the ``Counts`` of the whole step; 0 for one that is not there.
+    """
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    terms: Mapping[str, torch.Tensor]
+
+
+class Task(nn.Module):
+    """Base of the tasks.
+
+    Attributes: ``network``, saved for use; ``inputs``, what it is fed ("rgb", "rgbd" or "depth"); ``uses_depth``,
+    whether ``forward`` looks at depth; ``terms``, those of the loss by name, the first of which decides between epochs
+    of equal accuracy.
+    """
+
+    def __init__(self, network: nn.Module, terms: Mapping[str, Term], uses_depth: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.inputs = str(getattr(network, "inputs", "rgb"))
+        self.terms = dict(terms)
+        self.uses_depth = uses_depth or self.inputs != "rgb"
+        self._frozen: tuple[str, ...] = ()
+
+    def forward(
+        self,
+        rgb: torch.Tensor,
+        label: torch.Tensor,
+        depth: torch.Tensor | None = None,
+        has_depth: torch.Tensor | None = None,
+        counts: Counts | None = None,
+    ) -> TaskOutput:
+        """``rgb`` (N, T, 3, H, W) normalised, ``label`` (N,), ``depth`` (N, T, 1, H, W), ``has_depth`` (N,)"""
+        raise NotImplementedError
+
+    def freeze(self, names: tuple[str, ...]) -> None:
+        """Train these modules (as in ``named_modules``) no more: neither their weights nor BatchNorm's statistics.
+
+        Raises ``RecipeError`` for a name that no module has.
+        """
+        modules = dict(self.named_modules())
+        for name in names:
+            if name not in modules or name == "":
+                close = get_close_matches(name, modules, n=3, cutoff=0.4)
+                hint = f"did you mean {' or '.join(close)}?" if close else "there are network and what is below it"
+                raise RecipeError(f"frozen: there is no module {name!r} in this task; {hint}")
+            modules[name].requires_grad_(False)
+        self._frozen = names
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; frozen ones stay in evaluation mode."""
+        super().train(mode)
+        for name in self._frozen:
+            self.get_submodule(name).eval()
+        return self
+
+    def save_companions(self, run_dir: Path) -> None:
+        """Write what a report shows of the training-only parts, beside the network; by default nothing."""
+
+
+def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
+    """The sum of (N,) values divided by the step's count of such clips, of which there may be none."""
+    return per_clip.sum() / max(count, 1)
