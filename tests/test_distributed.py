@@ -46,7 +46,8 @@ def net() -> nn.Module:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1, 2, -1]))
         norm.bias.copy_(torch.tensor([0.0, 1, -1, 0.3]))
-    return nn.Sequential(nn.Sequential(norm))
+    volumes = nn.Sequential(nn.Unflatten(2, (2, 3)), nn.BatchNorm3d(4), nn.Flatten(2, 3))
+    return nn.Sequential(nn.Sequential(norm), volumes)
 
 
 def one_of_two(rank: int, folder: str) -> None:

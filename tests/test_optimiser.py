@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynagest.errors import ModelError
+from dynagest.errors import ModelError, RecipeError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.task import DepthTask
@@ -70,6 +70,27 @@ def test_adamw_and_the_classifiers_rate() -> None:
     assert isinstance(optimiser, torch.optim.AdamW)
     assert sorted({group["lr"] for group in optimiser.param_groups}) == pytest.approx([0.002, 0.004])
     assert {group["betas"] for group in optimiser.param_groups} == {(0.8, 0.999)}
+
+
+def test_adam_keeps_weight_decay_in_the_gradient() -> None:
+    optimiser = build_optimiser(task("tsn_resnet18"), Recipe(optimiser="adam", lr=0.001, momentum=0.8))
+    assert type(optimiser) is torch.optim.Adam
+    assert {group["betas"] for group in optimiser.param_groups} == {(0.8, 0.999)}
+
+
+def test_frozen_modules_are_not_trained() -> None:
+    training = task("tsn_resnet18")
+    training.freeze(("network.base_model", "decoder"))
+    groups = parameter_groups(training, Recipe())
+    assert [group.names for group in groups] == [("network.classifier.weight",), ("network.classifier.bias",)]
+    training.train()
+    assert not training.network.base_model.bn1.training
+    assert training.network.dropout.training
+    with pytest.raises(RecipeError, match=r"no module 'network.base_modle'.*did you mean network.base_model"):
+        training.freeze(("network.base_modle",))
+    training.freeze(("network",))
+    with pytest.raises(RecipeError, match="nothing is left to be trained"):
+        build_optimiser(training, Recipe())
 
 
 def test_one_step_by_hand() -> None:

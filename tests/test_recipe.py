@@ -137,3 +137,44 @@ def test_differences_leave_out_what_is_about_speed() -> None:
     recipe = get_recipe("demo")
     assert recipe.differences(recipe.with_overrides({"workers": "3", "checkpoint_steps": "7"})) == []
     assert recipe.differences(recipe.with_overrides({"seed": "3"})) == ["seed: 0, 3"]
+
+
+def test_fields_of_a_stage() -> None:
+    recipe = get_recipe("egogesture").with_overrides(
+        {"stages": "[{name: first, changes: {epochs: 3, milestones: [1]}}]"}
+    )
+    assert (recipe.stage(0).epochs, recipe.stage(0).milestones, recipe.stage(0).stages) == (3, (1,), ())
+    changed = recipe.with_overrides({"first.epochs": "5", "first.milestones": "2,4", "batch": "4"})
+    assert (changed.stage(0).epochs, changed.stage(0).milestones, changed.stage(0).batch) == (5, (2, 4), 4)
+    assert changed.epochs == 25
+    everywhere = changed.throughout({"epochs": 1, "milestones": ()})
+    assert (everywhere.epochs, everywhere.stage(0).epochs, everywhere.stage(0).milestones) == (1, 1, ())
+    assert Recipe.model_validate_json(changed.model_dump_json()) == changed
+    started = recipe.with_overrides({"init": "runs/a", "stages": "[{name: a}, {name: b}]"})
+    assert [started.stage(place).init for place in (0, 1)] == ["runs/a", None]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"first.epoch": "3"}, "stage first: .*did you mean epochs"),
+        ({"second.epochs": "3"}, "no stage 'second'; there are first"),
+        ({"stages": "[{name: a, changes: {seed: 3}}]"}, "cannot change seed"),
+        ({"stages": "[{name: a}, {name: a}]"}, "same name"),
+        ({"stages": "[{name: a/b}]"}, "pattern"),
+        ({"task": "alignment"}, "trains no depth decoders; set msd=none"),
+        ({"task": "alignment", "msd": "none", "options": "{inputs: rgbd}"}, "leave inputs out"),
+    ],
+)
+def test_wrong_stages_and_tasks(overrides: dict[str, str], message: str) -> None:
+    recipe = get_recipe("egogesture").with_overrides({"stages": "[{name: first}]"})
+    with pytest.raises(RecipeError, match=message):
+        recipe.with_overrides(overrides)
+
+
+def test_which_recipes_read_depth() -> None:
+    assert get_recipe("egogesture").uses_depth
+    assert not get_recipe("webcam").uses_depth
+    assert get_recipe("webcam").with_overrides({"options": "{inputs: depth}"}).uses_depth
+    assert get_recipe("mtut").uses_depth
+    assert [get_recipe("segmentation_lstm").stage(place).uses_depth for place in (0, 1)] == [True, False]

@@ -1,7 +1,7 @@
 """What the training tests share: clips made in memory, a recipe that trains in seconds, a run as a process of its own.
 
 ``python training_toys.py RUN_DIR [--resume] [--slow SECONDS]`` trains on them; ``torchrun`` may start several.
-``--disk BYTES`` is the longest file that the main process can write.
+``--disk BYTES`` is the longest file that the main process can write, ``--recipe FILE`` a recipe as JSON.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ class ToyClips:
     poisoned: tuple[int, ...] = ()
     contradicting: tuple[int, ...] = ()
     delay: float = 0.0
+    frames: int = FRAMES
+    size: int = SIZE
 
     classes = CLASSES
 
@@ -56,11 +59,11 @@ class ToyClips:
         if index in self.contradicting:
             raise DepthError("depth.yaml: says near is bright")
         random = np.random.default_rng((self.seed, epoch, index))
-        rgb = random.integers(0, 80, (FRAMES, 3, SIZE, SIZE), dtype=np.uint8)
-        depth = np.zeros((FRAMES, 1, SIZE, SIZE), dtype=np.float32)
+        rgb = random.integers(0, 80, (self.frames, 3, self.size, self.size), dtype=np.uint8)
+        depth = np.zeros((self.frames, 1, self.size, self.size), dtype=np.float32)
         place = random.integers(8, 16, 2)
         step = [(0, -2), (0, 2), (-2, 0)][self.label(index)]
-        for t in range(FRAMES):
+        for t in range(self.frames):
             y, x = place + t * np.array(step)
             rgb[t, :, y : y + 8, x : x + 8] = 220
             depth[t, :, y : y + 8, x : x + 8] = 0.8
@@ -89,6 +92,15 @@ def toy_recipe(**changes: object) -> Recipe:
 def toy_data(validation: bool = True, **options: object) -> TrainingData:
     clips = ToyClips(**options)
     return TrainingData.of_sources(clips, ToyClips(6, seed=1) if validation else None, "toy clips")
+
+
+def toy_source(recipe: Recipe, **options: object) -> TrainingData:
+    """Clips as a recipe looks at them."""
+    sources = [
+        ToyClips(count, seed, frames=recipe.num_segments, size=recipe.size, **options)
+        for count, seed in ((12, 0), (6, 1))
+    ]
+    return TrainingData.of_sources(*sources, "toy clips")
 
 
 def start(run_dir: Path, *arguments: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
@@ -121,13 +133,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument("--sparse-depth", action="store_true")
     parser.add_argument("--disk", type=int)
+    parser.add_argument("--recipe")
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.disk is not None and os.environ.get("RANK", "0") == "0":
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.disk, resource.RLIM_INFINITY))
-    recipe = toy_recipe().with_overrides(dict(pair.split("=") for pair in options.set))
-    data = toy_data(count=options.clips, delay=options.slow, sparse_depth=options.sparse_depth)
+    if options.recipe:
+        recipe = Recipe.model_validate_json(Path(options.recipe).read_text())
+        data = partial(toy_source, delay=options.slow, sparse_depth=options.sparse_depth)
+    else:
+        recipe = toy_recipe().with_overrides(dict(pair.split("=") for pair in options.set))
+        data = toy_data(count=options.clips, delay=options.slow, sparse_depth=options.sparse_depth)
     train(recipe, data, options.run_dir, resume=options.resume, console=Console(width=100))
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
     from dynagest.testing.evaluation import Evaluation
 
+Fps = Annotated[
+    float | None, typer.Option(min=0.1, help="Frames of a stream a second for the network. [default: its card's]")
+]
 Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
 
 
@@ -28,13 +31,24 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: `dynagest train webcam --data my_clips --init runs/demo` &nbsp; "
         "`dynagest train isogd --data data/isogd --set epochs=5 --set batch=8`"
     )(train)
-    app.command(epilog="Example: `dynagest evaluate runs/demo --split test --protocol paper`")(evaluate)
+    app.command(
+        epilog="Examples: `dynagest evaluate runs/demo --split test --protocol paper` &nbsp; "
+        "`dynagest evaluate runs/demo --stream data/streams`"
+    )(evaluate)
     app.command(epilog="Example: `dynagest predict runs/demo wave.mp4`")(predict)
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="egogesture, nvgesture, isogd, demo or webcam.")],
-    data: Annotated[Path | None, typer.Option(help="A manifest.csv, or the folder that holds one.")] = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="egogesture, nvgesture, isogd, demo or webcam; or a system of the paper's tables, as in mtut or "
+            "tsm-msd@nvgesture."
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="A manifest.csv, the folder that holds one, or a folder for each class.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/RECIPE]")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from: a run folder or a checkpoint.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, if there is one.")] = False,
@@ -60,7 +74,8 @@ def train(
             "`dynagest data synth FOLDER` generates clips"
         )
 
-    from dynagest.clips.manifest import Manifest
+    from dynagest.live.recorder import open_clips
+    from dynagest.rivals.build import RIVALS
     from dynagest.testing.report import write_report
     from dynagest.training.run import has_run
     from dynagest.training.trainer import train as run_training
@@ -68,13 +83,16 @@ def train(
     folder = out or Path("runs") / recipe
     go_on = resume and has_run(folder)
     with _errors_told_once():
-        manifest = Manifest.read(data)
+        manifest, note = open_clips(data)
+        if note and os.environ.get("RANK", "0") == "0":
+            print(note)
         done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
     if os.environ.get("RANK", "0") != "0":
         return
     with_depth = sum(clip.depth is not None for clip in manifest.clips)
-    if with_depth and chosen.msd == "none":
-        print(f"note: {with_depth} clips have depth, which this recipe does not use; --set msd=both trains with it")
+    if with_depth and not any(each.uses_depth for each in (chosen, *map(chosen.stage, range(len(chosen.stages))))):
+        way = "" if chosen.model in RIVALS else "; --set msd=both trains with it"
+        print(f"note: {with_depth} clips have depth, which this recipe does not use{way}")
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
     print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
     print(f"report: {write_report(done.run_dir)}")
@@ -100,7 +118,7 @@ def _split_to_test(manifest: "Manifest", trained_on: Sequence[str]) -> str | Non
     return next((split for split in candidates if manifest.split(split).clips), None)
 
 
-def _choose_device(name: str | None) -> str:
+def choose_device(name: str | None) -> str:
     """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
     import torch
 
@@ -115,8 +133,12 @@ def _choose_device(name: str | None) -> str:
 
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     data: Annotated[Path | None, typer.Option(help="A manifest. [default: the one the run was trained on]")] = None,
+    stream: Annotated[
+        Path | None, typer.Option(help="Test on the gestures in these streams (a streams.csv or its folder) instead.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     protocol: Annotated[str, typer.Option(help="center, clips10 or paper.")] = "center",
     seed: Annotated[int, typer.Option(help="Seed of the temporal samples.")] = 0,
@@ -124,11 +146,26 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode. [default: 1, or 0 where /dev/shm is small]")
     ] = None,
+    fps: Fps = None,
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; the latter two by autocast.")] = "float32",
     panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
 ) -> None:
-    """Test on RGB alone and write metrics.json and report.html into the run folder."""
+    """Test on RGB alone and write metrics.json and report.html into the run folder; with --stream, on streams."""
+    if stream is not None:
+        if data is not None:
+            raise RecipeError("--data names clips and --stream recordings; give one of them")
+        for name in ("protocol", "seed", "batch", "workers", "dtype", "panels"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise RecipeError(f"--{name} is for a test on clips; leave it out with --stream")
+        from dynagest.cli.stream import evaluate_streams
+
+        evaluate_streams(run, stream, split, device, fps)
+        return
+    if fps is not None:
+        raise RecipeError("--fps is for a test on streams; leave it out, or give --stream")
+
     from dynagest.clips.manifest import Manifest
     from dynagest.doctor import shared_memory_suffices
     from dynagest.networks.weights import load_network
@@ -137,8 +174,10 @@ def evaluate(
     from dynagest.testing.report import METRICS_FILE, write_report
     from dynagest.training.run import trained_on
 
-    place = _choose_device(device)
+    place = choose_device(device)
     net, card = load_network(run)
+    if card.inputs != "rgb":
+        print(f"note: this network is fed {card.inputs}, at test as well: an upper bound, not for use")
     manifest = Manifest.read(data or trained_on(run))
     with progress_bar("testing") as bar:
         task = bar.add_task("", total=None)
@@ -178,7 +217,7 @@ def _print_result(result: "Evaluation") -> None:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder or a .safetensors file.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or an exported .onnx or .xml.")],
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of numbered images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each video.")] = False,
@@ -187,10 +226,13 @@ def predict(
     """Name the gesture in each video, best classes first with their scores."""
     from dynagest.errors import ClipError
     from dynagest.predictor import Predictor
+    from dynagest.runtimes.load import is_exported
 
-    place = _choose_device(device)
+    # Only what torch runs has a device; an exported file is not to need torch.
+    place = device if is_exported(run) else choose_device(device)
     predictor = Predictor.load(run, place)
-    print(f"on {place}", file=sys.stderr)
+    if place is not None:
+        print(f"on {place}", file=sys.stderr)
     failed: list[str] = []
     for video in videos:
         try:

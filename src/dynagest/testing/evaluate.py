@@ -1,4 +1,4 @@
-"""Test a network on RGB clips by a named protocol. Depth is neither needed nor opened."""
+"""Test a network on RGB clips by a named protocol. Depth is neither needed nor opened, but for networks fed with it."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,11 +10,12 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.manifest import Manifest
-from dynagest.errors import ClipError, ManifestError, RecipeError, WeightsError
+from dynagest.errors import ClipError, RecipeError, WeightsError
+from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.protocols import get_protocol
-from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes, video_name
-from dynagest.testing.views import read_views
+from dynagest.testing.sources import VideoSource, match_classes, open_source, video_name
+from dynagest.testing.views import Seen, read_views
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,6 +42,9 @@ def evaluate(
     ``batch`` views run through the network at once; the result depends on neither it nor on ``workers``.
     ``dtype`` other than ``float32`` runs under autocast. ``progress(done, total)`` is called after each clip.
 
+    A network whose ``card.inputs`` are "rgbd" or "depth" is fed the clips' depth as well, by ``center`` only; a clip
+    without depth then counts as one that cannot be read.
+
     A clip that cannot be read is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for
     an empty split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
     dataset's view does not fit the network, ``WeightsError`` when scores are not finite, ``RecipeError`` for unknown
@@ -52,9 +56,12 @@ def evaluate(
     how = get_protocol(protocol)
     if dtype not in DTYPES:
         raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
-    videos = ManifestVideos(source.split(split)) if isinstance(source, Manifest) else source
-    if len(videos) == 0:
-        raise ManifestError(f"{describe(source)}: split {split!r} has no clips to test on")
+    if card.inputs != "rgb" and how.name != "center":
+        raise RecipeError(
+            f"the protocol {how.name!r} looks at videos of RGB, and this network is fed {card.inputs} (an upper bound, "
+            "not for use); test it by `center`"
+        )
+    videos = open_source(source, split, card)
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))
 
@@ -105,7 +112,7 @@ def describe(source: object) -> str:
 def _score(
     net: nn.Module,
     card: NetworkCard,
-    views: Iterable[tuple[int, torch.Tensor]],
+    views: Iterable[Seen],
     clips: int,
     batch: int,
     device: torch.device,
@@ -113,22 +120,23 @@ def _score(
 ) -> np.ndarray:
     """Sum of the softmax scores of each clip's views: (clips, K) float64. Memory holds ``batch`` views at once."""
     scores = np.zeros((clips, len(card.classes)))
-    waiting: list[tuple[int, torch.Tensor]] = []
+    waiting: list[Seen] = []
 
     def run() -> None:
-        rgb = torch.stack([view for _, view in waiting]).to(device)
-        logits = net(normalise(rgb, card.mean, card.std))
+        rgb = normalise(torch.stack([rgb for _, rgb, _ in waiting]).to(device), card.mean, card.std)
+        frames = [depth for *_, depth in waiting if depth is not None]
+        logits = net(network_input(rgb, torch.stack(frames).to(device) if frames else None, card.inputs))
         # Accumulated in double precision on the CPU, so that the mean of 30 views is exact to float32.
         softmax = logits.double().softmax(dim=1).cpu().numpy()
-        np.add.at(scores, [index for index, _ in waiting], softmax)
+        np.add.at(scores, [index for index, *_ in waiting], softmax)
         waiting.clear()
 
     training = net.training
     net.eval()
     try:
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for index, view in views:
-                waiting.append((index, view))
+            for view in views:
+                waiting.append(view)
                 if len(waiting) == batch:
                     run()
             if waiting:

@@ -153,7 +153,7 @@ class Evaluation:
             clips=self.clips,
             unreadable=self.unreadable,
         )
-        files = {path: _json(record.model_dump(mode="json")).encode()}
+        files = {path: json_text(record.model_dump(mode="json")).encode()}
         if scores and self.scores is not None:
             index = np.array([clip.index for clip in self.clips], dtype=np.int64)
             files[path.with_name(f"{path.stem}.scores.npz")] = _npz(
@@ -198,7 +198,7 @@ class _Record(BaseModel):
     clips: tuple[ClipResult, ...]
 
 
-def _json(record: dict[str, Any]) -> str:
+def json_text(record: dict[str, Any]) -> str:
     """JSON with one clip, class or row of the matrix a line: readable, and a fifth of the size of indented text."""
 
     def text(value: Any) -> str:

@@ -22,6 +22,7 @@ from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DepthError, RunError
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.inputs import network_input
 from dynagest.task.saved import OPTIONS_FILE, load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
 
@@ -183,7 +184,8 @@ def _row(
     net.eval()
     try:
         with decoder.attached(net) as taps:
-            net(normalise(rgb[None].to(device), card.mean, card.std))
+            clip_NTCHW = normalise(rgb[None].to(device), card.mean, card.std)
+            net(network_input(clip_NTCHW, depth[None].to(device), card.inputs))
         masks = decoder.to(device)(decoder.features(taps))
     finally:
         net.train(training)

@@ -6,10 +6,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from dynagest.clips.dataset import ClipDataset, ClipSource
+from dynagest.card import NetworkCard
+from dynagest.clips.dataset import ClipDataset, ClipSource, View
 from dynagest.clips.frames import FrameReader
-from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ClipError, ManifestError
+from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.errors import ClipError, ManifestError, ModelError
 
 
 @runtime_checkable
@@ -59,6 +60,7 @@ class ManifestVideos:
         end = self._reader.count(clip.video) if clip.end is None else clip.end
         if end <= clip.start:
             raise ClipError(f"{clip.video}: no frame between {clip.start} and {end}; correct the range in the manifest")
+        self._reader.require_whole(clip.video, clip.start, end)
         return end - clip.start
 
     def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
@@ -78,6 +80,35 @@ def video_name(source: VideoSource | ClipSource, index: int) -> str:
     if isinstance(source, VideoSource):
         return source.name(index)
     return clip_name(source.manifest.clips[index]) if isinstance(source, ClipDataset) else f"clip {index}"
+
+
+def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: NetworkCard) -> VideoSource | ClipSource:
+    """Where the frames to be tested come from: the RGB of a manifest's ``split``, or whatever else is given, as it is.
+
+    A network that is fed depth sees a manifest through a view with depth. Raises ``ManifestError`` for a split without
+    clips, ``ModelError`` for videos, of which such a network cannot be fed.
+    """
+    if isinstance(source, Manifest):
+        if not source.split(split).clips:
+            name = str(source.path or "the manifest")
+            counts = [f"{each!r} ({len(source.split(each))})" for each in SPLITS if source.split(each).clips]
+            raise ManifestError(
+                f"{name}: split {split!r} has no clips to test on; there are clips in {' and '.join(counts) or 'none'}"
+            )
+        if card.inputs == "rgb":
+            return ManifestVideos(source.split(split))
+        view = View(
+            num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride, depth=True
+        )
+        return ClipDataset(source.split(split), view, seed=0)
+    if card.inputs != "rgb" and isinstance(source, VideoSource):
+        raise ModelError(
+            f"this network is fed {card.inputs}, so it cannot be tested on videos of RGB; give a manifest of clips "
+            "with depth, or a dataset whose view gives depth"
+        )
+    if len(source) == 0:
+        raise ManifestError(f"{type(source).__name__}: has no clips to test on")
+    return source
 
 
 def match_classes(source: tuple[str, ...], network: tuple[str, ...], used: set[int]) -> np.ndarray:

@@ -1,18 +1,21 @@
 """From videos to the views that a protocol shows to the network, read ahead by worker processes."""
 
-import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip, View
-from dynagest.errors import ClipError, ModelError, RecipeError
+from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip, View
+from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker
+from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 from dynagest.testing.protocols import Protocol, cut_squares, iterate_views, plan_frames
-from dynagest.testing.sources import VideoSource
+from dynagest.testing.sources import VideoSource, video_name
+
+Seen = tuple[int, torch.Tensor, torch.Tensor | None]
+"""A view of a clip: the clip, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] where the network is fed it."""
 
 
 def read_views(
@@ -24,40 +27,58 @@ def read_views(
     workers: int,
     unread: list[Unread],
     progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Every view of every readable clip as (clip, (T, 3, s, s) uint8); the others are appended to ``unread``."""
+) -> Iterator[Seen]:
+    """Every view of every readable clip; the others are appended to ``unread``."""
     if isinstance(videos, VideoSource):
-        dataset: Dataset | ClipSource = _PlannedFrames(videos, how, card, seed)
+        source: Dataset | ClipSource = _PlannedFrames(videos, how, card, seed)
         keys: list = list(range(len(videos)))
     elif how.name == "center":
         _check_view(getattr(videos, "view", None), card)
-        dataset, keys = videos, [(0, index) for index in range(len(videos))]
+        source, keys = videos, [(0, index) for index in range(len(videos))]
     else:
         raise RecipeError(
             f"the protocol {how.name!r} needs the frames of whole videos; {type(videos).__name__} gives ready views: "
             "write the clips to a folder (`dynagest data synth`) and test on its manifest, or use `center`"
         )
     loader = DataLoader(
-        dataset,  # type: ignore[arg-type]  # a ClipSource's keys are pairs
+        _Shared(source),
         batch_size=None,
         sampler=keys,
         num_workers=workers,
         # Not fork: a child forked while torch's threads hold a lock waits for ever.
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # its own: the default one would draw from torch's global generator
     )
-    for done, (key, item) in enumerate(zip(keys, loader, strict=True), start=1):
+    for done, (key, item) in enumerate(zip(keys, read_ahead(loader), strict=True), start=1):
+        if isinstance(item, DynagestError):
+            raise item
         if isinstance(item, Unread | UnreadableClip):
             unread.append(Unread(item.index, str(item.file), item.reason))
         elif isinstance(videos, VideoSource):
             squares, samples = item
             for view in iterate_views(squares.numpy(), samples.numpy()):
-                yield key, torch.from_numpy(view).permute(0, 3, 1, 2)
+                yield key, torch.from_numpy(view).permute(0, 3, 1, 2), None
+        elif card.inputs != "rgb" and not item["has_depth"]:
+            name = video_name(videos, key[1])
+            unread.append(Unread(key[1], name, f"{name}: has no depth, which this network is fed"))
         else:
-            yield key[1], _fitting(item["rgb"], card)
+            yield _fitting(key[1], item, card)
         if progress is not None:
             progress(done, len(keys))
+
+
+class _Shared(Dataset):
+    """A source as data workers read it; its named errors come back as values, whole."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return in_shared_memory(self.source[key])
+        except DynagestError as error:
+            return error
 
 
 class _PlannedFrames(Dataset):
@@ -89,6 +110,8 @@ def _check_view(view: View | None, card: NetworkCard) -> None:
         return
     if view.augment:
         raise RecipeError("this dataset's view is for training (augment=True); build it with augment=False to test")
+    if card.inputs != "rgb" and not view.depth:
+        raise ModelError(f"this network is fed {card.inputs}; build the dataset with View(depth=True)")
     if view.sampling != card.sampling or (card.sampling == "dense" and view.stride != card.stride):
         raise ModelError(
             f"the dataset's view has {view.sampling} sampling (stride {view.stride}), the network was trained with "
@@ -97,8 +120,9 @@ def _check_view(view: View | None, card: NetworkCard) -> None:
         )
 
 
-def _fitting(rgb: torch.Tensor, card: NetworkCard) -> torch.Tensor:
-    """``rgb`` (T, 3, H, W) itself, if it has the number of frames and the size that the network was trained with."""
+def _fitting(index: int, sample: Sample, card: NetworkCard) -> Seen:
+    """A dataset's sample, if it has the number of frames and the size that the network was trained with."""
+    rgb = sample["rgb"]
     frames, _, height, width = rgb.shape
     if (frames, height, width) != (card.num_segments, card.size, card.size):
         raise ModelError(
@@ -106,12 +130,4 @@ def _fitting(rgb: torch.Tensor, card: NetworkCard) -> torch.Tensor:
             f"{card.num_segments} of {card.size} x {card.size}; build the dataset with "
             f"View(num_segments={card.num_segments}, size={card.size})"
         )
-    return rgb
-
-
-def _start_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One process a core is enough; OpenCV's own threads would only fight over them.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    return index, rgb, None if card.inputs == "rgb" else sample["depth"]

@@ -1,20 +1,26 @@
-"""From a recipe to the parts of a run: network, decoders and loss, all on one device."""
+"""From a recipe to the task of a run: network, what trains along with it, and loss, all on one device."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dynagest.networks.build import create_model
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import LoadReport, load_weights
+from dynagest.task.alignment import AlignmentTask
+from dynagest.task.base import Task
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.loss import DepthLoss, LossWeights
+from dynagest.task.segmentation import SegmentationTask
 from dynagest.task.task import DepthTask
 from dynagest.training.recipe import Recipe
 
 
 def build_task(
     recipe: Recipe, num_classes: int, device: torch.device, *, load_init: bool = True
-) -> tuple[DepthTask, LoadReport | None]:
+) -> tuple[Task, LoadReport | None]:
     """The task of a recipe, with ``recipe.init`` loaded if there is one, and the report on that.
 
     The network's initial weights depend on seed, model and classes only: two arms of a comparison that differ in the
@@ -22,17 +28,35 @@ def build_task(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        net = create_model(
-            recipe.model,
-            num_classes,
-            recipe.num_segments,
-            width=recipe.width,
-            dropout=recipe.dropout,
-            size=recipe.size,
-            options=recipe.options,
-        )
+        net = _network(recipe, num_classes, recipe.options)
         # Inside as well: a classifier for other classes is drawn anew.
-        report = load_weights(net, Path(recipe.init)) if recipe.init and load_init else None
+        init = Path(recipe.init) if recipe.init and load_init else None
+        report = load_weights(net, init) if init else None
+        task = _around(net, recipe, num_classes, init)
+    task.freeze(recipe.frozen)
+    return task.to(device), report
+
+
+def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> ClipNet:
+    return create_model(
+        recipe.model,
+        num_classes,
+        recipe.num_segments,
+        width=recipe.width,
+        dropout=recipe.dropout,
+        size=recipe.size,
+        options=options,
+    )
+
+
+def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -> Task:
+    if recipe.task == "alignment":
+        partner = _network(recipe, num_classes, {**recipe.options, "inputs": "depth"})
+        if init:
+            load_weights(partner, init)
+        return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
+    if recipe.task == "segmentation":
+        return SegmentationTask.for_network(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)
     decoder = None
     if recipe.msd != "none":
         decoder = MultiScaleDecoder.for_model(
@@ -44,11 +68,8 @@ def build_task(
             image_size=recipe.size,
             seed=recipe.seed,
         )
-    loss = DepthLoss(
-        LossWeights(1.0, recipe.local_weight, recipe.global_weight), recipe.threshold / 255 if recipe.binarise else None
-    )
-    task = DepthTask(net, decoder, loss).to(device)
-    return task, report
+    weights = LossWeights(recipe.class_weight, recipe.local_weight, recipe.global_weight)
+    return DepthTask(net, decoder, DepthLoss(weights, recipe.threshold / 255 if recipe.binarise else None))
 
 
 def choose_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, str]:

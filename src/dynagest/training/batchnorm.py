@@ -30,11 +30,14 @@ def sum_over_processes(x: torch.Tensor) -> torch.Tensor:
     return total
 
 
-class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose statistics in training are those of all processes.
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm of vectors, images and volumes whose statistics in training are those of all processes.
 
-    (B, C, H, W) in and out, any B a process.
+    (B, C, ...) in and out, any B a process.
     """
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        assert x.dim() >= 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -43,14 +46,16 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         count = torch.full((1,), float(values.numel() // values.shape[1]), device=x.device)
         # Two rounds, mean before variance: E[x^2] - E[x]^2 would lose the digits that one process keeps. The counts
         # ride along with the first.
-        totals = sum_over_processes(torch.cat([values.sum(dim=(0, 2, 3)), count]))
+        axes = (0, *range(2, values.dim()))
+        per_channel = (-1, *(1 for _ in axes[1:]))
+        totals = sum_over_processes(torch.cat([values.sum(dim=axes), count]))
         count = totals[-1].detach()
         mean = totals[:-1] / count
-        centred = values - mean[:, None, None]
-        variance = sum_over_processes(centred.square().sum(dim=(0, 2, 3))) / count
+        centred = values - mean.view(per_channel)
+        variance = sum_over_processes(centred.square().sum(dim=axes)) / count
         self._track(mean.detach(), variance.detach(), float(count))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return (centred * scale.view(per_channel) + self.bias.view(per_channel)).to(x.dtype)
 
     def _track(self, mean: torch.Tensor, variance: torch.Tensor, count: float) -> None:
         assert self.running_mean is not None
@@ -63,13 +68,13 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """``module`` with global statistics in every BatchNorm2d below it; parameters, buffers and names stay the same."""
+    """``module`` with global statistics in every BatchNorm below it; parameters, buffers and names stay the same."""
     assert dist.is_initialized(), "one process has nobody to share with"
     if any(parameter.is_cuda for parameter in module.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
-        if type(child) is nn.BatchNorm2d:
-            norm = GlobalBatchNorm2d(child.num_features, child.eps, child.momentum)
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            norm = GlobalBatchNorm(child.num_features, child.eps, child.momentum)
             norm.weight, norm.bias = child.weight, child.bias
             norm.running_mean, norm.running_var = child.running_mean, child.running_var
             norm.num_batches_tracked = child.num_batches_tracked

@@ -17,7 +17,7 @@ from dynagest.errors import RunError
 from dynagest.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dynagest.task.task import DepthTask
+    from dynagest.task.base import Task
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 STATE, WEIGHTS, OPTIMISER = "state", "task.", "optimiser."
@@ -61,7 +61,7 @@ class Checkpoint(BaseModel):
     version: int = 1
 
 
-def save_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
     """Write ``run_dir/checkpoint.safetensors``.
 
     Raises ``RunError`` on a full disk; the previous one is then unchanged.
@@ -91,7 +91,7 @@ def read_checkpoint(run_dir: Path) -> Checkpoint:
         ) from error
 
 
-def load_checkpoint(run_dir: Path, task: "DepthTask", optimiser: torch.optim.Optimizer) -> None:
+def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and the optimiser's state into ``task`` and ``optimiser``, bit for bit."""
     path = run_dir / CHECKPOINT_FILE
     with safe_open(path, framework="pt") as file:

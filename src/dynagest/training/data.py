@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Self, cast
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
+from dynagest.clips.workers import in_shared_memory, start_worker
 from dynagest.doctor import shared_memory_suffices
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.training.batches import Key
@@ -48,7 +49,7 @@ def validation_view(recipe: Recipe) -> View:
         augment=False,
         sampling=recipe.sampling,
         stride=recipe.stride,
-        depth=recipe.msd != "none",
+        depth=recipe.uses_depth,
     )
 
 
@@ -88,8 +89,9 @@ class TrainingData:
         name = str(manifest.path or "the manifest")
         if not train.clips:
             raise ManifestError(f"{name}: has no clips in split {' or '.join(recipe.train_splits)} to train on")
-        if recipe.msd != "none" and not any(clip.depth for clip in train.clips):
-            raise RecipeError(f"{name}: no training clip has depth, so decoders have nothing to learn; set msd=none")
+        if recipe.uses_depth and not any(clip.depth for clip in train.clips):
+            way_out = "set msd=none" if recipe.msd != "none" else "choose a recipe that learns from RGB alone"
+            raise RecipeError(f"{name}: no training clip has depth, so there is none to learn from; {way_out}")
         validation = None
         if recipe.validate_on is not None:
             held_out = manifest.split(recipe.validate_on)
@@ -112,6 +114,28 @@ class TrainingData:
         return cls(source, validation, _digest([rows, list(manifest.classes), depth]), name)
 
 
+DataOfRecipe = Callable[[Recipe], TrainingData]
+
+
+def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole: Recipe) -> TrainingData:
+    """What ``recipe``, a stage of ``whole`` or that itself, trains on.
+
+    Raises ``RecipeError`` for ready-made sources that a stage would have to look at otherwise.
+    """
+    if isinstance(data, Manifest):
+        return TrainingData.of_manifest(data, recipe)
+    if not isinstance(data, TrainingData):
+        return data(recipe)
+    ours, theirs = (asdict(replace(training_view(each), depth=True)) for each in (recipe, whole))
+    differing = [f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise RecipeError(
+            f"{data.description}: a stage of {whole.name} looks at clips otherwise than its last training "
+            f"({', '.join(differing)}); give a manifest, or a function from a recipe to its TrainingData"
+        )
+    return data
+
+
 def clip_name(source: ClipSource, index: int) -> str:
     """A name by which a user finds clip ``index``: its video's path, or its number in a source without files."""
     manifest = getattr(source, "manifest", None)
@@ -121,8 +145,19 @@ def clip_name(source: ClipSource, index: int) -> str:
     return f"{clip.video} (row {clip.row})" if clip.row else str(clip.video)
 
 
-def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, prefetch: int, pin: bool) -> Loader:
-    """Batches as ``Read``, or the user's mistake that a worker came upon. The workers live as long as the loader."""
+def build_loader(
+    source: ClipSource,
+    batches: Sampler[list[Key]],
+    workers: int,
+    prefetch: int,
+    pin: bool,
+    *,
+    needs_depth: bool = False,
+) -> Loader:
+    """Batches as ``Read``, or the user's mistake that a worker came upon. The workers live as long as the loader.
+
+    With ``needs_depth`` a clip without depth is an unreadable one: the network would be fed nothing.
+    """
     context = None
     if workers:
         # Not fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
@@ -131,7 +166,7 @@ def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, 
         context = get_context("forkserver")
         context.set_forkserver_preload(["dynagest.clips.dataset"])
     return DataLoader(
-        cast(Dataset[Read | DynagestError], _Held(source)),  # torch's types know of no collating
+        cast(Dataset[Read | DynagestError], _Held(source, needs_depth)),  # torch's types know of no collating
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
@@ -139,7 +174,7 @@ def build_loader(source: ClipSource, batches: Sampler[list[Key]], workers: int, 
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         # Its own generator: the default one would take a number from torch's global generator.
         generator=torch.Generator(),
     )
@@ -171,14 +206,18 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
 class _Held(Dataset[Sample | UnreadableClip | DynagestError]):
     """A source whose named errors come back as values: raised in a worker, their message would be its traceback."""
 
-    def __init__(self, source: ClipSource) -> None:
-        self.source = source
+    def __init__(self, source: ClipSource, needs_depth: bool) -> None:
+        self.source, self.needs_depth = source, needs_depth
 
     def __getitem__(self, key: Key) -> Sample | UnreadableClip | DynagestError:
         try:
-            return self.source[key]
+            sample = self.source[key]
         except DynagestError as error:
             return error
+        if self.needs_depth and not isinstance(sample, UnreadableClip) and not sample["has_depth"]:
+            name = clip_name(self.source, key[1])
+            return UnreadableClip(key[1], Path(name), f"{name}: has no depth, which this network is fed")
+        return sample
 
 
 def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | DynagestError:
@@ -187,17 +226,11 @@ def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | D
         if isinstance(sample, DynagestError):
             return sample
         clips.append(sample)
-    return collate(clips)
-
-
-def _start_worker(worker: int) -> None:
-    import signal
-
-    import cv2
-
-    # Ctrl-C reaches the whole process group; the trainer finishes its step and ends the workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
+    try:
+        batch: Read = in_shared_memory(collate(clips))
+    except DynagestError as error:
+        return error
+    return batch
 
 
 def _row(clip: Clip, folder: Path) -> list[str | int | None]:

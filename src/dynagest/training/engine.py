@@ -15,9 +15,10 @@ from accelerate.utils import gather_object
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import Batch, UnreadableClip, normalise
+from dynagest.clips.workers import read_ahead
 from dynagest.errors import DynagestError
+from dynagest.task.base import Task, TaskOutput
 from dynagest.task.loss import Counts
-from dynagest.task.task import DepthTask, TaskOutput
 from dynagest.training.batchnorm import synchronise
 from dynagest.training.data import Loader, Read, cut
 from dynagest.training.optimiser import build_optimiser, set_learning_rate
@@ -61,7 +62,7 @@ class Agreement(NamedTuple):
 class Engine:
     """Task, optimiser and accelerator of a run."""
 
-    def __init__(self, accelerator: Accelerator, task: DepthTask, recipe: Recipe) -> None:
+    def __init__(self, accelerator: Accelerator, task: Task, recipe: Recipe) -> None:
         self.accelerator, self.task, self.recipe = accelerator, task, recipe
         self.optimiser = build_optimiser(task, recipe)
         if accelerator.num_processes > 1:
@@ -97,7 +98,7 @@ class Engine:
                 # summed.
                 self.accelerator.backward(output.loss * self.accelerator.num_processes)
             sums.append(measured)
-        total = Sums.from_tensor(self._add_up(torch.stack(sums).sum(dim=0)))
+        total = Sums.of_values(self._add_up(torch.stack(sums).sum(dim=0)).tolist())
         norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.clip_norm)
         return total, float(norm)
 
@@ -114,10 +115,10 @@ class Engine:
     def validate(self, loader: Loader) -> tuple[Sums, list[UnreadableClip]]:
         """The sums over all processes' clips, and this process's unreadable ones. Raises the error that any found."""
         self.task.eval()
-        total = torch.zeros(6, device=self.accelerator.device)
+        total = torch.zeros(3 + len(self.task.terms), device=self.accelerator.device)
         failed: list[UnreadableClip] = []
         error = None
-        for found in loader:
+        for found in read_ahead(loader):
             if isinstance(found, DynagestError):
                 error = found
                 break
@@ -127,16 +128,16 @@ class Engine:
                 counts = Counts(len(batch["label"]), int(batch["has_depth"].sum()))
                 total += self._forward(self.task, batch, counts)[1]
         raise_together(error)
-        return Sums.from_tensor(self._add_up(total)), failed
+        return Sums.of_values(self._add_up(total).tolist()), failed
 
     def _forward(self, model: torch.nn.Module, batch: Batch, counts: Counts) -> tuple[TaskOutput, torch.Tensor]:
         device = self.accelerator.device
         rgb = normalise(batch["rgb"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         label, has_depth = batch["label"].to(device), batch["has_depth"].to(device)
-        depth = None if self.task.decoder is None else batch["depth"].to(device, non_blocking=True)
+        depth = batch["depth"].to(device, non_blocking=True) if self.task.uses_depth else None
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             output: TaskOutput = model(rgb, label, depth, has_depth, counts)
-        return output, Sums.of(output.parts, output.logits, label, has_depth, counts)
+        return output, Sums.of(output, self.task.terms, label, has_depth, counts)
 
     def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients once a step, with its last part."""

@@ -3,13 +3,15 @@
 A line of ``log.jsonl`` is one JSON object with ``event``, ``time`` (seconds since 1970) and ``step`` (optimiser steps
 done):
 
-* ``train``: the mean over the last ``log_steps`` steps: ``epoch`` (1-based, fraction), ``loss``, ``cross_entropy``,
-  ``local``, ``global`` (unweighted squared errors, null without that decoder), ``top1`` (0 to 1), ``lr``, ``grad_norm``
-  (before clipping), ``clips_per_second``
+* ``train``: the mean over the last ``log_steps`` steps: ``epoch`` (1-based, fraction), ``loss``, its terms (unweighted,
+  null where the run does not have one), ``top1`` (0 to 1), ``lr``, ``grad_norm`` (before clipping),
+  ``clips_per_second``
 * ``epoch``: at the end of epoch ``epoch`` (1-based): ``train`` and ``validation`` (null if there is none), each an
-  object with ``loss``, ``cross_entropy``, ``local``, ``global``, ``top1``, ``clips``; and ``best`` (whether the network
-  was kept)
+  object with ``loss``, its terms, ``top1``, ``clips``; and ``best`` (whether the network was kept)
 * ``note``: ``text``, anything else that happened
+
+The terms are ``cross_entropy``, ``local`` and ``global`` (squared errors of the depth masks); with other tasks
+``cross_entropy``, ``depth_cross_entropy`` and ``alignment``, or ``cross_entropy`` and ``mask``.
 """
 
 import json

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dynagest.errors import ModelError
-from dynagest.task.task import DepthTask
+from dynagest.errors import ModelError, RecipeError
+from dynagest.networks.clipnet import ClipNet
+from dynagest.task.base import Task
 from dynagest.training.recipe import Recipe
 
 NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -30,8 +31,8 @@ class ParameterGroup:
     names: tuple[str, ...]
 
 
-def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, ...]:
-    """Every parameter of the task in exactly one group; empty groups are left out."""
+def parameter_groups(task: Task, recipe: Recipe) -> tuple[ParameterGroup, ...]:
+    """Every parameter of the task that is trained in exactly one group; empty groups are left out."""
     multipliers = {
         "weights": (1.0, 1.0),
         "biases": (2.0, 0.0),
@@ -41,12 +42,14 @@ def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, .
         "decoders": (recipe.decoder_lr, recipe.decoder_decay),
     }
     members: dict[str, list[str]] = {name: [] for name in multipliers}
-    classifier = _classifier(task.network)
+    classifiers = _classifiers(task)
     for path, module in task.named_modules():
         for name, parameter in module.named_parameters(path, recurse=False):
+            if not parameter.requires_grad:
+                continue
             if name.startswith("decoder."):
                 kind = "decoders"
-            elif module is classifier:
+            elif module in classifiers:
                 kind = "classifier weight" if parameter.dim() > 1 else "classifier bias"
             elif isinstance(module, NORMALISATIONS):
                 kind = "normalisation"
@@ -56,9 +59,12 @@ def parameter_groups(task: DepthTask, recipe: Recipe) -> tuple[ParameterGroup, .
     return tuple(ParameterGroup(kind, *multipliers[kind], tuple(names)) for kind, names in members.items() if names)
 
 
-def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimiser(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser over the groups; each group keeps its ``lr_multiplier`` for ``set_learning_rate``."""
     parameters = dict(task.named_parameters())
+    chosen = parameter_groups(task, recipe)
+    if not chosen:
+        raise RecipeError("frozen: nothing is left to be trained; name fewer modules")
     groups = [
         {
             "params": [parameters[name] for name in group.names],
@@ -66,10 +72,11 @@ def build_optimiser(task: DepthTask, recipe: Recipe) -> torch.optim.Optimizer:
             "lr_multiplier": group.lr,
             "weight_decay": recipe.weight_decay * group.decay,
         }
-        for group in parameter_groups(task, recipe)
+        for group in chosen
     ]
-    if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.scaled_lr(recipe.batch), betas=(recipe.momentum, 0.999))
+    if recipe.optimiser != "sgd":
+        kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+        return kind(groups, lr=recipe.scaled_lr(recipe.batch), betas=(recipe.momentum, 0.999))
     return torch.optim.SGD(groups, lr=recipe.scaled_lr(recipe.batch), momentum=recipe.momentum)
 
 
@@ -79,9 +86,13 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_multiplier"]
 
 
-def _classifier(network: nn.Module) -> nn.Linear:
-    """The last linear layer, which gives the logits."""
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+def _classifiers(task: Task) -> list[nn.Module]:
+    """The layers that give logits, one in each network of clips; in a network of another kind the last linear layer."""
+    found: list[nn.Module] = [module.classifier for module in task.modules() if isinstance(module, ClipNet)]
+    if isinstance(task.network, ClipNet):
+        return found
+    linear = [module for module in task.network.modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ModelError(f"{type(network).__name__} has no linear layer, so no classifier to give its learning rate")
-    return linear[-1]
+        name = type(task.network).__name__
+        raise ModelError(f"{name} has no linear layer, so no classifier to give its learning rate")
+    return [*found, linear[-1]]

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
+from dynagest.errors import RecipeError
 from dynagest.settings import override
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -14,6 +16,28 @@ Split = Literal["train", "val", "test"]
 WITHOUT_EFFECT = frozenset(
     {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
 )
+
+
+# Of the run as a whole: a stage cannot have its own.
+OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages"})
+
+
+class Stage(BaseModel):
+    """A training that comes before a recipe's own: its name, and the fields of the recipe that differ in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    changes: dict[str, Any] = {}
+
+    @field_validator("changes")
+    @classmethod
+    def _plain(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        whole = sorted(changes.keys() & OF_THE_WHOLE)
+        if whole:
+            raise ValueError(f"a stage cannot change {', '.join(whole)}; they are of the whole run")
+        plain: dict[str, Any] = to_jsonable_python(changes)  # the same before and after recipe.json
+        return plain
 
 
 class Recipe(BaseModel):
@@ -41,6 +65,21 @@ class Recipe(BaseModel):
         description="what `init` is meant to be; without it a run says so. Empty: made to start from scratch",
     )
 
+    stages: tuple[Stage, ...] = Field(
+        default=(), description="trainings before this one, each handing its weights to the next"
+    )
+    frozen: tuple[str, ...] = Field(
+        default=(), description="modules that are not trained, BatchNorm statistics included, as in network.base_model"
+    )
+
+    task: Literal["msd", "alignment", "segmentation"] = Field(
+        default="msd", description="what is learnt besides the class: depth masks, a depth network's features, hands"
+    )
+    class_weight: float = Field(default=1.0, ge=0, description="factor of the class's cross-entropy")
+    alignment_weight: float = Field(default=5e-3, ge=0, description="factor of the alignment of features (MTUT)")
+    align_at: str = Field(default="features.mixed_5c", description="module whose features are aligned (MTUT)")
+    mask_weight: float = Field(default=1.0, ge=0, description="factor of the hand mask's cross-entropy (Segmentation)")
+
     msd: Literal["none", "local", "global", "both"] = Field(
         default="both", description="which depth decoders train along"
     )
@@ -52,14 +91,16 @@ class Recipe(BaseModel):
     local_weight: float = Field(default=1.0, ge=0, description="factor of the local mask's squared error (Table VI)")
     global_weight: float = Field(default=0.01, ge=0, description="factor of the global mask's squared error (Table VI)")
     binarise: bool = Field(default=False, description="depth targets as 0 or 1 (Table VIII)")
-    threshold: float = Field(default=10.0, ge=0, le=255, description="of 255; depth above it is 1 when binarised")
+    threshold: float = Field(
+        default=10.0, ge=0, le=255, description="of 255; depth above it is 1 when binarised, or hand (Segmentation)"
+    )
 
     epochs: int = Field(default=25, ge=1)
     batch: int = Field(
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
     )
     accumulate: int = Field(default=1, ge=1, description="parts that a process cuts its share of the batch into")
-    optimiser: Literal["sgd", "adamw"] = Field(
+    optimiser: Literal["sgd", "adam", "adamw"] = Field(
         default="sgd", description="the paper's is sgd; adamw learns faster from scratch"
     )
     lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to a step's clips")
@@ -70,7 +111,7 @@ class Recipe(BaseModel):
     )
     gamma: float = Field(default=0.1, gt=0, le=1)
     warmup_epochs: float = Field(default=0.0, ge=0, description="lr rises linearly from 0 over these")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw's first beta")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adam's and adamw's first beta")
     weight_decay: float = Field(default=1e-5, ge=0)
     classifier_lr: float = Field(
         default=5.0, gt=0, description="the classifier's learning rate, as a multiple of lr; its bias has twice that"
@@ -127,7 +168,35 @@ class Recipe(BaseModel):
             raise ValueError("warmup_epochs: must be fewer than epochs; set warmup_epochs=0 for a very short run")
         if any(not 0 < scale <= 1 for scale in self.scales or ()):
             raise ValueError("scales: each in (0, 1], as in 1,0.875,0.75")
+        if self.task != "msd" and self.msd != "none":
+            raise ValueError(f"msd: the task {self.task} trains no depth decoders; set msd=none")
+        if self.task == "alignment" and self.inputs != "rgb":
+            raise ValueError("options: alignment trains an RGB network beside one of depth; leave inputs out")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError("stages: two have the same name")
+        for place, name in enumerate(names):
+            try:
+                self.stage(place)
+            except RecipeError as error:
+                raise ValueError(f"stage {name}: {error}") from error
         return self
+
+    @property
+    def inputs(self) -> str:
+        """What the network is fed: "rgb", "rgbd" or "depth"."""
+        return str(self.options.get("inputs", "rgb"))
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether clips are read with their depth."""
+        teaches = self.msd != "none" or self.task == "alignment" or (self.task == "segmentation" and self.mask_weight)
+        return bool(teaches) or self.inputs != "rgb"
+
+    def stage(self, place: int) -> "Recipe":
+        """The recipe of stage ``place``, 0-based. Only the first one starts from ``init``."""
+        whole: dict[str, Any] = {"stages": ()} if place == 0 else {"stages": (), "init": None, "starts_from": ""}
+        return override(self.model_copy(update=whole), self.stages[place].changes)
 
     def scaled_lr(self, clips: float) -> float:
         """The learning rate of a step of ``clips`` clips, before schedule and multipliers."""
@@ -136,9 +205,30 @@ class Recipe(BaseModel):
     def with_overrides(self, overrides: Mapping[str, Any]) -> "Recipe":
         """A copy with fields replaced; strings, as ``--set lr=0.01`` gives them, become the field's type.
 
+        ``STAGE.FIELD`` is a field of one stage. A field that a stage does not change is the same there as here.
         Raises ``RecipeError`` as ``dynagest.settings.override`` does.
+
+        Example: ``get_recipe("mtut").with_overrides({"batch": 8, "alone.epochs": 2})``
         """
-        return override(self, overrides)
+        own = {name: value for name, value in overrides.items() if "." not in name}
+        staged = {name: value for name, value in overrides.items() if "." in name}
+        if not staged:
+            return override(self, own)
+        changes = {stage.name: dict(stage.changes) for stage in self.stages}
+        for path, value in staged.items():
+            stage, _, field = path.partition(".")
+            if stage not in changes or "stages" in own:
+                raise RecipeError(f"{path}: there is no stage {stage!r}; there are {', '.join(changes) or 'none'}")
+            changes[stage][field] = value
+        return override(self, own | {"stages": [{"name": name, "changes": each} for name, each in changes.items()]})
+
+    def throughout(self, overrides: Mapping[str, Any]) -> "Recipe":
+        """A copy with fields replaced in the stages as well, whatever they changed."""
+        stages = [
+            {"name": stage.name, "changes": {k: v for k, v in stage.changes.items() if k not in overrides}}
+            for stage in self.stages
+        ]
+        return override(self, {**overrides, "stages": stages})
 
     def differences(self, other: "Recipe") -> list[str]:
         """``field: ours, theirs`` for each field that changes what a run computes."""

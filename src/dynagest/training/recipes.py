@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from dynagest.errors import RecipeError
 from dynagest.training.recipe import Recipe
+from dynagest.training.recipes_systems import SYSTEMS
 
 
 def egogesture() -> Recipe:
@@ -81,24 +82,43 @@ def webcam() -> Recipe:
     return _small().with_overrides(
         {
             **{"name": "webcam", "starts_from": "a network that knows gestures, of the same model (such as runs/demo)"},
-            **{"msd": "none", "batch": 8, "lr": 0.001, "epochs": 15, "validate_on": None},
+            **{"msd": "none", "batch": 8, "lr": 0.002, "epochs": 40, "validate_on": None},
         }
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "egogesture": egogesture,
-    "nvgesture": nvgesture,
-    "isogd": isogd,
-    "demo": demo,
-    "webcam": webcam,
-}
+PAPERS: dict[str, Callable[[], Recipe]] = {"egogesture": egogesture, "nvgesture": nvgesture, "isogd": isogd}
+RECIPES: dict[str, Callable[[], Recipe]] = {**PAPERS, "demo": demo, "webcam": webcam}
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of this name. Raises ``RecipeError`` with close matches."""
-    if name not in RECIPES:
-        close = get_close_matches(name, RECIPES, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(RECIPES)}"
-        raise RecipeError(f"there is no recipe {name!r}; {hint}")
-    return RECIPES[name]()
+    """The recipe of this name, or that of a system of the paper's tables: ``SYSTEM`` or ``SYSTEM@DATASET``.
+
+    A system alone is meant on EgoGesture. Raises ``RecipeError`` with close matches.
+
+    Example: ``get_recipe("tsm-msd@nvgesture")``
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    system, at, dataset = name.partition("@")
+    if at or system in SYSTEMS:
+        return system_recipe(system, dataset if at else "egogesture")
+    raise _unknown("recipe", name, (*RECIPES, *SYSTEMS))
+
+
+def system_recipe(system: str, dataset: str = "egogesture") -> Recipe:
+    """A system of the paper's tables by a data set's schedule (see ``recipes_systems``).
+
+    Raises ``RecipeError`` when there is no such system or data set.
+    """
+    if system not in SYSTEMS:
+        raise _unknown("system", system, tuple(SYSTEMS))
+    if dataset not in PAPERS:
+        raise _unknown("data set of the paper", dataset, tuple(PAPERS))
+    return SYSTEMS[system](PAPERS[dataset]()).with_overrides({"name": f"{system}@{dataset}"})
+
+
+def _unknown(kind: str, name: str, known: tuple[str, ...]) -> RecipeError:
+    close = get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+    return RecipeError(f"there is no {kind} {name!r}; {hint}")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -19,20 +18,22 @@ import torch
 import dynagest
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
+from dynagest.clips.dataset import ClipSource
+from dynagest.clips.rate import stream_rate
 from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
-from dynagest.task.saved import save_decoders
-from dynagest.task.task import DepthTask
+from dynagest.task.base import Task
 from dynagest.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from dynagest.training.recipe import Recipe
 
-RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
+RECIPE_FILE, ENVIRONMENT_FILE, STAGES_FOLDER = "recipe.json", "environment.json", "stages"
 # All that training and testing write; starting a run anew removes these and nothing else.
 CONTENTS = (
-    *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, "unreadable.jsonl", "log.jsonl", "tensorboard"),
+    *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, STAGES_FOLDER, "unreadable.jsonl", "log.jsonl", "tensorboard"),
     *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json"),
     *("metrics.json", "metrics.scores.npz", "report.html", "panels", "panels.png"),
+    *("events.json", "stream_metrics.json", "stream_timeline.svg"),
 )
 PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
 
@@ -57,11 +58,14 @@ class Environment:
     revision: str | None
 
 
-def start_run(run_dir: Path, recipe: Recipe, environment: Environment, *, overwrite: bool) -> None:
+def start_run(
+    run_dir: Path, recipe: Recipe, environment: Environment, *, overwrite: bool, keep_stages: bool = False
+) -> None:
     """Make ``run_dir`` ready for a new run and write its recipe and environment.
 
     Raises ``RunError`` when a run that is finished or can be resumed lies there, unless told to ``overwrite`` it. A
-    run that was killed before its first checkpoint holds nothing to lose and is replaced.
+    run that was killed before its first checkpoint holds nothing to lose and is replaced. ``keep_stages``: the stages
+    that lie there are those of this very run.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; name a folder for the run")
@@ -70,9 +74,15 @@ def start_run(run_dir: Path, recipe: Recipe, environment: Environment, *, overwr
         state = "a finished run" if progress.finished else f"a run that stopped after {progress.step} steps"
         resume = "" if progress.finished else "continue it with --resume, "
         raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
+    stages = [] if keep_stages else _begun_stages(run_dir)
+    if stages and not overwrite:
+        raise RunError(
+            f"{run_dir}: holds a run that stopped in its stage {stages[-1].name}; continue it with --resume, name "
+            "another folder, or replace it with --overwrite"
+        )
     if not overwrite and (run_dir / "network.safetensors").exists():
         raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
-    for path in (run_dir / name for name in CONTENTS):
+    for path in (run_dir / name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER)):
         try:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -84,9 +94,15 @@ def start_run(run_dir: Path, recipe: Recipe, environment: Environment, *, overwr
     write_atomically(run_dir / ENVIRONMENT_FILE, json.dumps(asdict(environment), indent=1).encode())
 
 
-def has_run(run_dir: Path) -> bool:
-    """Whether a run lies there that can be resumed, or is finished."""
-    return (run_dir / CHECKPOINT_FILE).exists()
+def has_run(run_dir: Path, *, stages: bool = True) -> bool:
+    """Whether a run lies there that can be resumed, or is finished; with ``stages``, also one still in a stage."""
+    return (run_dir / CHECKPOINT_FILE).exists() or (stages and bool(_begun_stages(run_dir)))
+
+
+def _begun_stages(run_dir: Path) -> list[Path]:
+    """The stages of a run that can be resumed or are finished, in order."""
+    found = (run_dir / STAGES_FOLDER).glob(f"*/{CHECKPOINT_FILE}")
+    return sorted((path.parent for path in found), key=lambda folder: int(folder.name.partition("-")[0]))
 
 
 def trained_on(run_dir: Path) -> Path:
@@ -103,33 +119,34 @@ def trained_on(run_dir: Path) -> Path:
     return manifest
 
 
-def keep_network(
-    run_dir: Path, task: DepthTask, recipe: Recipe, classes: Sequence[str], provenance: dict[str, str]
-) -> None:
-    """Write the network for use, RGB only, and beside it the decoders that belong to it.
+def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:
+    """Write the network for use, without what trained along, and beside it what a report shows of that.
 
-    Raises ``RunError`` when they cannot be written; the previous ones are then unchanged.
+    Its classes and frame rate are those of ``source``, the training clips. Raises ``RunError`` when they cannot be
+    written; the previous ones are then unchanged.
     """
+    rate = stream_rate(source, recipe.num_segments, recipe.sampling, recipe.stride)
     card = NetworkCard(
         model=recipe.model,
-        classes=tuple(classes),
+        classes=source.classes,
         num_segments=recipe.num_segments,
         size=recipe.size,
         width=recipe.width,
         options=recipe.options,
         sampling=recipe.sampling,
         stride=recipe.stride,
+        fps=rate.fps if rate else None,
         provenance={
             "recipe": recipe.name,
             "seed": str(recipe.seed),
             "dynagest": dynagest.__version__,
             "revision": code_revision() or "unknown",
+            **({"fps": rate.origin} if rate else {}),
             **provenance,
         },
     )
     save_network(run_dir, cast(ClipNet, task.network), card)  # a task takes any network, a recipe builds these
-    if task.decoder is not None:
-        save_decoders(run_dir, task.decoder)
+    task.save_companions(run_dir)
 
 
 def describe_environment(data: str, seed: int, device: str, processes: int) -> Environment:

@@ -1,69 +1,74 @@
 """Sums over clips, from which the lines of the log are made."""
 
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from math import isfinite
 from typing import Any, Self
 
 import torch
 
-from dynagest.task.loss import Counts, LossParts, LossWeights
+from dynagest.task.base import TaskOutput, Term
+from dynagest.task.loss import Counts
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over some clips: cross-entropy and recognised ones over all, squared errors over those ``with_depth``."""
+    """Sums over some clips: how many they are, have depth and were recognised, and each term of the loss, in order."""
 
     clips: float = 0.0
     with_depth: float = 0.0
     correct: float = 0.0
-    cross_entropy: float = 0.0
-    local: float = 0.0
-    global_: float = 0.0
+    terms: tuple[float, ...] = ()
 
     @classmethod
     def of(
-        cls, parts: LossParts, logits: torch.Tensor, label: torch.Tensor, has_depth: torch.Tensor, counts: Counts
+        cls,
+        output: TaskOutput,
+        terms: Mapping[str, Term],
+        label: torch.Tensor,
+        has_depth: torch.Tensor,
+        counts: Counts,
     ) -> torch.Tensor:
-        """The sums of one batch whose loss was divided by ``counts``, as a (6,) tensor that processes can add up."""
-        clips = torch.tensor(float(len(label)), device=logits.device)
-        return torch.stack(
-            [
-                clips,
-                has_depth.sum().float(),
-                (logits.argmax(dim=1) == label).sum().float(),
-                parts.cross_entropy * counts.clips,
-                parts.local * counts.with_depth,
-                parts.global_ * counts.with_depth,
-            ]
-        )
+        """The sums of one batch whose loss was divided by ``counts``: a (3 + terms,) tensor that processes can add."""
+        clips = torch.tensor(float(len(label)), device=label.device)
+        correct = (output.logits.argmax(dim=1) == label).sum().float()
+        sums = [output.terms[name] * getattr(counts, term.of) for name, term in terms.items()]
+        return torch.stack([clips, has_depth.sum().float(), correct, *sums])
 
     @classmethod
-    def from_tensor(cls, values: torch.Tensor) -> Self:
-        return cls(*values.tolist())
+    def of_values(cls, values: Sequence[float]) -> Self:
+        """From what ``values`` gave; none are no clips."""
+        if not values:
+            return cls()
+        clips, with_depth, correct, *terms = values
+        return cls(clips, with_depth, correct, tuple(terms))
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All numbers in a row."""
+        return (self.clips, self.with_depth, self.correct, *self.terms)
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+        pairs = zip_longest(self.values, other.values, fillvalue=0.0)
+        return Sums.of_values([ours + theirs for ours, theirs in pairs])
 
     @property
     def finite(self) -> bool:
-        return all(isfinite(getattr(self, field.name)) for field in fields(self))
+        return all(map(isfinite, self.values))
 
     @property
     def top1(self) -> float:
         """Share of recognised clips."""
         return self.correct / max(self.clips, 1)
 
-    def loss(self, weights: LossWeights) -> float:
-        """The weighted loss, as in training."""
-        depth = weights.local * self.local + weights.global_ * self.global_
-        return weights.cross_entropy * self.cross_entropy / max(self.clips, 1) + depth / max(self.with_depth, 1)
-
-    def means(self, weights: LossWeights, has_local: bool, has_global: bool) -> dict[str, Any]:
-        """What a line of the log says about these clips (see ``log.py``)."""
-        return {
-            "loss": self.loss(weights),
-            "cross_entropy": self.cross_entropy / max(self.clips, 1),
-            "local": self.local / max(self.with_depth, 1) if has_local else None,
-            "global": self.global_ / max(self.with_depth, 1) if has_global else None,
-            "top1": self.top1,
+    def means(self, terms: Mapping[str, Term]) -> dict[str, Any]:
+        """What a line of the log says of these clips (see ``log.py``): the weighted loss, its terms, the accuracy."""
+        sums = self.terms or (0.0,) * len(terms)
+        found = {
+            name: value / max(getattr(self, term.of), 1)
+            for (name, term), value in zip(terms.items(), sums, strict=True)
         }
+        loss = sum(term.weight * found[name] for name, term in terms.items() if term.weight is not None)
+        shown = {name: None if term.weight is None else found[name] for name, term in terms.items()}
+        return {"loss": loss, **shown, "top1": self.top1}

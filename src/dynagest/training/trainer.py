@@ -1,51 +1,34 @@
 """The training run, from a recipe and clips to a run folder.
 
-Read ``train`` first, then ``_Run.go``. What one step computes is in ``engine.py``, which clips it takes in
-``batches.py``, what is kept for resuming in ``checkpoint.py``.
+Read ``train`` first, then ``loop.Run.go``; trainings that come before a recipe's own are in ``stages.py``.
 """
 
-import os
-import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
+from accelerate import Accelerator
 from rich.console import Console
 
-from dynagest.clips.dataset import Batch
 from dynagest.clips.manifest import Manifest
-from dynagest.errors import DynagestError, RunError, TrainingError
+from dynagest.errors import DynagestError, RunError
 from dynagest.training.assemble import build_task, choose_precision
-from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
-from dynagest.training.checkpoint import (
-    Best,
-    Checkpoint,
-    Progress,
-    check_resumable,
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
-from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
-from dynagest.training.display import Display
-from dynagest.training.engine import Agreement, Engine, build_accelerator, raise_together
-from dynagest.training.interrupt import Interrupts, TrainingInterrupted
-from dynagest.training.log import RunLog
+from dynagest.training.batches import BatchPlan
+from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint
+from dynagest.training.data import DataOfRecipe, TrainingData, data_of
+from dynagest.training.engine import Engine, build_accelerator, raise_together
+from dynagest.training.interrupt import Interrupts
+from dynagest.training.loop import Run
 from dynagest.training.recipe import Recipe
-from dynagest.training.run import describe_environment, keep_network, start_run
-from dynagest.training.schedule import learning_rate
-from dynagest.training.scores import Sums
-from dynagest.training.unreadable import UnreadableClips
-
-LINE_SECONDS = 5.0  # without a terminal, at most one line in this time
+from dynagest.training.run import describe_environment, has_run, start_run
+from dynagest.training.stages import check_stages, hand_over, stage_folders
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
     """What a run came to. ``best_*`` are of the kept network and ``None`` where nothing was validated on.
 
-    ``unreadable`` counts the clips left out in the last epoch; ``seconds`` are of all sittings.
+    ``unreadable`` counts the clips left out in the last epoch; ``seconds`` are of all sittings and stages.
     """
 
     run_dir: Path
@@ -59,7 +42,7 @@ class TrainingSummary:
 
 def train(
     recipe: Recipe,
-    data: Manifest | TrainingData,
+    data: Manifest | TrainingData | DataOfRecipe,
     run_dir: Path | str,
     *,
     init: Path | str | None = None,
@@ -73,12 +56,16 @@ def train(
     the same weights as without the interruption; a finished one is only summarised. ``console`` shows progress; without
     one nothing is printed. Under ``accelerate launch`` or ``torchrun`` every process calls this.
 
+    The stages of a recipe are runs of their own in ``run_dir/stages``, one after the other; each starts from all that
+    the one before it trained. Where they look at clips otherwise than the recipe itself, ``data`` is a manifest or a
+    function from a recipe to its ``TrainingData``.
+
     Clips are read by processes that import the main script anew (multiprocessing's ``forkserver``), so a script needs
     ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
 
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
     ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (the loss is not finite, too many clips are
-    unreadable) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
+    unreadable, a data worker died) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """
@@ -86,238 +73,115 @@ def train(
     init = init or recipe.init
     if init is not None:
         recipe = recipe.with_overrides({"init": str(Path(init).resolve())})
-    if isinstance(data, Manifest):
-        data = TrainingData.of_manifest(data, recipe)
     accelerator = build_accelerator()
-    recipe, precision = choose_precision(recipe, accelerator.device)
-    plan = BatchPlan(len(data.train), recipe.batch, recipe.seed)
-    if plan.smallest < accelerator.num_processes:
-        raise RunError(
-            f"{data.description}: a batch of {plan.smallest} clips cannot be shared by {accelerator.num_processes} "
-            "processes; start fewer, or set a larger batch"
-        )
-    progress = Progress()
-    if resume:
-        checkpoint = read_checkpoint(run_dir)
-        check_resumable(checkpoint, recipe, data.fingerprint, run_dir)
-        progress = checkpoint.progress
-        if progress.finished:
-            return _summary(run_dir, recipe, progress)
-    task, report = build_task(recipe, len(data.train.classes), accelerator.device, load_init=not resume)
-    # Only now, when nothing in the recipe can be wrong any more, is an older run replaced.
-    error = None
-    if not resume and accelerator.is_main_process:
-        place = describe_environment(data.description, recipe.seed, str(accelerator.device), accelerator.num_processes)
-        try:
-            start_run(run_dir, recipe, place, overwrite=overwrite)
-        except DynagestError as refused:
-            error = refused
-    raise_together(error)
+    console = console if accelerator.is_main_process else None
+    sitting = _Sitting(accelerator, run_dir, console)
+    if not recipe.stages:
+        return sitting.train(recipe, data_of(data, recipe, recipe), run_dir, resume=resume, overwrite=overwrite)
 
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), Interrupts() as interrupts:
-        engine = Engine(accelerator, task, recipe)
-        run = _Run(engine, data, plan, run_dir, progress, interrupts, console if accelerator.is_main_process else None)
-        if resume:
-            load_checkpoint(run_dir, task, engine.optimiser)
-        try:
-            with run.display:
-                run.note(f"precision: {precision}")
-                if report is not None:
-                    run.note(f"start from {report}")
-                if recipe.starts_from and recipe.init is None and not resume:
-                    run.note(
-                        f"WARNING: the recipe {recipe.name} is meant to start from {recipe.starts_from}, but this run "
-                        "starts from random weights and will end up worse. Give them with --init (a run folder or a "
-                        "weights file)",
-                        loud=True,
-                    )
-                run.go()
-        finally:
-            run.close()
-    return _summary(run_dir, recipe, run.progress)
+    if resume and not has_run(run_dir):
+        raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
+    recipes = [recipe.stage(place) for place in range(len(recipe.stages))] + [recipe]
+    folders = [*stage_folders(run_dir, recipe), run_dir]
+    sources = [data_of(data, each, recipe) for each in recipes]
+    # Known before the first of them starts: whatever one process writes, all of them decide alike.
+    begun = [has_run(folder, stages=False) for folder in folders]
+    if not resume:
+        check_stages(recipes, folders, len(sources[0].train.classes))
+        sitting.claim(run_dir, recipe, sources[-1], overwrite=overwrite)
+        begun = [False] * len(folders)
+    seconds, before = 0.0, None
+    for each, source, folder, go_on in zip(recipes, sources, folders, begun, strict=True):
+        name = "" if folder == run_dir else f"stage {folder.name}, before the recipe's own training"
+        summary = sitting.train(each, source, folder, resume=go_on, before=before, name=name)
+        seconds, before = seconds + summary.seconds, folder
+    return replace(summary, seconds=seconds)
 
 
-class _Run:
-    """The loop over steps and epochs, and all that is written on the way. One of it in each process."""
+@dataclass(frozen=True)
+class _Sitting:
+    """One call of ``train``: where it computes, what it shows, and the folder to resume after an interruption."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        data: TrainingData,
-        plan: BatchPlan,
-        run_dir: Path,
-        progress: Progress,
-        interrupts: Interrupts,
-        console: Console | None,
+    accelerator: Accelerator
+    home: Path
+    console: Console | None
+
+    def claim(
+        self, run_dir: Path, recipe: Recipe, data: TrainingData, *, overwrite: bool, keep_stages: bool = False
     ) -> None:
-        self.engine, self.data, self.run_dir, self.progress = engine, data, run_dir, progress
-        self.recipe, self.accelerator, self.interrupts = engine.recipe, engine.accelerator, interrupts
-        self.main = self.accelerator.is_main_process
-        processes = self.accelerator.num_processes
-        self.plan = plan
-        self.epoch_steps = self.plan.steps_per_epoch
-        self.total = self.epoch_steps * self.recipe.epochs
-        self.sums = Sums(*progress.sums)
-        self.recent, self.recent_since, self.recent_norm = Sums(), time.monotonic(), 0.0
-        self.started, self.saved, self.line_at = time.monotonic(), time.monotonic(), 0.0
-        self.display = Display(console, self.recipe.epochs, self.epoch_steps)
-        self.unreadable = UnreadableClips(run_dir, self.recipe.unreadable_share, self.display, self.main)
-        self.log = RunLog(run_dir, progress.step) if self.main else None
+        """Make the folder ready for a new run; all processes call this together, the main one writes."""
+        error = None
+        if self.accelerator.is_main_process:
+            device, processes = str(self.accelerator.device), self.accelerator.num_processes
+            place = describe_environment(data.description, recipe.seed, device, processes)
+            try:
+                start_run(run_dir, recipe, place, overwrite=overwrite, keep_stages=keep_stages)
+            except DynagestError as refused:
+                error = refused
+        raise_together(error)
 
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        workers, self.workers_because = choose_workers(self.recipe, self.accelerator.device, local)
-        share = (self.accelerator.process_index, processes)
-        loader = (workers, self.recipe.prefetch, self.accelerator.device.type == "cuda")
-        batches = PlannedBatches(self.plan, progress.step, self.total, *share)
-        self.batches = iter(build_loader(data.train, batches, *loader))
-        self.validation = None
-        if data.validation is not None:
-            size = max(self.recipe.batch // processes, 1)
-            self.validation = build_loader(data.validation, InOrder(len(data.validation), size, *share), *loader)
-
-    def go(self) -> None:
-        """Every step that is left, with the end of each epoch and a checkpoint where they are due."""
-        self.note(self.workers_because)
-        if self.progress.step == 0:
-            self._save()  # from here on the run can be resumed, whenever it is killed
-        for step in range(self.progress.step, self.total):
-            stop = self._step(step)
-            if (step + 1) % self.epoch_steps == 0:
-                self._end_epoch()
-            elif stop or self._checkpoint_due(step):
-                self._save()
-            if stop and not self.progress.finished:
-                self._stop()
-
-    def note(self, text: str, loud: bool = False) -> None:
-        """Say something and keep it in the log."""
-        self.display.note(text, loud)
-        if self.log is not None:
-            self.log.write("note", self.progress.step, text=text)
-
-    def close(self) -> None:
-        """End the data workers."""
-        del self.batches, self.validation
-
-    def _step(self, step: int) -> bool:
-        """One optimiser step; whether to stop after it."""
-        epoch, within = divmod(step, self.epoch_steps)
-        if within == 0:
-            self.sums, self.progress = Sums(), self.progress.model_copy(update={"unreadable": 0})
-        found = next(self.batches)
-        agreed = self.engine.agree(found, self.interrupts.requested)
-        assert not isinstance(found, DynagestError), "agree has raised it"
-        batch, failed = found
-        if agreed.unreadable:
-            count = self.unreadable.report(failed, "train", epoch + 1, self.progress.unreadable, len(self.data.train))
-            self.progress = self.progress.model_copy(update={"unreadable": count})
-        if batch is None or agreed.fewest == 0:
-            self.note(f"step {step + 1}: skipped, a process has no readable clip")
+    def train(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        run_dir: Path,
+        *,
+        resume: bool,
+        overwrite: bool = False,
+        before: Path | None = None,
+        name: str = "",
+    ) -> TrainingSummary:
+        """One training, alone or as a stage that starts from what lies in ``before``."""
+        accelerator = self.accelerator
+        recipe, precision = choose_precision(recipe, accelerator.device)
+        plan = BatchPlan(len(data.train), recipe.batch, recipe.seed)
+        if plan.smallest < accelerator.num_processes:
+            raise RunError(
+                f"{data.description}: a batch of {plan.smallest} clips cannot be shared by {accelerator.num_processes} "
+                "processes; start fewer, or set a larger batch"
+            )
+        progress = Progress()
+        if resume:
+            checkpoint = read_checkpoint(run_dir)
+            check_resumable(checkpoint, recipe, data.fingerprint, run_dir)
+            progress = checkpoint.progress
+            if progress.finished:
+                return _summary(run_dir, recipe, progress)
+        starts = not resume and before is None
+        task, report = build_task(recipe, len(data.train.classes), accelerator.device, load_init=starts)
+        notes = [name] if name else []
+        if report is not None:
+            notes.append(f"start from {report}")
+        if not resume:
+            # Only now, when nothing in the recipe can be wrong any more, is an older run replaced.
+            self.claim(run_dir, recipe, data, overwrite=overwrite, keep_stages=before is not None)
+            if before is not None:
+                notes.append(f"start from {hand_over(before, task)}")
         else:
-            self._train_on(batch, agreed, step)
-        self.progress = self.progress.model_copy(update={"step": step + 1, "sums": astuple(self.sums)})
-        self._show(epoch, within + 1)
-        return agreed.stop
+            raise_together(None)
 
-    def _train_on(self, batch: Batch, agreed: Agreement, step: int) -> None:
-        lr = self._learning_rate(step)
-        sums, norm = self.engine.step(batch, agreed, step, lr)
-        if not sums.finite or not norm < float("inf"):
-            self.engine.discard()
-            names = gather_object([clip_name(self.data.train, int(index)) for index in batch["index"]])
-            what = f"loss {sums.loss(self.engine.task.loss.weights):g}, gradient norm {norm:g}"
-            raise TrainingError(
-                f"step {step + 1} (epoch {step // self.epoch_steps + 1}), learning rate {lr:g}: not finite ({what}). "
-                f"Nothing of this step is saved. Its clips: {', '.join(names)}. Try a lower lr, a warm-up "
-                "(warmup_epochs) or precision=fp32, and look at these clips with `dynagest data check`"
-            )
-        self.engine.update()
-        self.sums, self.recent, self.recent_norm = self.sums + sums, self.recent + sums, norm
-
-    def _show(self, epoch: int, done: int) -> None:
-        """Move the bar; every ``log_steps`` steps and at the end of an epoch a line in the log."""
-        if (done % self.recipe.log_steps and done != self.epoch_steps) or not self.recent.clips:
-            self.display.step(epoch, done, None)
-            return
-        now = time.monotonic()
-        lr = self._learning_rate(self.progress.step - 1)
-        rate = self.recent.clips / max(now - self.recent_since, 1e-9)
-        means = self._means(self.recent)
-        if self.log is not None:
-            place = {"epoch": round(epoch + done / self.epoch_steps, 4), "lr": lr, "grad_norm": self.recent_norm}
-            self.log.write("train", self.progress.step, **place, **means, clips_per_second=round(rate, 2))
-        due = self.display.live or now - self.line_at > LINE_SECONDS
-        text = f"loss {means['loss']:.3f}  top-1 {100 * means['top1']:.1f} %  lr {lr:.2g}  {rate:.1f} clips/s"
-        self.display.step(epoch, done, text if due else None)
-        self.line_at = now if due else self.line_at
-        self.recent, self.recent_since = Sums(), now
-
-    def _end_epoch(self) -> None:
-        """Validate, keep the network if it is the best (or if nothing is validated on), log, write the checkpoint."""
-        epoch = self.progress.step // self.epoch_steps
-        train_means, validation, best = self._means(self.sums), None, self.progress.best
-        keep = self.validation is None
-        line = f"epoch {epoch}/{self.recipe.epochs}: loss {train_means['loss']:.3f}  top-1 {100 * self.sums.top1:.1f} %"
-        if self.validation is not None:
-            sums = self._validate(epoch)
-            validation = self._means(sums) | {"clips": int(sums.clips)}
-            found = Best(epoch=epoch, top1=sums.top1, loss=validation["cross_entropy"])
-            # Few clips give few different accuracies: among equals, the lower cross-entropy.
-            keep = best is None or (found.top1, -found.loss) > (best.top1, -best.loss)
-            best = found if keep else best
-            line += f"  validation: loss {validation['loss']:.3f}  top-1 {100 * sums.top1:.1f} %" + (
-                "  (best)" if keep else ""
-            )
-        if keep and self.main:
-            origin = {"data": self.data.description, "epoch": str(epoch)}
-            if best is not None:
-                origin["validation_top1"] = f"{best.top1:.4f}"
-            keep_network(self.run_dir, self.engine.task, self.recipe, self.data.train.classes, origin)
-        self.display.note(line)
-        if self.log is not None:
-            trained = train_means | {"clips": int(self.sums.clips)}
-            self.log.write("epoch", self.progress.step, epoch=epoch, train=trained, validation=validation, best=keep)
-        finished = self.progress.step == self.total
-        self.progress = self.progress.model_copy(update={"best": best, "sums": (), "finished": finished})
-        self._save()
-
-    def _validate(self, epoch: int) -> Sums:
-        assert self.validation is not None
-        assert self.data.validation is not None
-        sums, failed = self.engine.validate(self.validation)
-        self.unreadable.report(failed, "validation", epoch, 0, len(self.data.validation))
-        self.recent_since = time.monotonic()
-        return sums
-
-    def _learning_rate(self, step: int) -> float:
-        return learning_rate(self.recipe, step, self.epoch_steps, self.plan.clips)
-
-    def _means(self, sums: Sums) -> dict[str, float]:
-        kinds = self.engine.task.decoder.taps if self.engine.task.decoder is not None else {}
-        return sums.means(self.engine.task.loss.weights, "local" in kinds, "global" in kinds)
-
-    def _checkpoint_due(self, step: int) -> bool:
-        every = self.recipe.checkpoint_steps
-        by_steps = every is not None and (step + 1) % every == 0
-        return by_steps or time.monotonic() - self.saved > self.recipe.checkpoint_seconds
-
-    def _save(self) -> None:
-        now = time.monotonic()
-        seconds = self.progress.seconds + now - self.started
-        self.progress, self.started = self.progress.model_copy(update={"seconds": seconds}), now
-        if self.main:
-            checkpoint = Checkpoint(progress=self.progress, recipe=self.recipe, data=self.data.fingerprint)
-            save_checkpoint(self.run_dir, self.engine.task, self.engine.optimiser, checkpoint)
-        self.saved = time.monotonic()
-
-    def _stop(self) -> None:
-        epoch, within = divmod(self.progress.step, self.epoch_steps)
-        text = (
-            f"stopped after step {within} of epoch {epoch + 1}; nothing is lost: go on with --resume ({self.run_dir})"
-        )
-        self.note(text)
-        raise TrainingInterrupted(text)
+        devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), Interrupts() as interrupts:
+            engine = Engine(accelerator, task, recipe)
+            run = Run(engine, data, plan, run_dir, progress, interrupts, self.console, self.home)
+            if resume:
+                load_checkpoint(run_dir, task, engine.optimiser)
+            try:
+                with run.display:
+                    run.note(f"precision: {precision}")
+                    for note in notes:
+                        run.note(note)
+                    if recipe.starts_from and recipe.init is None and starts:
+                        run.note(
+                            f"WARNING: the recipe {recipe.name} is meant to start from {recipe.starts_from}, but this "
+                            "run starts from random weights and will end up worse. Give them with --init (a run folder "
+                            "or a weights file)",
+                            loud=True,
+                        )
+                    run.go()
+            finally:
+                run.close()
+        return _summary(run_dir, recipe, run.progress)
 
 
 def _summary(run_dir: Path, recipe: Recipe, progress: Progress) -> TrainingSummary:

@@ -1,0 +1,74 @@
+"""The processes that read clips for training and testing: how they start, what they hand over, and how they fail."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import get_worker_info
+
+from dynagest.errors import TrainingError
+
+T = TypeVar("T")
+
+ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
+
+
+def start_worker(_: int) -> None:
+    """For ``DataLoader(worker_init_fn=)``."""
+    # Ctrl-C reaches the whole process group; the main process finishes its step and ends the workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One process a core is enough; OpenCV's own threads would only fight over them.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def in_shared_memory(item: Any) -> Any:
+    """``item`` with its tensors where the main process can see them, if this is a data worker.
+
+    torch does the same by itself, but in a thread whose errors are printed and forgotten: when shared memory is full,
+    the main process would wait for this item for ever. Raises ``TrainingError``.
+    """
+    if get_worker_info() is None:
+        return item
+    for tensor in _tensors(item):
+        try:
+            tensor.share_memory_()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"/dev/shm is full, so a data worker cannot hand over its clips; {ADVICE} ({reason})"
+            ) from error
+    return item
+
+
+def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
+    """What a ``DataLoader`` gives; where a worker dies, last of all a ``TrainingError`` that says so."""
+    items = iter(loader)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            yield TrainingError(
+                f"a data worker ended in mid-run ({reason}): killed for its memory, or for want of room in /dev/shm. "
+                f"Were it the latter, {ADVICE}; then go on with --resume"
+            )
+            return
+        yield item
+
+
+def _tensors(item: Any) -> Iterator[torch.Tensor]:
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif isinstance(item, dict):
+        for value in item.values():
+            yield from _tensors(value)
+    elif isinstance(item, list | tuple):
+        for value in item:
+            yield from _tensors(value)

@@ -1,0 +1,91 @@
+"""Trainings that come before a recipe's own: where they lie, and how one hands its weights to the next.
+
+Each is an ordinary run in ``RUN/stages/1-NAME`` and so on; the last training is the run itself. What is handed over is
+the whole task as the stage left it after its last epoch: the network with what trained along, by name. So the network
+may be another one (PreRNN takes C3D's layers), and what only the next task has starts as initialised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from dynagest.errors import RecipeError
+from dynagest.task.base import Task
+from dynagest.training.assemble import build_task
+from dynagest.training.checkpoint import CHECKPOINT_FILE, WEIGHTS
+from dynagest.training.optimiser import build_optimiser
+from dynagest.training.recipe import Recipe
+from dynagest.training.run import STAGES_FOLDER
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What became of a stage's tensors, by their names in the task."""
+
+    folder: Path
+    matched: tuple[str, ...]
+    unused: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.folder}: {len(self.matched)} tensors of the stage before"]
+        if self.left:
+            lines.append(f"  not trained there, left as initialised: {_some(self.left)}")
+        if self.unused:
+            lines.append(f"  trained there, not used: {_some(self.unused)}")
+        return "\n".join(lines)
+
+
+def stage_folders(run_dir: Path, recipe: Recipe) -> list[Path]:
+    """The folder of each stage of a run."""
+    return [run_dir / STAGES_FOLDER / f"{place}-{stage.name}" for place, stage in enumerate(recipe.stages, start=1)]
+
+
+def check_stages(recipes: Sequence[Recipe], folders: Sequence[Path], num_classes: int) -> None:
+    """Build every stage once, before the first one takes its days: nothing in a later one shall be wrong.
+
+    Raises what building them raises, and ``RecipeError`` where one does not fit what the next one needs.
+    """
+    before: dict[str, torch.Tensor] | None = None
+    for recipe, folder in zip(recipes, folders, strict=True):
+        task, _ = build_task(recipe, num_classes, torch.device("cpu"), load_init=before is None)
+        build_optimiser(task, recipe)
+        state = task.state_dict()
+        if before is not None:
+            _match(folder, before, state)
+        before = state
+
+
+@torch.no_grad()
+def hand_over(folder: Path, task: Task) -> HandOver:
+    """Put the weights of the finished stage in ``folder`` into ``task``. Raises ``RecipeError`` if they do not fit."""
+    with safe_open(folder / CHECKPOINT_FILE, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(WEIGHTS)]  # noqa: SIM118  (safe_open is no mapping)
+        stored = {name.removeprefix(WEIGHTS): file.get_tensor(name) for name in names}
+    state = task.state_dict()
+    report = _match(folder, stored, state)
+    for name in report.matched:
+        state[name].copy_(stored[name])
+    return report
+
+
+def _match(folder: Path, stored: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> HandOver:
+    matched = tuple(name for name in state if name in stored)
+    other = [
+        f"{name} {tuple(stored[name].shape)} for {tuple(state[name].shape)}"
+        for name in matched
+        if stored[name].shape != state[name].shape
+    ]
+    if other:
+        raise RecipeError(f"{folder}: the stages do not fit together, other shapes: {_some(other)}")
+    if not any(name.startswith("network.") for name in matched):
+        raise RecipeError(f"{folder}: the stages do not fit together, their networks share no layer")
+    unused = tuple(name for name in stored if name not in state)
+    return HandOver(folder, matched, unused, tuple(name for name in state if name not in stored))
+
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

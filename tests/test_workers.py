@@ -1,0 +1,55 @@
+"""Data workers that cannot hand over what they read, or die: a named error instead of waiting for ever."""
+
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from training_toys import ToyClips, toy_recipe
+
+from dynagest.clips.workers import in_shared_memory
+from dynagest.errors import TrainingError
+from dynagest.training.data import TrainingData
+from dynagest.training.trainer import train
+
+
+@dataclass
+class DyingClips(ToyClips):
+    """The worker that reads clip 5 in the second epoch is killed."""
+
+    def __getitem__(self, key: tuple[int, int]):
+        if key == (1, 5):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+@dataclass
+class CrampedClips(ToyClips):
+    """From the second epoch on, the worker can put no more than a few bytes anywhere, as with a full /dev/shm."""
+
+    def __getitem__(self, key: tuple[int, int]):
+        if key[0] == 1:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(DyingClips, "a data worker ended in mid-run.*--resume"), (CrampedClips, "/dev/shm is full.*--shm-size")],
+)
+def test_training_ends_with_a_named_error_and_can_be_resumed(tmp_path: Path, kind: type, message: str) -> None:
+    recipe = toy_recipe(workers=1)
+    with pytest.raises(TrainingError, match=message):
+        train(recipe, TrainingData.of_sources(kind(12), None, "toy clips"), tmp_path)
+    data = TrainingData.of_sources(ToyClips(12), None, "toy clips")
+    assert train(recipe, data, tmp_path, resume=True).steps == 6
+
+
+def test_outside_a_worker_nothing_is_moved() -> None:
+    tensor = torch.zeros(3)
+    assert in_shared_memory(({"rgb": tensor}, [])) == ({"rgb": tensor}, [])
+    assert not tensor.is_shared()
