@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,7 +22,7 @@ from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.saved import save_decoders
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
-from dynagest.testing.figures import confusion_png, linear_axis, log_axis
+from dynagest.testing.figures import confusion_png, confusion_svg, linear_axis, log_axis
 from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
 from dynagest.testing.report import duration, write_report
 
@@ -355,3 +356,23 @@ def test_panels_say_why_they_are_missing(with_depth: Manifest, card: NetworkCard
     (tmp_path / "network.json").write_text(card.model_dump_json())
     test.write(tmp_path / "metrics.json")
     assert "No panels: none of the tested clips looked at has readable depth" in report(tmp_path).text
+
+
+@pytest.mark.parametrize("name", ["swipe_counterclockwise_twice", "M" * 26, "b", "右手で左にスワイプする", "W" * 40])
+def test_no_label_of_the_confusion_matrix_is_cut_off(name: str) -> None:
+    """Rows end where the matrix begins; columns slant from the matrix to the upper right, by 45 degrees."""
+    from matplotlib.textpath import TextPath
+
+    svg = str(confusion_svg(np.eye(2, dtype=int), [name, name]))
+    width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+    labels = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" (text-anchor="end"|transform)[^>]*>([^<]+)</text>', svg)
+    labels = [label for label in labels if label[3] not in "0123456789"]
+    assert len(labels) == 4
+    for x, y, kind, text in labels:
+        length = TextPath((0, 0), text, size=11).get_extents().width if text[0].isascii() else 11 * len(text)
+        if kind != "transform":
+            assert float(x) - length >= 0
+            continue
+        assert float(y) - (length + 9) / math.sqrt(2) >= 0
+        assert float(x) + length / math.sqrt(2) <= width
+    assert height > 60

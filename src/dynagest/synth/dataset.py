@@ -5,7 +5,7 @@ import numpy as np
 from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import Split
+from dynagest.synth.spec import FRAME_RATE, Split
 from dynagest.synth.spec import SynthSpec as SynthSpec
 
 
@@ -22,11 +22,11 @@ class SynthDataset:
         self.spec, self.split, self.view = spec, split, view
         self.seed = spec.seed if seed is None else seed
         self._depth = spec.depth_spec()
-        self._flipped = view.flip_table(spec.classes)
+        self._flipped = view.flip_table(spec.labels)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.spec.classes
+        return self.spec.labels
 
     def __len__(self) -> int:
         return self.spec.length(self.split)
@@ -34,6 +34,10 @@ class SynthDataset:
     def label(self, index: int) -> int:
         """The class of clip ``index``."""
         return label_of(self.spec, index)
+
+    def timing(self, index: int) -> tuple[int, float]:
+        """Frames of clip ``index``, and frames a second."""
+        return self.spec.num_frames, FRAME_RATE
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key

@@ -19,7 +19,7 @@ from dynagest.synth.subject import Subject
 View = Literal["egocentric", "frontal"]
 
 # Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
-_ANGLES, _X, _Y, _AWAY, _TURN, _ROLL, _TILT, _TWIST, _SHOW, _COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
+ANGLES, X, Y, AWAY, TURN, ROLL, TILT, TWIST, SHOW, COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
 _TREMORS = 3
 _WRIST_STIFFNESS = 0.55  # share of the forearm's direction that the hand's direction decides
 
@@ -88,37 +88,42 @@ def draw_motion(gesture: Gesture, subject: Subject, rng: np.random.Generator, *,
     habit = np.asarray(subject.habit)
     start = 0.20 + style * (0.05 * subject.tempo + rng.uniform(-0.06, 0.06))
     end = 0.84 + style * (-0.06 * subject.tempo + rng.uniform(-0.07, 0.07))
-    keys = np.zeros((len(gesture.keys), _COLUMNS))
+    keys = np.zeros((len(gesture.keys), COLUMNS))
     for row, key in zip(keys, gesture.keys, strict=True):
-        row[:_ANGLES] = np.asarray(SHAPES[key.shape]).reshape(-1)
-        row[[_X, _Y, _AWAY, _TURN]] = (key.x * amplitude, key.y * amplitude, key.away * amplitude, key.turn)
-        row[[_ROLL, _TILT, _TWIST, _SHOW]] = (gesture.roll, gesture.tilt + key.tilt, gesture.twist, gesture.show)
-    keys[:, _TURN] *= 0.5 + 0.5 * amplitude
+        row[:ANGLES] = np.asarray(SHAPES[key.shape]).reshape(-1)
+        row[[X, Y, AWAY, TURN]] = (key.x * amplitude, key.y * amplitude, key.away * amplitude, key.turn)
+        row[[ROLL, TILT, TWIST, SHOW]] = (gesture.roll, gesture.tilt + key.tilt, gesture.twist, gesture.show)
+    keys[:, TURN] *= 0.5 + 0.5 * amplitude
     lean = np.concatenate((habit[:3] * (7.0, 6.0, 6.0), style * rng.normal(0.0, 3.0, 3)))
-    keys[:, _ROLL] += lean[0] + lean[3]
-    keys[:, _TILT] += lean[1] + lean[4]
-    keys[:, _TWIST] += lean[2] + lean[5]
-    keys[:, :_ANGLES] += style * (rng.normal(0.0, 3.0, _ANGLES) + habit[3:8].repeat(4) * 1.5)
+    keys[:, ROLL] += lean[0] + lean[3]
+    keys[:, TILT] += lean[1] + lean[4]
+    keys[:, TWIST] += lean[2] + lean[5]
+    keys[:, :ANGLES] += style * (rng.normal(0.0, 3.0, ANGLES) + habit[3:8].repeat(4) * 1.5)
     times = np.array([start + (end - start) * key.time for key in gesture.keys])
     if len(times) > 2:
         times[1:-1] += style * rng.uniform(-0.12, 0.12, len(times) - 2) * np.diff(times)[:-1]
 
     relaxed = np.asarray(SHAPES["relaxed"]).reshape(-1)
     before, after = keys[0].copy(), keys[-1].copy()
-    before[:_ANGLES] = 0.6 * before[:_ANGLES] + 0.4 * relaxed
-    before[_Y] += 170.0 * subject.drop * rng.uniform(0.3, 1.0)
-    before[[_X, _AWAY, _TURN]] *= rng.uniform(0.2, 0.8)
-    after[:_ANGLES] = 0.75 * after[:_ANGLES] + 0.25 * relaxed
-    after[_Y] += 90.0 * subject.drop * rng.uniform(0.0, 1.0)
+    before[:ANGLES] = 0.6 * before[:ANGLES] + 0.4 * relaxed
+    before[Y] += 170.0 * subject.drop * rng.uniform(0.3, 1.0)
+    before[[X, AWAY, TURN]] *= rng.uniform(0.2, 0.8)
+    after[:ANGLES] = 0.75 * after[:ANGLES] + 0.25 * relaxed
+    after[Y] += 90.0 * subject.drop * rng.uniform(0.0, 1.0)
     keys = np.vstack((before, keys, after))
     times = np.concatenate(([0.0], times, [1.0]))
 
-    tremor = np.zeros((_TREMORS, _COLUMNS, 3))
-    size = np.concatenate((np.full(_ANGLES, 1.2), np.full(3, 3.0), np.full(5, 1.5)))
-    tremor[..., 0] = rng.normal(0.0, 1.0, (_TREMORS, _COLUMNS)) * size * subject.tremor * style
-    tremor[..., 1] = rng.uniform(0.3, 2.2, (_TREMORS, _COLUMNS))
-    tremor[..., 2] = rng.uniform(0.0, 2 * math.pi, (_TREMORS, _COLUMNS))
-    return Motion(times, keys, tremor)
+    return Motion(times, keys, draw_tremor(subject, rng, style=style))
+
+
+def draw_tremor(subject: Subject, rng: np.random.Generator, *, style: float) -> np.ndarray:
+    """The ``tremor`` of a ``Motion``, (3, 28, 3)."""
+    tremor = np.zeros((_TREMORS, COLUMNS, 3))
+    size = np.concatenate((np.full(ANGLES, 1.2), np.full(3, 3.0), np.full(5, 1.5)))
+    tremor[..., 0] = rng.normal(0.0, 1.0, (_TREMORS, COLUMNS)) * size * subject.tremor * style
+    tremor[..., 1] = rng.uniform(0.3, 2.2, (_TREMORS, COLUMNS))
+    tremor[..., 2] = rng.uniform(0.0, 2 * math.pi, (_TREMORS, COLUMNS))
+    return tremor
 
 
 def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -> Pose:
@@ -128,14 +133,14 @@ def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -
     """
     values = torch.from_numpy(motion.sample(np.asarray(times, dtype=np.float64)))
     side = subject.side
-    angles = limit(torch.deg2rad(values[:, :_ANGLES].reshape(-1, 5, 4)))
-    roll = torch.deg2rad(values[:, _TURN] + side * values[:, _ROLL])
-    tilt = torch.deg2rad(-values[:, _TILT])
+    angles = limit(torch.deg2rad(values[:, :ANGLES].reshape(-1, 5, 4)))
+    roll = torch.deg2rad(values[:, TURN] + side * values[:, ROLL])
+    tilt = torch.deg2rad(-values[:, TILT])
     # Seen from the palm's side, thumb and index hide each other when turned too far.
     to_camera = -1.0 if stage.view == "egocentric" else 0.2
-    twist = torch.deg2rad(side * (values[:, _TWIST] + to_camera * values[:, _SHOW]))
+    twist = torch.deg2rad(side * (values[:, TWIST] + to_camera * values[:, SHOW]))
     rotation = _about_z(roll) @ _about_x(tilt) @ _about_y(twist)
-    offset = values[:, [_X, _Y, _AWAY]] * subject.scale
+    offset = values[:, [X, Y, AWAY]] * subject.scale
     if stage.view == "frontal":
         offset = offset * torch.tensor((1.0, 1.0, -1.0), dtype=torch.float64)
         in_z, in_x = torch.tensor((1.0, 1.0, -1.0)).double(), torch.tensor((-1.0, 1.0, 1.0)).double()

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dynagest.card import BACKGROUND
 from dynagest.synth.film import Footage, camera_of, film
 from dynagest.synth.gestures import GESTURES
+from dynagest.synth.idle import draw_background, draw_loose
 from dynagest.synth.motion import Motion, draw_motion, pose_at
 from dynagest.synth.scene import Events, Scene, draw_events, draw_scene
 from dynagest.synth.sensor import Noise
@@ -20,7 +22,11 @@ _MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, 
 
 @dataclass(frozen=True)
 class Take:
-    """The plan of one clip, drawn but not rendered yet."""
+    """The plan of one recording, drawn but not rendered yet.
+
+    motion, events and times share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it. label: the
+    class of a clip, "" for a stream.
+    """
 
     label: str
     subject: Subject
@@ -28,43 +34,63 @@ class Take:
     events: Events
     motion: Motion
     times: np.ndarray
+    rate: float
     noise: Noise
 
 
 def subject_number(spec: SynthSpec, split: Split, index: int) -> int:
     """The subject of a clip. Numbers of different splits never meet; each performs every class in turn."""
-    within = (index // len(spec.classes)) % spec.subjects.of(split)
-    return 1 + sum(spec.subjects.of(s) for s in SPLITS[: SPLITS.index(split)]) + within
+    within = (index // spec.cycle) % spec.subjects.of(split)
+    return first_subject(spec, split) + within
+
+
+def first_subject(spec: SynthSpec, split: Split) -> int:
+    """The first of the ``spec.subjects.of(split)`` subjects of a split."""
+    return 1 + sum(spec.subjects.of(s) for s in SPLITS[: SPLITS.index(split)])
 
 
 def scene_number(spec: SynthSpec, split: Split, index: int) -> int:
     """The scene of a clip. Numbers of different splits never meet."""
     rng = np.random.default_rng((spec.seed, _SCENE, SPLITS.index(split), index))
-    within = int(rng.integers(spec.scenes.of(split)))
-    return sum(spec.scenes.of(s) for s in SPLITS[: SPLITS.index(split)]) + within
+    return first_scene(spec, split) + int(rng.integers(spec.scenes.of(split)))
+
+
+def first_scene(spec: SynthSpec, split: Split) -> int:
+    """The first of the ``spec.scenes.of(split)`` scenes of a split."""
+    return sum(spec.scenes.of(s) for s in SPLITS[: SPLITS.index(split)])
 
 
 def label_of(spec: SynthSpec, index: int) -> int:
-    """The class of a clip."""
-    return index % len(spec.classes)
+    """The class of a clip, an index of ``spec.labels``."""
+    return min(index % spec.cycle, len(spec.classes))
 
 
 def plan(spec: SynthSpec, split: Split, index: int) -> Take:
     """Draw clip ``index`` of ``split``; any index >= 0, so also more clips than ``spec.length``."""
-    number = subject_number(spec, split, index)
-    subject = draw_subject(
-        number,
-        np.random.default_rng((spec.seed, _SUBJECT, number)),
-        left_handed=spec.left_handed,
-        style=spec.style,
-    )
-    scene = draw_scene(np.random.default_rng((spec.seed, _SCENE, scene_number(spec, split, index))), spec)
+    subject = subject_of(spec, subject_number(spec, split, index))
+    scene = scene_of(spec, scene_number(spec, split, index))
     rng = np.random.default_rng((spec.seed, _CLIP, SPLITS.index(split), index))
-    label = spec.classes[label_of(spec, index)]
-    motion = draw_motion(GESTURES[label], subject, rng, style=spec.style)
+    label = spec.labels[label_of(spec, index)]
+    if label == BACKGROUND:
+        motion = draw_background(spec, subject, rng)
+    elif spec.slack:
+        motion = draw_loose(spec, label, subject, rng)
+    else:
+        motion = draw_motion(GESTURES[label], subject, rng, style=spec.style)
     events = draw_events(rng, spec, scene, subject)
     times = (np.arange(spec.num_frames) + 0.5) / spec.num_frames
-    return Take(label, subject, scene, events, motion, times, Noise.draw(rng, spec.num_frames))
+    return Take(label, subject, scene, events, motion, times, float(spec.num_frames), Noise.draw(rng, spec.num_frames))
+
+
+def subject_of(spec: SynthSpec, number: int) -> Subject:
+    """The person of this number."""
+    rng = np.random.default_rng((spec.seed, _SUBJECT, number))
+    return draw_subject(number, rng, left_handed=spec.left_handed, style=spec.style)
+
+
+def scene_of(spec: SynthSpec, number: int) -> Scene:
+    """The place of this number."""
+    return draw_scene(np.random.default_rng((spec.seed, _SCENE, number)), spec)
 
 
 def record(
@@ -72,7 +98,7 @@ def record(
 ) -> Footage:
     """Render a take, or only these of its frames (indices may repeat)."""
     if frames is None:
-        frames = np.arange(spec.num_frames)
+        frames = np.arange(len(take.times))
     frames, back = np.unique(frames, return_inverse=True)
     times = take.times[frames]
     pose = pose_at(take.motion, times, take.subject, take.events.stage)
@@ -80,7 +106,7 @@ def record(
     camera = camera_of(spec)
     # Where the middle of the hand goes, one hand's breadth above the wrist.
     middle, middle_soon = (p.wrist - 70.0 * p.rotation[:, :, 1] for p in (pose, soon))
-    velocity = (camera.project(middle_soon) - camera.project(middle)) / (_MOMENT * spec.num_frames)
+    velocity = (camera.project(middle_soon) - camera.project(middle)) / (_MOMENT * take.rate)
     footage = film(
         spec,
         take.scene,

@@ -14,11 +14,10 @@ _COLUMNS = 2
 
 
 def sheet(spec: SynthSpec, split: Split = "train", *, frames: int = 8, take: int = 0, depth: bool = True) -> np.ndarray:
-    """A picture, uint8 (height, width, 3) RGB: clip ``take`` of every class of ``split``."""
+    """A picture, uint8 (height, width, 3) RGB: clip ``take`` of every class of ``split``
+    (of "none" as many as there are to one clip of a gesture)."""
     indices = np.linspace(0, spec.num_frames - 1, frames).round().astype(int)
-    strips = [
-        _strip(spec, split, take * len(spec.classes) + number, indices, depth) for number in range(len(spec.classes))
-    ]
+    strips = [_strip(spec, split, take * spec.cycle + number, indices, depth) for number in range(spec.cycle)]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % _COLUMNS)
     rows = len(strips) // _COLUMNS
     return np.concatenate(

@@ -1,9 +1,11 @@
 """Every knob of a generated data set."""
 
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from dynagest.card import BACKGROUND
 from dynagest.clips.depth import DepthAffine, DepthSpec
 from dynagest.errors import RecipeError
 from dynagest.synth.gestures import GESTURES
@@ -19,7 +21,9 @@ MISALIGNMENT: dict[Misalignment, DepthAffine | None] = {
     "nvgesture": DepthAffine(scale=1.3, shift_x=-35, shift_y=-35, width=320, height=240),
     "isogd": DepthAffine(scale=0.87, shift_x=20, shift_y=30, width=320, height=240),
 }
+FRAME_RATE = 12  # frames of a clip in a second
 NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
+_FOR_STREAMS = ("background", "slack")
 
 
 class PerSplit(BaseModel):
@@ -45,6 +49,17 @@ class SynthSpec(BaseModel):
 
     seed: int = Field(default=0, ge=0)
     classes: tuple[str, ...] = tuple(GESTURES)
+    background: int = Field(
+        default=0,
+        ge=0,
+        description='clips of the class "none" (pauses, other movements), as a multiple of those of one gesture',
+    )
+    slack: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="how loosely clips are cut, as a share of their length: so far a gesture may lie beyond either end",
+    )
     clips_per_class: PerSplit = PerSplit(train=60, val=12, test=20)
     subjects: PerSplit = PerSplit(train=40, val=8, test=12)
     scenes: PerSplit = PerSplit(train=200, val=40, test=60)
@@ -81,9 +96,32 @@ class SynthSpec(BaseModel):
             raise ValueError("views must name at least one of egocentric and frontal")
         return self
 
+    # Specs name folders and fingerprint runs: one without what streams need reads as it did before there was any.
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in _FOR_STREAMS or value}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, value) for name, value in super().__repr_args__() if name not in _FOR_STREAMS or value]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the clips: the gestures, and behind them "none" where there are background clips."""
+        return (*self.classes, BACKGROUND) if self.background else self.classes
+
+    @property
+    def cycle(self) -> int:
+        """Clips after which the classes come round again: one of each gesture, ``background`` of "none"."""
+        return len(self.classes) + self.background
+
+    @property
+    def seconds(self) -> float:
+        """How long a clip lasts."""
+        return self.num_frames / FRAME_RATE
+
     def length(self, split: Split) -> int:
         """Clips in ``split``."""
-        return self.clips_per_class.of(split) * len(self.classes)
+        return self.clips_per_class.of(split) * self.cycle
 
     def depth_spec(self) -> DepthSpec:
         """How to read the generated depth: 16-bit millimetres, 0 where there is none."""
@@ -91,24 +129,28 @@ class SynthSpec(BaseModel):
         return DepthSpec(near="dark", scale_mm=1.0, min_mm=NEAR_MM, max_mm=FAR_MM, invalid=0, affine=affine)
 
 
+# Small enough to render in a minute and to learn in four on two cores.
+_DEMO = SynthSpec(
+    classes=tuple(
+        name
+        for name in GESTURES
+        if name not in ("circle_counterclockwise", "zoom_out", "show_fist", "tap", "double_tap", "beckon")
+    ),
+    clips_per_class=PerSplit(train=72, val=12, test=16),
+    size=72,
+    num_frames=12,
+    views=("egocentric",),
+    style=0.5,
+    clutter=0.3,
+    distractors=0.15,
+    shake=0.2,
+)
+
 PRESETS: dict[str, SynthSpec] = {
     "default": SynthSpec(),
-    # Small enough to render in a minute and to learn in four on two cores.
-    "demo": SynthSpec(
-        classes=tuple(
-            name
-            for name in GESTURES
-            if name not in ("circle_counterclockwise", "zoom_out", "show_fist", "tap", "double_tap", "beckon")
-        ),
-        clips_per_class=PerSplit(train=72, val=12, test=16),
-        size=72,
-        num_frames=12,
-        views=("egocentric",),
-        style=0.5,
-        clutter=0.3,
-        distractors=0.15,
-        shake=0.2,
-    ),
+    "demo": _DEMO,
+    # For networks that watch a stream: they must know pauses, and gestures that are not in the middle of a clip.
+    "live": _DEMO.model_copy(update={"background": 4, "slack": 0.3}),
     "hard": SynthSpec(
         style=1.0,
         clutter=1.0,

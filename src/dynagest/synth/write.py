@@ -8,34 +8,38 @@ Every file is written under another name first and then renamed, and the manifes
 leaves behind is complete as far as it goes, and the next run adds the rest.
 """
 
-import io
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.errors import RunError
 from dynagest.synth.recording import label_of, plan, record, subject_number
-from dynagest.synth.spec import SPLITS, Split, SynthSpec
+from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 SPEC_FILE = "synth.json"
-FRAME_RATE = 12
 _QUALITY = "3"  # quantiser of MJPEG, 2 (best) to 31
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no encoder version in the file
 _CHUNK = 8  # clips that a worker takes at a time
 
 Progress = Callable[[int, int], None]
+Key = TypeVar("Key")
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 def write_synth(
@@ -50,11 +54,13 @@ def write_synth(
     folder = Path(folder).absolute()
     keys = [(split, index) for split in SPLITS for index in range(spec.length(split))]
     try:
-        _claim(folder, spec)
+        claim(folder / SPEC_FILE, spec, read_spec)
         missing = [key for key in keys if not all(path.exists() for path in clip_paths(folder, spec, *key))]
-        _write_all(folder, spec, missing, workers, progress, len(keys))
+        for split, label in {(split, label_of(spec, index)) for split, index in missing}:
+            (folder / split / spec.labels[label]).mkdir(parents=True, exist_ok=True)
+        render_all(partial(_write_clip, folder, spec), missing, workers, progress, len(keys))
         clips = [_clip(folder, spec, *key) for key in keys]
-        manifest = Manifest.of(clips, depth=spec.depth_spec(), classes=spec.classes).write(folder / MANIFEST_FILE)
+        manifest = Manifest.of(clips, depth=spec.depth_spec(), classes=spec.labels).write(folder / MANIFEST_FILE)
     except OSError as error:
         raise RunError(f"{folder}: the clips cannot be written: {error}; free the disk and run it again") from error
     assert manifest.path is not None
@@ -67,43 +73,43 @@ def read_spec(folder: Path | str) -> SynthSpec:
     try:
         return SynthSpec.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: holds no SynthSpec: {error}") from error
+        raise RunError(f"{path}: not what `dynagest data synth` wrote there ({error}); name a folder of its") from error
 
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:
     """The RGB and the depth file of a clip."""
     name = f"S{subject_number(spec, split, index):03d}-{index:06d}"
-    place = folder / split / spec.classes[label_of(spec, index)]
-    return place / f"{name}.avi", place / f"{name}.depth.npz"
+    home = folder / split / spec.labels[label_of(spec, index)]
+    return home / f"{name}.avi", home / f"{name}.depth.npz"
 
 
-def _claim(folder: Path, spec: SynthSpec) -> None:
-    """Make the folder ours, or refuse one that is not."""
-    if (folder / SPEC_FILE).exists():
-        if read_spec(folder) != spec:
-            raise RunError(f"{folder}: holds clips of another spec ({SPEC_FILE}); choose another folder or delete it")
+def claim(file: Path, spec: Spec, read: Callable[[Path], Spec]) -> None:
+    """Make the folder of ``file`` ours by writing the spec into it, or refuse one that is not ours."""
+    folder = file.parent
+    if file.exists():
+        if read(folder) != spec:
+            raise RunError(f"{folder}: was made to another spec ({file.name}); choose another folder or delete it")
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: exists and holds something else; choose a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SPEC_FILE, spec.model_dump_json(indent=2).encode())
+    write_atomically(file, spec.model_dump_json(indent=2).encode())
 
 
-def _write_all(
-    folder: Path,
-    spec: SynthSpec,
-    keys: list[tuple[Split, int]],
+def render_all(
+    write: Callable[[Key], None],
+    keys: list[Key],
     workers: int | None,
     progress: Progress | None,
     total: int,
+    chunk: int = _CHUNK,
 ) -> None:
+    """Call ``write`` with each key, in ``workers`` processes that take ``chunk`` keys at a time."""
     done = total - len(keys)
-    workers = min(workers or os.cpu_count() or 1, max(1, -(-len(keys) // _CHUNK)))
-    for split, label in {(split, label_of(spec, index)) for split, index in keys}:
-        (folder / split / spec.classes[label]).mkdir(parents=True, exist_ok=True)
+    workers = min(workers or os.cpu_count() or 1, max(1, -(-len(keys) // chunk)))
     if workers <= 1:
         for key in keys:
-            _write_clip(folder, spec, key)
+            write(key)
             done += 1
             if progress:
                 progress(done, total)
@@ -115,7 +121,7 @@ def _write_all(
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:
             with _interrupts_wait():
-                results = pool.map(_write_unless_stopped, repeat(folder), repeat(spec), keys, chunksize=_CHUNK)
+                results = pool.map(_unless_stopped, repeat(write), keys, chunksize=chunk)
             for _ in results:
                 done += 1
                 if progress:
@@ -150,46 +156,56 @@ def _start_worker(stop: Event) -> None:
     torch.set_num_threads(1)
 
 
-def _write_unless_stopped(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
-    assert _stop is not None
-    if not _stop.is_set():
-        _write_clip(folder, spec, key)
+def _unless_stopped(write: Callable[[Key], None], key: Key) -> None:
+    if not stopping():
+        write(key)
+
+
+def stopping() -> bool:
+    """Whether this process is a worker that is to end: what takes long leaves off."""
+    return _stop is not None and _stop.is_set()
 
 
 def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
     split, index = key
     footage = record(spec, plan(spec, split, index))
     video, depth = clip_paths(folder, spec, split, index)
-    packed = io.BytesIO()
-    np.savez_compressed(packed, depth=footage.depth.numpy().astype(np.uint16))
-    _place(depth, packed.getvalue())
-    _place(video, _mjpeg(footage.rgb.permute(0, 2, 3, 1).contiguous().numpy()))
+    with place(depth) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, depth=footage.depth.numpy().astype(np.uint16))
+    with place(video) as temporary:
+        write_mjpeg(str(temporary), footage.rgb.permute(0, 2, 3, 1).contiguous().numpy(), spec.size, FRAME_RATE)
 
 
-def _place(path: Path, data: bytes) -> None:
-    """Whole or not at all. Not forced to the disk: thousands of clips can be rendered again, but not waited for."""
+@contextmanager
+def place(path: Path) -> Iterator[Path]:
+    """A file, written under the name that this gives, that is there whole or not at all.
+
+    Not forced to the disk: thousands of clips can be rendered again, but not waited for.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _mjpeg(frames: np.ndarray) -> bytes:
-    """An AVI of these frames, uint8 (F, S, S, 3) RGB."""
-    out = io.BytesIO()
+def write_mjpeg(path: str, frames: Iterable[np.ndarray], size: int, fps: float) -> None:
+    """Write an AVI of these frames, uint8 (S, S, 3) RGB."""
     options = {"qmin": _QUALITY, "qmax": _QUALITY}
-    with av.open(out, "w", format="avi", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("mjpeg", rate=FRAME_RATE, options=options)
-        stream.height, stream.width = frames.shape[1:3]
+    with av.open(path, "w", format="avi", options={"fflags": "+bitexact"}) as container:
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = container.add_stream("mjpeg", rate=rate, options=options)
+        stream.height = stream.width = size
         stream.pix_fmt = "yuvj444p"
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= _BITEXACT
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    return out.getvalue()
 
 
 def _clip(folder: Path, spec: SynthSpec, split: Split, index: int) -> Clip:
     video, depth = clip_paths(folder, spec, split, index)
-    label = spec.classes[label_of(spec, index)]
+    label = spec.labels[label_of(spec, index)]
     return Clip(video, label, depth, split=split, subject=f"S{subject_number(spec, split, index):03d}")

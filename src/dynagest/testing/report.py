@@ -1,7 +1,8 @@
 """``report.html``: everything that a run folder knows, in one file that needs no network.
 
 Each part of the folder is shown if it is there: ``recipe.json``, ``environment.json``, ``log.jsonl``, ``network.json``,
-``decoders.safetensors``, ``metrics.json``, ``panels/`` and ``unreadable.jsonl``. What is missing is said.
+``decoders.safetensors``, ``metrics.json``, ``stream_metrics.json``, ``panels/`` and ``unreadable.jsonl``. What is
+missing is said, but for streams, which not everybody has.
 """
 
 import json
@@ -27,6 +28,9 @@ from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg
 from dynagest.testing.history import History
 from dynagest.testing.panels import CAPTIONS, FOLDER
 from dynagest.testing.protocols import PROTOCOLS
+from dynagest.testing.stream_evaluation import STREAM_METRICS_FILE, StreamEvaluation
+from dynagest.testing.timeline import CSS as TIMELINE_CSS
+from dynagest.testing.timeline import timeline
 
 REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 MATRIX_CLASSES = 40  # up to here the matrix has names and numbers, beyond it is an image
@@ -74,7 +78,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
     recipe, about = _read_json(run / "recipe.json"), _read_json(run / "environment.json")
     small = test is not None and len(test.classes) <= MATRIX_CLASSES
     return environment.get_template("report.html").render(
-        css=Markup(environment.get_template("report.css").render()),
+        css=Markup(environment.get_template("report.css").render() + TIMELINE_CSS),
         version=__version__,
         written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         run_name=run.resolve().name,
@@ -86,6 +90,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
         matrix_svg=confusion_svg(test.confusion, test.classes) if test and small else None,
         matrix_png=confusion_png(test.confusion) if test and not small else None,
         confusions=test.top_confusions(TOP_CONFUSIONS) if test else (),
+        streams=_streams(run),
         panels=_panels(run),
         charts=history.charts(1 / len(card.classes) if card else None) if history else (),
         training_note=_training_note(history) if history else "",
@@ -211,6 +216,15 @@ def _commands(run: Path, about: Mapping[str, Any], test: Evaluation | None) -> l
             f"--protocol {how.protocol} --seed {how.seed}"
         )
     return commands
+
+
+def _streams(run: Path) -> dict[str, Any] | None:
+    """The test on streams and a timeline of each recording, if there was one."""
+    path = run / STREAM_METRICS_FILE
+    if not path.exists():
+        return None
+    test = StreamEvaluation.read(path)
+    return {"test": test, "timelines": [timeline(one) for one in test.recordings]}
 
 
 def _panels(run: Path) -> dict[str, Any]:

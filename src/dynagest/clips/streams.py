@@ -1,0 +1,189 @@
+"""Which streams there are: long videos in which gestures begin and end, and the CSV file that lists them. No torch.
+
+``streams.csv`` has the header ``stream,label,begin,end[,fps,split,subject]`` in any order and a row for each gesture;
+``label``, ``begin`` and ``end`` are blank in the one row of a stream without any. ``stream`` is a video or a folder of
+numbered images, relative to the file. ``begin`` and ``end`` are seconds from the first frame: frame i is on show from
+``i / fps`` to ``(i + 1) / fps``, so that frames 41 to 57 counted from 1 at 10 fps are 4.0 to 5.7. A blank ``fps`` takes
+the times that the video itself states. A blank split is ``test``. Beside it lies ``classes.txt``, as with a manifest.
+"""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dynagest.atomic import write_together
+from dynagest.clips.frames import count_frames, is_folder, read_frames
+from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order
+from dynagest.clips.video import iterate_video
+from dynagest.errors import ClipError, ManifestError
+
+STREAMS_FILE = "streams.csv"
+NEEDED = ("stream", "label", "begin", "end")
+COLUMNS = (*NEEDED, "fps", "split", "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One true gesture: from ``begin`` to ``end`` in seconds of the stream."""
+
+    label: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One long recording and its true gestures in order of their begin.
+
+    ``video`` is an absolute path; ``fps`` None takes the video's own times; ``row`` is its first line in the file.
+    """
+
+    video: Path
+    spans: tuple[Span, ...] = ()
+    fps: float | None = None
+    split: str = "test"
+    subject: str = ""
+    row: int = 0
+
+    def frames(self) -> Iterator[tuple[np.ndarray, float]]:
+        """(frame uint8 RGB (H, W, 3), its time in seconds) in order, decoded as they are asked for.
+
+        Raises ``ClipError`` when the recording cannot be read, or is a folder of images without ``fps``.
+        """
+        if not is_folder(self.video):
+            for index, (frame, time) in enumerate(iterate_video(self.video)):
+                yield frame, time if self.fps is None else index / self.fps
+            return
+        if self.fps is None:
+            raise ClipError(
+                f"{self.video}: images have no times of their own; give the stream an fps in {STREAMS_FILE}"
+            )
+        for index in range(count_frames(self.video)):
+            yield read_frames(self.video, [index])[0], index / self.fps
+
+
+@dataclass(frozen=True)
+class StreamSet:
+    """The streams of a dataset and the classes of their gestures.
+
+    Example: ``for stream in StreamSet.read("data/streams").split("val").streams: ...``
+    """
+
+    streams: tuple[Stream, ...]
+    classes: tuple[str, ...]
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "StreamSet":
+        """Read a list of streams, or the ``streams.csv`` in a folder; that the videos exist is not looked at.
+
+        Raises ``ManifestError`` with every bad row and its line number.
+        """
+        path = Path(os.path.abspath(path))  # noqa: PTH100 (a symbolic link keeps its name)
+        path = path / STREAMS_FILE if path.is_dir() else path
+        streams = _read(path)
+        names = path.with_name(CLASSES_FILE)
+        known = natural_order(span.label for stream in streams for span in stream.spans)
+        if not names.exists():
+            return cls(streams, known, path)
+        classes = tuple(line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
+        if unknown := set(known) - set(classes):
+            raise ManifestError(f"{path}: labels that are not in {names.name}: {', '.join(sorted(unknown))}")
+        return cls(streams, classes, path)
+
+    def write(self, path: Path | str) -> "StreamSet":
+        """Write ``path`` with ``classes.txt`` beside it, both or none; returns it as read back."""
+        path = Path(os.path.abspath(path))  # noqa: PTH100
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for stream in self.streams:
+            video = Path(os.path.relpath(stream.video, path.parent)).as_posix()
+            rest = ("" if stream.fps is None else f"{stream.fps:g}", stream.split, stream.subject)
+            if not stream.spans:
+                writer.writerow((video, "", "", "", *rest))
+            for span in stream.spans:
+                writer.writerow((video, span.label, f"{span.begin:.4f}", f"{span.end:.4f}", *rest))
+        classes = "".join(f"{name}\n" for name in self.classes).encode()
+        write_together({path.with_name(CLASSES_FILE): classes, path: text.getvalue().encode()})
+        return StreamSet.read(path)
+
+    def split(self, name: str) -> "StreamSet":
+        """The streams of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
+        if name not in SPLITS:
+            raise ManifestError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
+        return replace(self, streams=tuple(stream for stream in self.streams if stream.split == name))
+
+
+def in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The spans by their begin."""
+    return tuple(sorted(spans, key=lambda span: (span.begin, span.end)))
+
+
+def _read(path: Path) -> tuple[Stream, ...]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "`dynagest data streams FOLDER` generates streams"
+        raise ManifestError(f"{path}: cannot be read as a list of streams ({error}); {hint}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = header
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown or any(name not in header for name in NEEDED) or len(set(header)) < len(header):
+        raise ManifestError(
+            f"{path}: its columns are {', '.join(header) or 'none'}; it needs {', '.join(NEEDED)} and may have "
+            f"{', '.join(COLUMNS[len(NEEDED) :])}"
+        )
+    found: dict[str, Stream] = {}
+    faults: list[str] = []
+    try:
+        for cells in rows:
+            if None in cells or None in cells.values():
+                faults.append(f"line {rows.line_num}: not as many cells as the header has")
+                continue
+            row = {name: cell.strip() for name, cell in cells.items()}
+            if any(row.values()):
+                faults += [f"line {rows.line_num}: {fault}" for fault in _add(row, path.parent, rows.line_num, found)]
+    except csv.Error as error:
+        faults.append(f"line {rows.line_num}: not CSV: {error}")
+    if faults:
+        raise ManifestError(f"{path}: {len(faults)} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
+    if not found:
+        raise ManifestError(f"{path}: has no rows; list one gesture a line below the header")
+    return tuple(replace(stream, spans=in_order(stream.spans)) for stream in found.values())
+
+
+def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream]) -> Sequence[str]:
+    """Put a row into ``found``, or say what is wrong with it."""
+    name, label, split = row["stream"], row["label"], row.get("split") or "test"
+    if not name:
+        return ["the stream is empty"]
+    if split not in SPLITS:
+        return [f"split {split!r} is none of {', '.join(SPLITS)}"]
+    try:
+        fps = float(row["fps"]) if row.get("fps") else None
+        begin, end = (float(row[key]) if row[key] else math.nan for key in ("begin", "end"))
+    except ValueError as error:
+        return [f"begin, end and fps are numbers: {error}"]
+    if fps is not None and not 0 < fps < math.inf:
+        return [f"fps {fps:g} is not a frame rate"]
+    video = Path(os.path.abspath(folder / name))  # noqa: PTH100
+    stream = found.setdefault(name, Stream(video, (), fps, split, row.get("subject", ""), line))
+    if (stream.fps, stream.split, stream.subject) != (fps, split, row.get("subject", "")):
+        return [f"fps, split or subject differ from those in line {stream.row}, of the same stream"]
+    if not label:
+        return [] if math.isnan(begin) and math.isnan(end) else ["begin or end without a label"]
+    if not 0 <= begin < end < math.inf:
+        return [f"{row['begin'] or 'nothing'} to {row['end'] or 'nothing'} is no range of seconds"]
+    found[name] = replace(stream, spans=(*stream.spans, Span(label, begin, end)))
+    return []

@@ -1,0 +1,272 @@
+"""Pseudo-depth: what a monocular depth model (ONNX) makes of the RGB clips, written as depth beside them. No torch.
+
+``dynagest data depth MANIFEST --teacher model.onnx`` gives clips of a plain camera a depth that the decoders can learn
+from. Such models tell near from far, not how far: their output is relative, so each clip is scaled by itself, robustly,
+to canonical depth (near = 1), and ``depth.yaml`` says where it comes from.
+
+What the file does not say about itself is in a YAML beside it, ``model.yaml`` for ``model.onnx``; every field may be
+left out::
+
+    size: [252, 252]              # height, width of the input, where the file leaves them open
+    mean: [0.485, 0.456, 0.406]   # of RGB in [0, 1]; these are the defaults
+    std: [0.229, 0.224, 0.225]
+    range: 1                      # the input's values before mean and std: 0 to 1, or 0 to 255
+    colour: rgb                   # or bgr
+    output: inverse               # near is large (MiDaS, Depth Anything); distance: near is small
+"""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import cv2
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dynagest.atomic import write_atomically
+from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
+from dynagest.clips.depth import DEPTH_FILE, DepthSpec
+from dynagest.clips.frames import count_frames, is_folder, read_frames
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import ClipError, DepthError, ModelError
+from dynagest.fields import field_faults
+
+PSEUDO = DepthSpec(near="bright")
+RECORD_FILE = "pseudo_depth.json"
+STORED_SIDE = 256  # pixels of the longer side: the decoders learn from far fewer
+ROBUST = (2.0, 98.0)  # percentiles of a clip that become 0 and 1
+_FLAT = 1e-3  # of the values' size: less range than this is no depth
+
+
+class TeacherSpec(BaseModel):
+    """How a depth model wants its pictures and what it gives; see above for the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    range: Literal[1, 255] = 1
+    colour: Literal["rgb", "bgr"] = "rgb"
+    output: Literal["inverse", "distance"] = "inverse"
+    threads: int = Field(default=0, ge=0)  # 0: as many as there are cores
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std: every value must be more than 0")
+        if self.size is not None and not all(16 <= side <= 4096 for side in self.size):
+            raise ValueError("size: height and width must be 16 to 4096")
+        return self
+
+    @classmethod
+    def beside(cls, model: Path) -> Self:
+        """The YAML beside ``model``, or the defaults. Raises ``ModelError`` for one that is faulty."""
+        path = model.with_suffix(".yaml")
+        if not path.exists():
+            return cls()
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate({} if values is None else values)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ModelError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        except ValidationError as error:
+            raise ModelError(f"{path}: {field_faults(cls, error)}") from error
+
+
+class Teacher:
+    """A monocular depth model. ``name`` tells it from others: its file's name and a digest of what it is and wants."""
+
+    def __init__(self, path: Path, spec: TeacherSpec | None = None) -> None:
+        """Open an ONNX file. Raises ``ModelError`` when it is none, or does not map one picture to one depth image."""
+        try:
+            import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+        except ImportError as error:
+            raise ModelError("depth models need ONNX Runtime: pip install onnxruntime") from error
+        self._path, self.spec = path, spec or TeacherSpec.beside(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); name the teacher's ONNX file") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.spec.threads
+        try:
+            # From the path, not the bytes: large models keep their weights in a file beside.
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common class but this one
+            reason = str(error).splitlines()[0][:200]
+            raise ModelError(f"{path}: not an ONNX model that runs here ({reason})") from error
+        self._input, self._channels_last, self.size = self._read_input()
+        identity = data + self.spec.model_dump_json(exclude={"threads"}).encode()
+        self.name = f"{path.name} {hashlib.sha256(identity).hexdigest()[:16]}"
+
+    def nearness(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 RGB (F, H, W, 3) -> relative inverse depth, float32 (F, h, w), large = near, of no particular scale.
+
+        Raises ``ModelError`` when the model fails, or gives what is no depth image.
+        """
+        return np.stack([self._of_frame(frame) for frame in frames])
+
+    def _read_input(self) -> tuple[str, bool, tuple[int, int]]:
+        inputs = self._session.get_inputs()
+        about = f"{self._path}: its inputs are {', '.join(f'{each.name} {each.type} {each.shape}' for each in inputs)}"
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+            raise ModelError(f"{about}; a teacher takes one float32 picture (1, 3, H, W) or (1, H, W, 3)")
+        batch, *shape = inputs[0].shape
+        if shape[0] != 3 and shape[2] != 3:
+            raise ModelError(f"{about}; none of its axes has the 3 colours")
+        channels_last = shape[0] != 3
+        sides = shape[:2] if channels_last else shape[1:]
+        if isinstance(batch, int) and batch != 1:
+            raise ModelError(f"{about}; a teacher takes one picture at a time, so export it with a batch of 1")
+        wanted = self.spec.size or tuple(sides)
+        for side, given in zip(sides, wanted, strict=True):
+            if not isinstance(given, int):
+                yaml_file = self._path.with_suffix(".yaml").name
+                raise ModelError(f"{about}, which leaves the size open; write size: [252, 252], say, into {yaml_file}")
+            if isinstance(side, int) and side != given:
+                raise ModelError(f"{about}, but the YAML beside it says size: {list(wanted)}; correct or remove it")
+        return inputs[0].name, channels_last, (int(wanted[0]), int(wanted[1]))
+
+    def _of_frame(self, frame: np.ndarray) -> np.ndarray:
+        spec, (height, width) = self.spec, self.size
+        smaller = frame.shape[0] > height
+        resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+        scaled = resized.astype(np.float32) * np.float32(spec.range / 255)
+        pixels = (scaled - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+        if spec.colour == "bgr":
+            pixels = pixels[..., ::-1]
+        batch = pixels[None] if self._channels_last else pixels.transpose(2, 0, 1)[None]
+        try:
+            output = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
+        except Exception as error:  # its errors have no common class but this one
+            raise ModelError(f"{self._path}: fails on a picture ({str(error).splitlines()[0][:200]})") from error
+        values = np.asarray(output, np.float32)
+        image = values.reshape([side for side in values.shape if side != 1])
+        if image.ndim != 2:
+            raise ModelError(f"{self._path}: gives {values.shape}; expected one depth image (1, H, W)")
+        if not np.isfinite(image).all():
+            raise ModelError(f"{self._path}: gives values that are no numbers; are mean, std and range right?")
+        if spec.output == "distance":
+            if image.min() <= 0:
+                raise ModelError(f"{self._path}: gives distances that are not above 0; perhaps it is output: inverse")
+            image = 1 / image
+        return image
+
+
+def canonical(nearness: np.ndarray) -> np.ndarray:
+    """Relative inverse depth (F, h, w) of one clip -> canonical depth in 8 bits, uint8: 255 near, 0 far.
+
+    One scale for all frames, so that a hand that comes nearer becomes brighter, between the percentiles ``ROBUST``, so
+    that a few wild pixels do not decide it. Raises ``DepthError`` where the model sees no depth at all.
+    """
+    low, high = np.percentile(nearness, ROBUST)
+    if high - low <= _FLAT * max(abs(low), abs(high)):
+        raise DepthError("the teacher sees the same depth everywhere")
+    return np.rint(np.clip((nearness - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came of it: the manifest with depth, clips ``written``, those that were there, and what failed, in words."""
+
+    manifest: Manifest
+    written: int
+    kept: int
+    failed: tuple[str, ...]
+
+
+def write_pseudo_depth(
+    manifest: Manifest, teacher: Teacher, *, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Taught:
+    """Write the depth of every clip, list it in the manifest's file, and declare it in ``depth.yaml`` beside that.
+
+    ``<clip>.depth.npz`` beside a video, ``depth.npz`` in a folder of images; of the rows that share a video, once. What
+    the same teacher wrote is kept, so that an interrupted run is gone on with. progress: (clips done, all). Raises
+    ``DepthError`` where clips have depth from elsewhere, or from another teacher without ``overwrite``.
+    """
+    assert manifest.path is not None, "a manifest that lies somewhere"
+    record = manifest.path.with_name(RECORD_FILE)
+    paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
+    known = _read_record(record)
+    ours = set(paths.values()) if known else set()
+    if sensed := sum(clip.depth is not None and clip.depth not in ours for clip in manifest.clips):
+        raise DepthError(
+            f"{manifest.path}: {sensed} clips have depth already, which one depth.yaml cannot declare together with "
+            "pseudo-depth; copy the clips elsewhere and index them without their depth"
+        )
+    twice = [path for path, count in Counter(paths.values()).items() if count > 1]
+    if twice:
+        raise DepthError(f"{twice[0]}: would be the depth of two videos that differ in their suffix only; rename one")
+    old = [path for path in paths.values() if path.exists()]
+    if old and known != teacher.name:
+        if not overwrite:
+            raise DepthError(
+                f"{record}: the depth here is of {known or 'an unknown origin'}; pass --overwrite to make it again "
+                f"with {teacher.name}"
+            )
+        for path in old:  # all, before the record changes: an interrupted run must not leave two teachers' depth
+            path.unlink()
+    # First of all: depth that lies there without it would be taken for a sensor's.
+    write_atomically(record, (json.dumps({"teacher": teacher.name}, indent=1) + "\n").encode())
+    written, kept, failed = 0, 0, {}
+    for done, (video, path) in enumerate(paths.items(), 1):
+        if path.exists():
+            kept += 1
+        else:
+            try:
+                _write(path, _depth_of(video, teacher))
+                written += 1
+            except (ClipError, DepthError) as error:
+                text = str(error)
+                failed[video] = text if str(video) in text else f"{video}: {text}"
+        if progress:
+            progress(done, len(paths))
+    clips = tuple(_with_depth(clip, clip.video not in failed) for clip in manifest.clips)
+    taught = replace(manifest, clips=clips, depth=PSEUDO if any(clip.depth for clip in clips) else None)
+    if taught.depth is not None:
+        text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
+        write_atomically(manifest.path.with_name(DEPTH_FILE), (text + PSEUDO.to_yaml()).encode())
+    return Taught(taught.write(manifest.path), written, kept, tuple(failed.values()))
+
+
+def depth_path(video: Path) -> Path:
+    """Where the depth of a video, or of a folder of images, is written."""
+    return video / "depth.npz" if is_folder(video) else video.with_name(f"{video.stem}.depth.npz")
+
+
+def _depth_of(video: Path, teacher: Teacher) -> np.ndarray:
+    """Canonical depth of a whole video, uint8 (F, h, w), in the shape of its pictures."""
+    frames = read_frames(video, range(count_frames(video)))
+    height, width = frames.shape[1:3]
+    shrink = min(1.0, STORED_SIDE / max(height, width))
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    depth = canonical(teacher.nearness(frames))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in depth])
+
+
+def _write(path: Path, depth: np.ndarray) -> None:
+    data = io.BytesIO()
+    np.savez_compressed(data, depth=depth)
+    write_atomically(path, data.getvalue())
+
+
+def _with_depth(clip: Clip, there: bool) -> Clip:
+    if not there:
+        return replace(clip, depth=None, depth_start=0, depth_end=None)
+    return replace(clip, depth=depth_path(clip.video), depth_start=clip.start, depth_end=clip.end)
+
+
+def _read_record(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["teacher"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DepthError(f"{path}: cannot be read; remove it together with the depth beside it") from error

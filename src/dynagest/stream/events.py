@@ -1,0 +1,202 @@
+"""From scores over time to gestures: when one begins and ends, with one activation each. NumPy only.
+
+The algorithm, its equations and what each parameter does are in docs/events.md. The web page runs the same algorithm;
+``tests/vectors/events.json`` holds both to the same answers.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dynagest.atomic import write_atomically
+from dynagest.card import BACKGROUND
+from dynagest.errors import ClipError, RunError, WeightsError
+from dynagest.fields import field_faults
+from dynagest.stream.scores import Scores
+
+EVENTS_FILE = "events.json"
+
+
+class EventSettings(BaseModel):
+    """What ``EventDetector`` is to call a gesture. ``dynagest tune`` sets these on a validation stream."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    smoothing: float = Field(
+        default=0.15, ge=0, le=5, description="seconds over which scores are averaged (time constant)"
+    )
+    threshold: float = Field(default=0.6, gt=0, lt=1, description="evidence from which a gesture is reported")
+    dip: float = Field(
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="evidence that a gesture must lose to be over, and win back to be reported again",
+    )
+    cooldown: float = Field(default=0.6, ge=0, description="seconds after a report in which no other one is made")
+    longest: float = Field(default=4.0, gt=0, description="seconds after which a reported gesture is over in any case")
+    lag: float = Field(
+        default=0.4, ge=0, description="seconds by which scores follow the hand; taken off begin and end"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.dip > self.threshold:
+            raise ValueError(f"dip: {self.dip} is more than the threshold of {self.threshold}; make it smaller")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A gesture, reported twice: when it is recognised (``end`` is None: the activation), and again when it is over.
+
+    ``begin`` and ``end`` are seconds of the stream, estimated; ``fired`` is the moment of the activation, which both
+    reports share. ``confidence`` in (0, 1] is the evidence at the activation, in the second report its maximum.
+    """
+
+    label: str
+    begin: float
+    end: float | None
+    confidence: float
+    fired: float
+
+
+class EventDetector:
+    """A state machine from scores to events. Works in seconds: scores may come at any, also uneven, intervals.
+
+    classes: names of the scores, in their order; the one named "none" means that no gesture is going on. Without it,
+    the lead of the best class over the second stands for its evidence: an undecided network says "none".
+
+    Example::
+
+        detector = EventDetector(card.classes, EventSettings())
+        for scores in scorer.push(frame, time):
+            for event in detector.push(scores):
+                if event.end is None:
+                    print(f"{event.label} ({event.confidence:.0%})")
+    """
+
+    def __init__(self, classes: Sequence[str], settings: EventSettings) -> None:
+        assert len(classes) > 1, "a network tells at least two classes apart"
+        self.classes, self.settings = tuple(classes), settings
+        self._none = self.classes.index(BACKGROUND) if BACKGROUND in self.classes else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next scores begin a stream."""
+        count = len(self.classes)
+        self._time: float | None = None
+        self._mean = np.full(count, 1 / count)
+        if self._none is not None:
+            self._mean = np.eye(count)[self._none]
+        self._valley = np.zeros(count)
+        self._onset = np.zeros(count)
+        self._active: Event | None = None
+        self._class = -1
+        self._last_fired, self._last_end = -math.inf, -math.inf
+
+    def push(self, scores: Scores) -> list[Event]:
+        """What these scores (K,) bring: the end of a gesture, an activation, both in this order, or nothing.
+
+        Raises ``ClipError`` for scores older than the last ones, ``WeightsError`` for scores that are not finite.
+        """
+        time, settings = scores.time, self.settings
+        assert scores.scores.shape == (len(self.classes),), f"{scores.scores.shape} for {len(self.classes)} classes"
+        if not np.isfinite(scores.scores).all():
+            raise WeightsError(f"the scores at {time:.3f} s are not finite: the network's weights are broken")
+        if self._time is None:
+            self._time = self._last_end = time
+        if time < self._time:
+            raise ClipError(
+                f"scores at {time:.3f} s came after those at {self._time:.3f} s: times of a stream must rise; "
+                "reset() before another stream"
+            )
+        before, self._time = self._time, time
+        share = 1 - math.exp((before - time) / settings.smoothing) if settings.smoothing else 1.0
+        self._mean = self._mean + share * (scores.scores - self._mean)
+
+        evidence = self._evidence()
+        self._valley = np.minimum(self._valley, evidence)
+        low = evidence <= np.maximum(settings.threshold / 2, self._valley)
+        self._onset[low] = time
+        best = int(self._mean.argmax())
+        ready = (
+            best != self._none
+            and evidence[best] >= max(settings.threshold, self._valley[best] + settings.dip)
+            and time - self._last_fired >= settings.cooldown
+        )
+
+        events: list[Event] = []
+        if self._active is not None:
+            now = float(evidence[self._class])
+            self._active = replace(self._active, confidence=max(self._active.confidence, now))
+            too_long = time - self._active.fired >= settings.longest
+            if too_long or now < self._active.confidence - settings.dip or (ready and best != self._class):
+                # With the last scores that spoke for it: a camera that was away for long has not seen it go on.
+                events.append(self._end(min(before, self._active.fired + settings.longest)))
+                self._valley[self._class] = now
+                ready = ready and best != self._class
+        if ready and self._active is None:
+            begin = max(float(self._onset[best]) - settings.lag, self._last_end)
+            self._active, self._class = Event(self.classes[best], begin, None, float(evidence[best]), time), best
+            self._last_fired = time
+            events.append(self._active)
+        return events
+
+    def finish(self) -> list[Event]:
+        """The stream is over: the end of the gesture that is going on, if there is one. Then as after ``reset``."""
+        events = [] if self._active is None or self._time is None else [self._end(self._time)]
+        self.reset()
+        return events
+
+    def _evidence(self) -> np.ndarray:
+        """How sure it is that each class is going on, (K,) in [0, 1]."""
+        if self._none is not None:
+            return self._mean
+        second, first = np.partition(self._mean, -2)[-2:]
+        return np.maximum(self._mean - np.where(self._mean == first, second, first), 0.0)
+
+    def _end(self, time: float) -> Event:
+        assert self._active is not None
+        over = replace(self._active, end=max(time - self.settings.lag, self._active.begin))
+        assert over.end is not None
+        self._active, self._last_end = None, over.end
+        return over
+
+
+class EventsFile(BaseModel):
+    """``events.json`` beside a network: its settings, and what they were tuned on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    settings: EventSettings
+    tuned: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> "EventsFile":
+        """Read the file, or that of a run folder. Raises ``RunError`` when it is missing or not one."""
+        path = path / EVENTS_FILE if path.is_dir() else path
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); `dynagest tune` writes it") from error
+        except ValidationError as error:
+            faults = field_faults(cls, error)
+            raise RunError(f"{path}: not an events file of this version ({faults}); run `dynagest tune`") from error
+
+    def write(self, path: Path) -> Path:
+        """Write it atomically, into a run folder as ``events.json``. Raises ``RunError`` when that cannot be done."""
+        path = path / EVENTS_FILE if path.is_dir() else path
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+        return path
+
+
+def settings_of(run: Path) -> EventSettings:
+    """The settings beside a network (a run folder or a file in it): those tuned for it, or the defaults."""
+    folder = run if run.is_dir() else run.parent
+    return EventsFile.read(folder).settings if (folder / EVENTS_FILE).exists() else EventSettings()

@@ -1,0 +1,142 @@
+"""How well events match the gestures of streams: pure functions of spans and events. Definitions in docs/events.md."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynagest.clips.streams import Span
+from dynagest.stream.events import Event
+
+GRACE = 1.0  # seconds after a gesture's end in which an activation still counts as its recognition
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One stream as it was tested: how long it is, what is in it, and the finished events that were found (each with
+    an ``end``), in order of activation."""
+
+    name: str
+    seconds: float
+    truth: tuple[Span, ...]
+    found: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """The numbers of a test on streams.
+
+    levenshtein: at most 1, below 0 where more is wrong than there is. mean_jaccard, recall, early_share: 0 to 1.
+    delay_from_begin, delay_from_end: mean seconds from a recognised gesture's begin (its end) to its activation;
+    below 0 from the end: before it. None where nothing is defined: no gestures, none recognised.
+    """
+
+    streams: int
+    minutes: float
+    gestures: int
+    activations: int
+    recognised: int
+    levenshtein: float | None
+    mean_jaccard: float | None
+    recall: float | None
+    false_per_minute: float
+    delay_from_begin: float | None
+    delay_from_end: float | None
+    early_share: float | None
+
+
+def summarise(recordings: Sequence[Recording], grace: float = GRACE) -> StreamSummary:
+    """All numbers of some recordings of more than 0 seconds together."""
+    gestures = sum(len(one.truth) for one in recordings)
+    activations = sum(len(one.found) for one in recordings)
+    pairs = [pair for one in recordings for pair in match(one.truth, one.found, grace)]
+    edits = sum(
+        edit_distance([span.label for span in one.truth], [event.label for event in one.found]) for one in recordings
+    )
+    overlaps = [jaccard(one.truth, one.found) for one in recordings if one.truth]
+    minutes = sum(one.seconds for one in recordings) / 60
+    return StreamSummary(
+        streams=len(recordings),
+        minutes=minutes,
+        gestures=gestures,
+        activations=activations,
+        recognised=len(pairs),
+        levenshtein=1 - edits / gestures if gestures else None,
+        mean_jaccard=float(np.mean(overlaps)) if overlaps else None,
+        recall=len(pairs) / gestures if gestures else None,
+        false_per_minute=(activations - len(pairs)) / minutes,
+        delay_from_begin=_mean([event.fired - span.begin for span, event in pairs]),
+        delay_from_end=_mean([event.fired - span.end for span, event in pairs]),
+        early_share=_mean([float(event.fired < span.end) for span, event in pairs]),
+    )
+
+
+def edit_distance(true: Sequence[str], found: Sequence[str]) -> int:
+    """Levenshtein's distance: the fewest labels to insert, delete or substitute that turn one list into the other."""
+    row = list(range(len(found) + 1))
+    for i, label in enumerate(true, 1):
+        corner, row[0] = row[0], i
+        for j, other in enumerate(found, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (label != other))
+    return row[-1]
+
+
+def jaccard(truth: Sequence[Span], found: Sequence[Event]) -> float:
+    """The Jaccard index of one stream with at least one true gesture, as ChaLearn ConGD has it.
+
+    For each class that truly occurs: the time in which it truly goes on *and* was found, over the time in which either
+    is so; the mean over these classes. Wrongly found classes lower it only where they take time from true ones.
+    """
+    labels = sorted({span.label for span in truth})
+    indices = []
+    for label in labels:
+        true = _union([(span.begin, span.end) for span in truth if span.label == label])
+        seen = _union([(one.begin, _end(one)) for one in found if one.label == label])
+        shared = sum(max(0.0, min(b, d) - max(a, c)) for a, b in true for c, d in seen)
+        indices.append(shared / (_length(true) + _length(seen) - shared))
+    return float(np.mean(indices))
+
+
+def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -> list[tuple[Span, Event]]:
+    """Recognised gestures with their activations: as many pairs as can be made of equal labels, each used once, with
+    the activation between the gesture's begin and ``grace`` seconds after its end."""
+    free = sorted(truth, key=lambda span: span.end)
+    pairs = []
+    for event in sorted(found, key=lambda one: one.fired):
+        for span in free:
+            if span.label == event.label and span.begin <= event.fired <= span.end + grace:
+                free.remove(span)
+                pairs.append((span, event))
+                break
+    return pairs
+
+
+def false_activations(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -> Counter[str]:
+    """How often each label was reported without its gesture: wrong labels, doubles, and events out of nothing."""
+    matched = Counter(event.label for _, event in match(truth, found, grace))
+    return Counter(event.label for event in found) - matched
+
+
+def _end(event: Event) -> float:
+    assert event.end is not None, "an activation, not a finished event"
+    return event.end
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _union(ranges: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same time as ranges that do not overlap."""
+    joined: list[tuple[float, float]] = []
+    for begin, end in sorted(ranges):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def _length(ranges: Sequence[tuple[float, float]]) -> float:
+    return sum(end - begin for begin, end in ranges)

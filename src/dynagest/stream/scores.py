@@ -1,0 +1,30 @@
+"""What a scorer is: timed frames in, scores of all classes over time out. Needs no torch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores (K,) in [0, 1] that sum to 1, in the order of the card's classes; ``time`` in seconds is that of the
+    newest frame that they come from: of its tick, so that times rise strictly and evenly (see ``clock.py``)."""
+
+    time: float
+    scores: np.ndarray
+
+
+class Scorer(Protocol):
+    """Turns timed frames into scores. Frames are taken by time (``card.fps``), never by count."""
+
+    @property
+    def card(self) -> NetworkCard: ...
+
+    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds: no scores, one or several."""
+
+    def reset(self) -> None:
+        """Forget everything: the next frame begins a stream."""

@@ -1,0 +1,86 @@
+"""Scores from sliding windows, for networks that look both ways in time. Needs no torch."""
+
+from collections import deque
+from typing import Protocol
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+from dynagest.predictor import ClipNetwork, softmax
+from dynagest.stream.clock import Clock
+from dynagest.stream.prepare import prepare_frame
+from dynagest.stream.scores import Scores
+
+
+class SplitNetwork(Protocol):
+    """A network of clips in two parts: one that sees each frame alone, and the rest, which sees its features."""
+
+    @property
+    def card(self) -> NetworkCard: ...
+
+    def stem(self, frames: np.ndarray) -> np.ndarray:
+        """(F, 3, s, s) float32, normalised as ``card`` says -> features (F, C, h, w) float32."""
+
+    def rest(self, features: np.ndarray) -> np.ndarray:
+        """Features of clips (N, T, C, h, w) -> logits (N, K) float32."""
+
+
+class Unsplit:
+    """A ``ClipNetwork`` that cannot be split, as a ``SplitNetwork`` with an empty stem."""
+
+    def __init__(self, network: ClipNetwork) -> None:
+        self._network = network
+
+    @property
+    def card(self) -> NetworkCard:
+        return self._network.card
+
+    def stem(self, frames: np.ndarray) -> np.ndarray:
+        """The frames themselves."""
+        return frames
+
+    def rest(self, features: np.ndarray) -> np.ndarray:
+        """The whole network."""
+        return self._network.logits(features)
+
+
+class WindowScorer:
+    """Scores of the last T frames, every ``hop`` ticks of ``card.fps``, from the moment that there are T frames.
+
+    They are those of the clip network for these frames: resizing, normalisation and the stem are done once a frame and
+    kept for the T windows that it is in. A ``Scores.time`` is the tick of the newest frame. Another rate than the
+    card's is ``fps``. Raises ``WeightsError`` where there is neither, ``ModelError`` for a network that wants depth.
+    """
+
+    def __init__(self, network: SplitNetwork, hop: int = 1, fps: float | None = None) -> None:
+        assert hop >= 1
+        self.network, self.hop = network, hop
+        self._clock = Clock.of(network.card, fps)
+        self._features: deque[np.ndarray] = deque(maxlen=network.card.num_segments)
+        self._until_due = 0
+
+    @property
+    def card(self) -> NetworkCard:
+        """Of the network."""
+        return self.network.card
+
+    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds. Raises ``ClipError`` as ``Clock.push``."""
+        scores = []
+        for tick in self._clock.push(frame, time):
+            if tick.first:
+                self._until_due = self.card.num_segments  # by then nothing older is left among the features
+            if tick.repeated:
+                self._features.append(self._features[-1])
+            else:
+                self._features.append(self.network.stem(prepare_frame(tick.frame, self.card))[0])
+            self._until_due -= 1
+            if self._until_due == 0:
+                self._until_due = self.hop
+                logits = self.network.rest(np.stack(self._features)[None])
+                scores.append(Scores(tick.time, softmax(logits)[0]))
+        return scores
+
+    def reset(self) -> None:
+        """Forget everything: the next frame begins a stream."""
+        self._clock.reset()

@@ -1,0 +1,178 @@
+"""Continuous streams: gestures, pauses and other movements in long videos, with the truth about what begins when.
+
+    folder/streams.csv  classes.txt  streams.json (the StreamSpec)
+    folder/val/S041-000.avi     MJPEG, as clips are; see ``clips/streams.py`` for the list
+
+A gesture begins with its preparation and ends with its retraction, as its clips do; on the way from a pause to the
+first, and from the last to a pause, is no gesture. A stream is made by the subjects and before the scenes of its split.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
+from dynagest.errors import RunError
+from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
+from dynagest.synth.motion import Motion
+from dynagest.synth.recording import Take, first_scene, first_subject, record, scene_of, subject_of
+from dynagest.synth.scene import draw_events
+from dynagest.synth.sensor import Noise
+from dynagest.synth.spec import SPLITS, Split, SynthSpec
+from dynagest.synth.subject import Subject
+from dynagest.synth.write import Progress, claim, place, render_all, stopping, write_mjpeg
+
+SPEC_FILE = "streams.json"
+_STREAM = 4  # first word of the seed sequence, see recording.py
+_CHUNK = 24  # frames rendered at once
+
+
+class StreamCounts(BaseModel):
+    """How many streams each split has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    train: int = Field(default=0, ge=0)
+    val: int = Field(default=4, ge=0)
+    test: int = Field(default=8, ge=0)
+
+
+class StreamSpec(BaseModel):
+    """A set of generated streams. The same spec gives the same streams everywhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: SynthSpec = Field(default=SynthSpec(), description="who, where, what and how hard: as in a set of clips")
+    streams: StreamCounts = Field(default=StreamCounts(), description="recordings in each split")
+    minutes: float = Field(default=1.0, ge=0.1, le=120, description="length of a recording")
+    fps: float = Field(default=24.0, ge=5, le=120, description="frames of a recording in a second")
+    pause: float = Field(default=1.2, gt=0.1, le=30, description="mean seconds from one gesture to the next movement")
+    movements: float = Field(default=0.4, ge=0, le=1, description="share of pauses with a movement that is no gesture")
+    repeats: float = Field(default=0.2, ge=0, lt=1, description="share of gestures that are made again at once")
+    tempo: float = Field(default=0.2, ge=0, le=0.5, description="how much longer or shorter than a clip a gesture is")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.streams.model_dump().values()):
+            raise ValueError("streams: at least one split must have a stream")
+        return self
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a recording."""
+        return round(self.minutes * 60 * self.fps)
+
+
+def plan_stream(spec: StreamSpec, split: Split, index: int) -> tuple[Take, tuple[Span, ...]]:
+    """Draw stream ``index`` of ``split``: what to render, and its gestures in order."""
+    clips = spec.clips
+    rng = np.random.default_rng((clips.seed, _STREAM, SPLITS.index(split), index))
+    subject = subject_of(clips, first_subject(clips, split) + index % clips.subjects.of(split))
+    scene = scene_of(clips, first_scene(clips, split) + int(rng.integers(clips.scenes.of(split))))
+    motion, spans = draw_performance(spec, subject, rng)
+    events = draw_events(rng, clips, scene, subject)
+    # Hand, passers-by and camera move as fast as in clips, so their unit of time is the length of a clip.
+    times = (np.arange(spec.num_frames) + 0.5) / spec.fps / clips.seconds
+    noise = Noise.draw(rng, spec.num_frames)
+    return Take("", subject, scene, events, motion, times, spec.fps * clips.seconds, noise), spans
+
+
+def draw_performance(spec: StreamSpec, subject: Subject, rng: np.random.Generator) -> tuple[Motion, tuple[Span, ...]]:
+    """What ``subject`` does in one recording, and which gestures are in it (seconds).
+
+    Every class comes up once before one comes up again, but for those that are repeated at once.
+    """
+    clips, length = spec.clips, spec.minutes * 60
+    track, spans, bag = Track(), list[Span](), list[str]()
+    track.add(draw_pause(rng, rng.uniform(0.8, 2.0)))
+    label = ""
+    while True:
+        again = bool(spans) and rng.uniform() < spec.repeats
+        if not again:
+            bag = bag or rng.permutation(clips.classes).tolist()
+            label = bag.pop()
+            track.add(draw_pause(rng, min(rng.exponential(spec.pause), 4 * spec.pause) + 0.1))
+            if rng.uniform() < spec.movements:
+                track.add(draw_movement(rng))
+        seconds = clips.seconds * (1 + spec.tempo * rng.uniform(-1, 1))
+        gesture = perform(label, subject, rng, style=clips.style, seconds=seconds)
+        begin = track.add(gesture, rng.uniform(0.15, 0.5))
+        # What would be cut off by the end is not begun; the recording ends in a pause.
+        if track.end + 0.5 > length:
+            track.times.pop()
+            track.keys.pop()
+            break
+        spans.append(Span(label, begin, track.end))
+    track.add(draw_pause(rng, max(length - track.end, 0.5)))
+    motion = track.motion(subject, rng, style=clips.style, start=0.0, unit=clips.seconds)
+    return motion, tuple(spans)
+
+
+def film_stream(spec: StreamSpec, take: Take) -> Iterator[np.ndarray]:
+    """The frames of a stream, uint8 (S, S, 3) RGB, rendered as they are asked for."""
+    for start in range(0, spec.num_frames, _CHUNK):
+        footage = record(spec.clips, take, np.arange(start, min(start + _CHUNK, spec.num_frames)))
+        yield from np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
+
+
+def write_streams(
+    folder: Path | str, spec: StreamSpec, *, workers: int | None = None, progress: Progress | None = None
+) -> StreamSet:
+    """Render every stream of ``spec`` into ``folder`` and list them in ``streams.csv``.
+
+    Arguments, errors and what happens after an interruption are those of ``write_synth``; progress counts streams.
+    """
+    folder = Path(folder).absolute()
+    keys = [(split, index) for split in SPLITS for index in range(spec.streams.model_dump()[split])]
+    try:
+        claim(folder / SPEC_FILE, spec, read_stream_spec)
+        missing = [key for key in keys if not _video(folder, spec, *key).exists()]
+        for split in {split for split, _ in missing}:
+            (folder / split).mkdir(exist_ok=True)
+        render_all(partial(_write_stream, folder, spec), missing, workers, progress, len(keys), chunk=1)
+        streams = tuple(_stream(folder, spec, *key) for key in keys)
+        return StreamSet(streams, spec.clips.classes).write(folder / STREAMS_FILE)
+    except OSError as error:
+        raise RunError(f"{folder}: the streams cannot be written: {error}; free the disk and run it again") from error
+
+
+def read_stream_spec(folder: Path | str) -> StreamSpec:
+    """The spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
+    path = Path(folder) / SPEC_FILE
+    try:
+        return StreamSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: not what `dynagest data streams` wrote there ({error}); name a folder of its"
+        ) from error
+
+
+def _video(folder: Path, spec: StreamSpec, split: Split, index: int) -> Path:
+    number = first_subject(spec.clips, split) + index % spec.clips.subjects.of(split)
+    return folder / split / f"S{number:03d}-{index:03d}.avi"
+
+
+def _write_stream(folder: Path, spec: StreamSpec, key: tuple[Split, int]) -> None:
+    take, _ = plan_stream(spec, *key)
+    with suppress(_LeftOff), place(_video(folder, spec, *key)) as temporary:
+        write_mjpeg(str(temporary), _until_stopped(film_stream(spec, take)), spec.clips.size, spec.fps)
+
+
+class _LeftOff(Exception):
+    """A stream that was not rendered to its end."""
+
+
+def _until_stopped(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        if stopping():
+            raise _LeftOff
+        yield frame
+
+
+def _stream(folder: Path, spec: StreamSpec, split: Split, index: int) -> Stream:
+    take, spans = plan_stream(spec, split, index)
+    return Stream(_video(folder, spec, split, index), spans, spec.fps, split, take.subject.name)

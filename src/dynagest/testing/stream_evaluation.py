@@ -1,0 +1,104 @@
+"""What a test on streams found: one frozen record, kept as ``stream_metrics.json`` beside the network."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dynagest.atomic import write_together
+from dynagest.errors import RunError
+from dynagest.fields import field_faults
+from dynagest.stream.events import EventSettings
+from dynagest.stream.metrics import GRACE, Recording, StreamSummary, false_activations, match, summarise
+from dynagest.testing.evaluation import json_text
+from dynagest.testing.timeline import timeline_file
+
+STREAM_METRICS_FILE, TIMELINE_FILE = "stream_metrics.json", "stream_timeline.svg"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StreamClass:
+    """How one class fared: gestures of it, recognised ones, and activations without one."""
+
+    name: str
+    gestures: int
+    recognised: int
+    false: int
+
+
+class StreamEvaluation(BaseModel):
+    """The result of a test on streams.
+
+    ``fps``: frames a second that the network saw. ``tuned``: whether the settings are those of ``dynagest tune``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    model: str
+    fps: float
+    data: str
+    split: str
+    classes: tuple[str, ...]
+    settings: EventSettings
+    tuned: bool
+    grace: float = GRACE
+    summary: StreamSummary
+    per_class: tuple[StreamClass, ...]
+    recordings: tuple[Recording, ...]
+
+    @classmethod
+    def of(
+        cls,
+        recordings: tuple[Recording, ...],
+        classes: tuple[str, ...],
+        *,
+        model: str,
+        fps: float,
+        data: str,
+        split: str,
+        settings: EventSettings,
+        tuned: bool,
+    ) -> "StreamEvaluation":
+        """Work out everything from what was found in each recording."""
+        true, right, wrong = Counter[str](), Counter[str](), Counter[str]()
+        for one in recordings:
+            true.update(span.label for span in one.truth)
+            right.update(event.label for _, event in match(one.truth, one.found))
+            wrong.update(false_activations(one.truth, one.found))
+        return cls(
+            model=model,
+            fps=fps,
+            data=data,
+            split=split,
+            classes=classes,
+            settings=settings,
+            tuned=tuned,
+            summary=summarise(recordings),
+            per_class=tuple(StreamClass(name, true[name], right[name], wrong[name]) for name in classes),
+            recordings=recordings,
+        )
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write ``stream_metrics.json`` and ``stream_timeline.svg`` into a folder, both or none; returns their paths.
+
+        Raises ``RunError`` when they cannot be written.
+        """
+        metrics, timeline = folder / STREAM_METRICS_FILE, folder / TIMELINE_FILE
+        text = json_text(self.model_dump(mode="json"))
+        write_together({metrics: text.encode(), timeline: timeline_file(self.recordings).encode()})
+        return metrics, timeline
+
+    @classmethod
+    def read(cls, path: Path) -> "StreamEvaluation":
+        """Read ``stream_metrics.json``. Raises ``RunError`` when it is missing or not one."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            hint = "`dynagest evaluate --stream` writes it"
+            raise RunError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+        except ValidationError as error:
+            faults = field_faults(cls, error)
+            raise RunError(f"{path}: not stream metrics of this version ({faults}); run the test again") from error

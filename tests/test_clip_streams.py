@@ -1,0 +1,115 @@
+"""The list of streams: read, written, and what is wrong with it; frames with their times."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from dynagest.clips.streams import Span, Stream, StreamSet
+from dynagest.errors import ClipError, ManifestError
+
+
+def _read(folder: Path, text: str) -> StreamSet:
+    (folder / "streams.csv").write_text(text)
+    return StreamSet.read(folder)
+
+
+def test_reads_what_it_writes(tmp_path: Path):
+    streams = (
+        Stream(tmp_path / "a.avi", (Span("wave", 0.5, 1.25), Span("grab", 2.0, 3.0)), 24.0, "val", "S001"),
+        Stream(tmp_path / "deep" / "b.avi", (), None, "test"),
+    )
+    again = StreamSet(streams, ("wave", "grab", "none")).write(tmp_path / "streams.csv")
+    assert again.classes == ("wave", "grab", "none")
+    assert [(s.video, s.spans, s.fps, s.split, s.subject) for s in again.streams] == [
+        (s.video, s.spans, s.fps, s.split, s.subject) for s in streams
+    ]
+    assert len(again.split("val")) == 1
+    assert (tmp_path / "streams.csv").read_text().splitlines()[1] == "a.avi,wave,0.5000,1.2500,24,val,S001"
+
+
+def test_columns_in_any_order_and_only_the_needed_ones(tmp_path: Path):
+    found = _read(tmp_path, "label,begin,end,stream\nb,3,4,x.mp4\na 2,1,2,x.mp4\n")
+    (stream,) = found.streams
+    assert stream.spans == (Span("a 2", 1, 2), Span("b", 3, 4))
+    assert (stream.split, stream.fps, found.classes) == ("test", None, ("a 2", "b"))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("x.mp4,a,2,1,,,", "line 2: 2 to 1 is no range"),
+        ("x.mp4,a,,1,,,", "nothing to 1 is no range"),
+        ("x.mp4,,1,2,,,", "without a label"),
+        ("x.mp4,a,one,2,,,", "are numbers"),
+        ("x.mp4,a,1,2,0,,", "fps 0 is not a frame rate"),
+        ("x.mp4,a,1,2,,dev,", "split 'dev' is none of"),
+        (",a,1,2,,,", "the stream is empty"),
+        ("x.mp4,a,1", "not as many cells"),
+        ("x.mp4,a,1,2,10,,\nx.mp4,a,3,4,12,,", "line 3: fps, split or subject differ from those in line 2"),
+        ("", "has no rows"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, row: str, message: str):
+    with pytest.raises(ManifestError, match=message):
+        _read(tmp_path, f"stream,label,begin,end,fps,split,subject\n{row}\n")
+
+
+def test_bad_files_are_named(tmp_path: Path):
+    with pytest.raises(ManifestError, match="data streams FOLDER"):
+        StreamSet.read(tmp_path)
+    with pytest.raises(ManifestError, match="its columns are stream, label"):
+        _read(tmp_path, "stream,label\n")
+    (tmp_path / "classes.txt").write_text("wave\n")
+    with pytest.raises(ManifestError, match=r"not in classes\.txt: grab"):
+        _read(tmp_path, "stream,label,begin,end\nx.mp4,grab,1,2\n")
+
+
+def _video(path: Path, times_ms: list[int]) -> None:
+    with av.open(str(path), "w") as container:
+        out = container.add_stream("ffv1", rate=30)
+        out.width = out.height = 16
+        out.pix_fmt = "bgr0"
+        out.time_base = out.codec_context.time_base = Fraction(1, 1000)
+        for index, time in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 10 * index, np.uint8), format="rgb24")
+            frame.pts = time
+            frame.time_base = out.codec_context.time_base
+            container.mux(out.encode(frame))
+        container.mux(out.encode())
+
+
+def test_a_video_keeps_its_own_times_unless_a_rate_is_given(tmp_path: Path):
+    path = tmp_path / "uneven.mkv"
+    _video(path, [500, 540, 700, 720])
+    frames = list(Stream(path).frames())
+    assert [round(time, 3) for _, time in frames] == [0.0, 0.04, 0.2, 0.22]
+    assert [int(frame[0, 0, 0]) for frame, _ in frames] == [0, 10, 20, 30]
+    assert frames[0][0].shape == (16, 16, 3)
+    assert [time for _, time in Stream(path, fps=10.0).frames()] == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_a_folder_of_images_needs_a_rate(tmp_path: Path):
+    for number in range(1, 4):
+        cv2.imwrite(str(tmp_path / f"{number:06d}.png"), np.full((8, 8, 3), number, np.uint8))
+    frames = list(Stream(tmp_path, fps=4.0).frames())
+    assert [(int(frame[0, 0, 0]), time) for frame, time in frames] == [(1, 0.0), (2, 0.25), (3, 0.5)]
+    with pytest.raises(ClipError, match="give the stream an fps"):
+        next(Stream(tmp_path).frames())
+
+
+def test_a_broken_video_is_named(tmp_path: Path):
+    (tmp_path / "x.avi").write_bytes(b"RIFF")
+    with pytest.raises(ClipError, match=r"x\.avi"):
+        next(Stream(tmp_path / "x.avi").frames())
+
+
+def test_a_real_clip_has_all_its_frames(shared_data: Path):
+    path = shared_data / "isogd" / "train" / "001" / "M_00001.avi"
+    frames = list(Stream(path, fps=10.0).frames())
+    assert len(frames) > 8
+    assert frames[-1][1] == pytest.approx((len(frames) - 1) / 10)
+    assert frames[0][0].shape == (240, 320, 3)

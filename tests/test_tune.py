@@ -1,0 +1,243 @@
+"""Tuning the event detector, and the commands that generate, tune and test on streams."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from event_vectors import bumps
+from typer.testing import CliRunner
+
+from dynagest.card import NetworkCard
+from dynagest.cli import app
+from dynagest.clips.streams import Span, Stream, StreamSet
+from dynagest.errors import ClipError, ManifestError, RecipeError
+from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.stream.metrics import summarise
+from dynagest.stream.scored import ScoredStream, detect, score_streams
+from dynagest.stream.scores import Scores
+from dynagest.stream.tune import OBJECTIVES, RANGES, objective_value, tune
+from dynagest.synth import PRESETS, read_stream_spec
+from dynagest.testing.report import write_report
+from dynagest.testing.stream_evaluation import StreamEvaluation
+from dynagest.testing.timeline import timeline
+
+CLASSES = ("left", "right", "none")
+
+
+def scored(seed: int, lag: float = 0.8, height: float = 0.5) -> ScoredStream:
+    """A stream of ten gestures whose scores are low, late and noisy: not what the defaults are made for."""
+    rng = np.random.default_rng(seed)
+    begins = np.arange(10) * 3.0 + rng.uniform(0.5, 1.0, 10)
+    truth = tuple(
+        Span(CLASSES[int(k)], b, b + 1.0) for b, k in zip(begins.tolist(), rng.integers(0, 2, 10), strict=True)
+    )
+    plan = [(span.label, span.begin + lag, span.end + lag, height) for span in truth]
+    rows = bumps(CLASSES, plan, np.arange(0, 32, 0.1), noise=0.05, rng=rng)
+    times, values = zip(*rows, strict=True)
+    return ScoredStream(f"s{seed}", 32.0, truth, np.array(times), np.array(values))
+
+
+def test_tuning_finds_what_the_scores_need_and_holds_on_other_streams():
+    found = tune([scored(1), scored(2)], CLASSES, candidates=60)
+    assert found.value_after > found.value_before + 0.3
+    assert found.after.levenshtein > 0.9
+    assert found.settings.threshold < 0.55
+    assert 0.5 < found.settings.lag < 1.1
+    fresh = [detect(scored(7), CLASSES, settings) for settings in (EventSettings(), found.settings)]
+    before, after = (summarise([one]) for one in fresh)
+    assert after.levenshtein > max(before.levenshtein, 0.8)
+    assert after.mean_jaccard > before.mean_jaccard
+
+
+def test_the_same_seed_gives_the_same_settings_and_none_worse_than_at_the_start():
+    streams = [scored(1)]
+    one, same = (tune(streams, CLASSES, candidates=10, seed=3) for _ in range(2))
+    assert one == same
+    good = tune(streams, CLASSES, candidates=40).settings
+    again = tune(streams, CLASSES, start=good, candidates=0)
+    assert again.value_after >= again.value_before
+    for name, (low, high) in RANGES.items():
+        value = getattr(one.settings, name) / (one.settings.threshold if name == "dip" else 1)
+        assert low - 1e-3 <= value <= high + 1e-2
+
+
+def test_the_objective_by_hand():
+    """Half of 0.5 and of 0.3, less 0.05 for each of the 0.8 s of delay."""
+    summary = summarise([detect(scored(1), CLASSES, EventSettings())])
+    summary = replace(summary, levenshtein=0.5, mean_jaccard=0.3, delay_from_begin=0.8)
+    assert objective_value(summary, "balanced") == pytest.approx(0.4 - 0.04)
+    assert objective_value(summary, "levenshtein") == pytest.approx(0.5 - 0.04)
+    assert objective_value(replace(summary, delay_from_begin=None), "jaccard") == pytest.approx(0.3)
+
+
+def test_what_cannot_be_tuned_is_refused():
+    with pytest.raises(RecipeError, match="balanced, levenshtein, jaccard"):
+        tune([scored(1)], CLASSES, objective="accuracy")
+    empty = ScoredStream("s", 10.0, (), np.array([0.0]), np.array([[0.0, 0.0, 1.0]]))
+    with pytest.raises(ManifestError, match="hold no gesture"):
+        tune([empty], CLASSES)
+
+
+class Brightness:
+    """A scorer whose scores are the mean brightness of a frame."""
+
+    card = NetworkCard(model="stand-in", classes=CLASSES)
+    resets = 0
+
+    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+        value = float(frame.mean()) / 255
+        return [Scores(time, np.array((value, 0.0, 1 - value)))]
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def images(folder: Path, values: list[int]) -> Path:
+    folder.mkdir()
+    for index, value in enumerate(values):
+        cv2.imwrite(str(folder / f"{index:04d}.png"), np.full((8, 8, 3), value, np.uint8))
+    return folder
+
+
+def test_streams_are_scored_from_end_to_end(tmp_path: Path):
+    video = images(tmp_path / "a", [0, 0, 255, 255, 0])
+    streams = StreamSet((Stream(video, (Span("left", 0.2, 0.4),), 10.0, "val"),), ("left",), tmp_path / "streams.csv")
+    scorer = Brightness()
+    (one,) = score_streams(scorer, streams, "val")
+    assert (one.name, one.seconds) == ("a", pytest.approx(0.5))
+    assert one.times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert one.scores[:, 0].tolist() == [0, 0, 1, 1, 0]
+    assert scorer.resets == 2
+    sharp = EventSettings(smoothing=0, cooldown=0, lag=0)
+    (event,) = detect(one, CLASSES, sharp).found
+    assert (event.label, event.fired) == ("left", pytest.approx(0.2))
+
+
+def test_streams_that_do_not_fit_the_network_are_refused(tmp_path: Path):
+    video = images(tmp_path / "a", [0])
+    streams = StreamSet((Stream(video, (Span("wave", 0, 1),), 10.0, "val"),), ("wave",), tmp_path / "streams.csv")
+    with pytest.raises(ManifestError, match="no streams in split 'test'"):
+        score_streams(Brightness(), streams, "test")
+    with pytest.raises(ManifestError, match="does not know wave"):
+        score_streams(Brightness(), streams, "val")
+    video = images(tmp_path / "b", [0, 0, 0])
+    in_frames = StreamSet((Stream(video, (Span("left", 1, 2),), 10.0, "val"),), ("left",), tmp_path / "streams.csv")
+    with pytest.raises(ManifestError, match=r"left begins at 1 s of .*b, which lasts 0\.3 s.* not frames"):
+        score_streams(Brightness(), in_frames, "val")
+    single = StreamSet((Stream(tmp_path / "a", (), 10.0, "val"),), ())
+    with pytest.raises(ClipError, match="single frame"):
+        score_streams(Brightness(), single, "val")
+
+
+def evaluation() -> StreamEvaluation:
+    recordings = tuple(detect(scored(seed, height=0.95), CLASSES, EventSettings()) for seed in (1, 2))
+    return StreamEvaluation.of(
+        recordings, CLASSES, model="m", data="d", split="test", settings=EventSettings(), tuned=False, fps=8.0
+    )
+
+
+def test_an_evaluation_reads_back_and_counts_by_class(tmp_path: Path):
+    result = evaluation()
+    metrics, drawing = result.write(tmp_path)
+    assert StreamEvaluation.read(metrics) == result
+    assert sum(one.gestures for one in result.per_class) == result.summary.gestures == 20
+    assert sum(one.recognised for one in result.per_class) == result.summary.recognised
+    assert sum(one.false for one in result.per_class) == result.summary.activations - result.summary.recognised
+    assert drawing.read_text().startswith("<svg xmlns=")
+
+
+def test_a_timeline_shows_every_gesture_and_escapes_names():
+    recording = evaluation().recordings[0]
+    drawn = str(timeline(recording))
+    both = [(one.begin, one.end) for one in (*recording.truth, *recording.found)]
+    assert drawn.count("<title>") == sum(int(end // 20) - int(begin // 20) + 1 for begin, end in both)
+    assert drawn.count('class="fired"') == len(recording.found)
+    hostile = replace(recording, name="<script>", truth=(Span("<b>", 1.0, 2.0),))
+    assert "<script>" not in str(timeline(hostile))
+    assert "<b>" not in str(timeline(hostile))
+
+
+def test_a_long_recording_goes_on_in_the_next_row():
+    recording = evaluation().recordings[0]
+    long = replace(recording, seconds=50.0, truth=(Span("left", 19.0, 21.0),), found=())
+    drawn = str(timeline(long))
+    assert drawn.count('class="rail"') == 6
+    assert drawn.count("<title>") == 2  # the gesture lies in two rows
+
+
+def test_the_commands_end_to_end(tmp_path: Path):
+    """Generated streams, a network that was never trained: everything runs, writes and says what it did."""
+    from dynagest.networks.build import create_model
+    from dynagest.networks.weights import save_network
+
+    classes = ("swipe_left", "grab", "none")
+    card = NetworkCard(model="tsm_resnet18", classes=classes, num_segments=4, size=32, width=8)
+    save_network(tmp_path / "run", create_model("tsm_resnet18", 3, 4, width=8), card)
+    runner = CliRunner()
+
+    def call(*arguments: str) -> str:
+        done = runner.invoke(app, list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    streams = str(tmp_path / "streams")
+    told = call(
+        *("data", "streams", streams, "--preset", "demo", "--val", "1", "--test", "1", "--minutes", "0.3"),
+        *("--workers", "1", "--set", "fps=6", "--set", "pause=0.5"),
+        *("--set", "classes=swipe_left,grab", "--set", "size=32", "--set", "num_frames=6"),
+    )
+    assert "1 val, 1 test recordings of 0.3 minutes" in told
+    clips = read_stream_spec(streams).clips
+    assert (clips.size, clips.classes, clips.style) == (32, ("swipe_left", "grab"), PRESETS["demo"].style)
+    both = runner.invoke(app, ["data", "streams", streams, "--preset", "demo", "--like", streams])
+    assert "give one of them" in str(both.exception)
+    test = ("evaluate", str(tmp_path / "run"), "--stream", streams)
+    unknown = runner.invoke(app, list(test))
+    assert "does not say how many frames a second" in str(unknown.exception)
+    assert "Levenshtein accuracy" in call(*test, "--fps", "6")
+    told = call("tune", str(tmp_path / "run"), "--data", streams, "--candidates", "5", "--fps", "6")
+    assert "few to tune on" in told
+    stored = EventsFile.read(tmp_path / "run")
+    assert stored.tuned["value_after"] >= stored.tuned["value_before"]
+    assert (stored.tuned["split"], stored.tuned["data"], stored.tuned["fps"]) == ("val", streams, 6.0)
+    # The weights file names the same run.
+    told = call("evaluate", str(tmp_path / "run" / "network.safetensors"), "--stream", streams, "--fps", "6")
+    assert "note:" not in told
+    record = json.loads((tmp_path / "run" / "stream_metrics.json").read_text())
+    assert record["settings"] == stored.settings.model_dump()
+    assert record["fps"] == 6.0
+    assert record["recordings"][0]["name"].startswith("test/")
+    for option, message in (("--data", "give one of them"), ("--protocol", "leave it out with --stream")):
+        wrong = runner.invoke(app, [*test, option, "paper"])
+        assert message in str(wrong.exception)
+    wrong = runner.invoke(app, ["evaluate", str(tmp_path / "run"), "--fps", "6"])
+    assert "or give --stream" in str(wrong.exception)
+    html = write_report(tmp_path / "run").read_text()
+    assert "Gestures in streams" in html
+    assert 'class="timeline"' in html
+
+
+def test_a_wrong_objective_is_refused_before_anything_is_read():
+    done = CliRunner().invoke(app, ["tune", "nowhere", "--data", "nothing", "--objective", "accuracy"])
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert all(repr(name) in " ".join(done.output.split()) for name in OBJECTIVES)
+
+
+def test_what_a_network_cannot_do_on_streams_is_said(tmp_path: Path):
+    """No class "none"; and a window of 4 frames at 2 a second that a stream of one second never fills."""
+    from dynagest.networks.build import create_model
+    from dynagest.networks.weights import save_network
+
+    card = NetworkCard(model="tsm_resnet18", classes=("left", "right"), num_segments=4, size=32, width=8, fps=2.0)
+    save_network(tmp_path / "run", create_model("tsm_resnet18", 2, 4, width=8), card)
+    video = images(tmp_path / "a", [0] * 10)
+    StreamSet((Stream(video, (Span("left", 0.2, 0.9),), 10.0),), ("left",)).write(tmp_path / "streams.csv")
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--stream", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert 'no class "none"' in done.output
+    assert "1 of 1 streams are shorter than the 4 frames at 2 frames/s" in done.output
+    assert "0 of 1 gestures recognised" in done.output
