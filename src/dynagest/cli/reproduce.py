@@ -1,0 +1,140 @@
+"""``dynagest reproduce``: the paper's tables and the study, from data to a table with its figure."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from dynagest.errors import DynagestError, RecipeError
+
+if TYPE_CHECKING:
+    from dynagest.reproduce.plan import Plan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to ``app``."""
+    app.command(
+        epilog="Examples: `dynagest reproduce IV --scale smoke` &nbsp; "
+        "`dynagest reproduce decoders --parallel 2 --hours 8` &nbsp; "
+        "`dynagest reproduce I --scale paper --data egogesture=data/ego --dry-run`"
+    )(reproduce)
+
+
+def reproduce(
+    tables: Annotated[
+        list[str], typer.Argument(help="I to VIII, fig5, or of the study: decoders, conditions, masks, rivals.")
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[DATASET=]MANIFEST",
+            help="Clips to use instead of generated ones; for the paper's schedules name the dataset. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    scale: Annotated[str, typer.Option(help="smoke (minutes), small (a night) or paper (as published).")] = "small",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Outcomes so far; what is in it is not run again. [default: OUT/ledger.jsonl]")
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are shared among them.")] = 1,
+    hours: Annotated[float | None, typer.Option(min=0, help="Stop after this long; the next call goes on.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print every run: data, schedule, cost.")] = False,
+) -> None:
+    """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
+
+    Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table.
+    """
+    from dynagest.reproduce.plan import plan
+    from dynagest.reproduce.runner import LEDGER_FILE, Ledger, run_missing
+    from dynagest.reproduce.scales import get_scale
+    from dynagest.reproduce.speed import Speeds
+    from dynagest.reproduce.study import STUDY
+    from dynagest.reproduce.tables import TABLES, get_table
+
+    size = get_scale(scale)
+    chosen = [get_table(name, TABLES | STUDY) for name in tables]
+    folder = out or Path("runs") / f"reproduce-{scale}"
+    plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), Speeds(folder)) for table in chosen]
+    if dry_run:
+        for each in plans:
+            _print_plan(each)
+        return
+    book = Ledger(ledger or folder / LEDGER_FILE)
+    jobs = [job for each in plans for job in each.jobs]
+    console = Console()
+    wrong = run_missing(
+        jobs,
+        folder,
+        book,
+        parallel=parallel,
+        seconds=None if hours is None else 3600 * hours,
+        told=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
+    for each in plans:
+        _write(each, folder, book, console)
+    if wrong:
+        raise DynagestError("these runs failed, the others are kept:\n" + "\n".join(f"  {line}" for line in wrong))
+
+
+def _manifests(data: list[str]) -> dict[str, Path]:
+    """``DATASET=PATH`` or ``PATH`` by dataset, "" for one that is not named."""
+    found: dict[str, Path] = {}
+    for text in data:
+        name, separator, path = text.partition("=")
+        if not separator:
+            name, path = "", text
+        if name in found:
+            raise RecipeError(f"--data {text}: given twice; one manifest a dataset")
+        manifest = Path(path)
+        found[name] = manifest / "manifest.csv" if manifest.is_dir() else manifest
+        if not found[name].is_file():
+            raise RecipeError(f"--data {text}: there is no {found[name]}; `dynagest data index` writes one")
+    return found
+
+
+def _write(plan: "Plan", folder: Path, ledger: "object", console: Console) -> None:
+    from dynagest.reproduce.masks_table import write_masks
+    from dynagest.reproduce.panels import write_panels_figure
+    from dynagest.reproduce.results import collect
+    from dynagest.reproduce.runner import Ledger
+    from dynagest.reproduce.write import markdown, write_results
+
+    assert isinstance(ledger, Ledger)
+    command = shlex.join(["dynagest", *sys.argv[1:]])
+    results = collect(plan, ledger.read())
+    if plan.table.name == "masks":
+        if not results.complete:
+            console.print("masks: some runs have no outcome yet, so there is no table")
+            return
+        text, paths = write_masks(plan, folder, command)
+    else:
+        text, paths = markdown(results, command), write_results(folder, results, command)
+    if plan.table.name in ("fig5", "masks") and results.complete:
+        paths += write_panels_figure(plan, folder)
+    console.print(Markdown(text))
+    console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_plan(plan: "Plan") -> None:
+    from dynagest.reproduce.cost import describe
+
+    print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
+    total = 0
+    for job in plan.jobs:
+        line = describe(job, plan.jobs)
+        total += line.multiply_adds
+        print(f"{plan.title(job)}, seed {job.recipe.seed}")
+        print(f"    train  {line.clips:,} clips of {line.data}, from {line.starts_from}")
+        for stage in line.schedule:
+            print(f"           {stage}")
+        print(f"    test   {line.test}")
+        print(f"    cost   {line.multiply_adds / 1e12:,.1f} x 10^12 multiply-adds\n")
+    print(
+        f"{len(plan.jobs)} runs, {total / 1e15:,.2f} x 10^15 multiply-adds of the networks: three forward passes for "
+        "each clip of an epoch, one for each tested view."
+    )

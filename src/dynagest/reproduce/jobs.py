@@ -1,0 +1,108 @@
+"""A job: one training run and its test, named by everything that decides its result."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dynagest.clips.depth import DepthSpec
+from dynagest.clips.manifest import Manifest
+from dynagest.clips.view import View
+from dynagest.reproduce.footage import Footage
+from dynagest.synth.spec import SynthSpec
+from dynagest.training.data import TrainingData, training_view, validation_view
+from dynagest.training.recipe import WITHOUT_EFFECT, Recipe
+
+
+class Generated(BaseModel):
+    """Generated clips: a spec, how many clips of its training split are used, and what they are called in a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["generated"] = "generated"
+    name: str
+    spec: SynthSpec
+    first: int | None = Field(default=None, description="clips of the training split; none: all")
+
+    def training(self, recipe: Recipe, footage: Path) -> TrainingData:
+        """The clips that a recipe trains on, rendered below ``footage`` where they are not yet."""
+        train = Footage.rendered(footage, self.spec, "train", training_view(recipe), seed=recipe.seed, first=self.first)
+        validation = None
+        if recipe.validate_on is not None:
+            validation = Footage.rendered(footage, self.spec, "val", validation_view(recipe), seed=recipe.seed)
+        return TrainingData.of_sources(train, validation, self.name)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that a network tells apart."""
+        return len(self.spec.labels)
+
+    def testing(self, recipe: Recipe, footage: Path) -> Footage:
+        """The test split: other people in other places."""
+        return Footage.rendered(footage, self.spec, "test", _test_view(recipe), seed=0)
+
+
+class OnDisk(BaseModel):
+    """The clips of a manifest, tested on ``split``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["manifest"] = "manifest"
+    name: str
+    manifest: Path
+    split: Literal["val", "test"] = "test"
+    depth: DepthSpec | None = Field(default=None, description="instead of the manifest's own depth.yaml")
+
+    def training(self, recipe: Recipe, footage: Path) -> TrainingData:
+        """The splits that the recipe names."""
+        return TrainingData.of_manifest(self._read(), recipe)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that a network tells apart."""
+        return len(self._read().classes)
+
+    def testing(self, recipe: Recipe, footage: Path) -> Manifest:
+        """The split to test on."""
+        return self._read().split(self.split)
+
+    def _read(self) -> Manifest:
+        manifest = Manifest.read(self.manifest)
+        return manifest if self.depth is None else replace(manifest, depth=self.depth)
+
+
+class Job(BaseModel):
+    """A recipe with its seed, its clips and the protocol of its test.
+
+    ``after`` is the key of the job whose network this one starts from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe
+    data: Generated | OnDisk = Field(discriminator="kind")
+    protocol: str = "center"
+    after: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits: the same for the same job, whichever table asks for it.
+
+        Of fields that stand as the recipe leaves them: one that is added later does not rename the runs of before.
+        """
+        recipe = self.recipe.model_dump(mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name"}))
+        data = self.data.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+        parts = [recipe, data, self.protocol, self.after]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The folder of its run: readable, and unique by its key."""
+        return f"{self.recipe.model}-{self.recipe.msd}-{self.recipe.seed}-{self.key}"
+
+
+def _test_view(recipe: Recipe) -> View:
+    return replace(validation_view(recipe), depth=recipe.inputs != "rgb")

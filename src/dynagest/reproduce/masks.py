@@ -1,0 +1,164 @@
+"""Do the decoders find the hand in clips that they never saw? Error and correlation against three simple guesses.
+
+Per clip, over all pixels of its T frames: the mean squared error of a mask against its target, and Pearson's
+correlation with it; the mean over the clips of a split is reported. The guesses are
+
+* ``mean depth``: the mean target of the training clips, the same for every frame;
+* ``brightness``: the RGB frame's luma;
+* ``untrained``: the decoders as they were before the first step, on the untrained network.
+
+For the error, brightness and the untrained decoder are fitted to the training clips by least squares (a factor and an
+offset), so that they are not beaten by their scale alone.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dynagest.atomic import write_atomically
+from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
+from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
+from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.weights import load_network
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.saved import load_decoders
+from dynagest.training.assemble import build_task
+from dynagest.training.recipe import Recipe
+
+GUESSES = ("decoder", "mean depth", "brightness", "untrained")
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskScore:
+    """One guess at one scale, over the clips of a split: ``mse`` in canonical depth squared, ``correlation``.
+
+    Clips whose guess or target is the same everywhere have no correlation; ``correlated`` counts the others.
+    """
+
+    mask: str
+    guess: str
+    mse: float
+    correlation: float
+    clips: int
+    correlated: int
+
+
+@dataclass
+class _Fit:
+    """Least squares of a target by a factor and an offset of a guess, from sums over pixels."""
+
+    count: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def add(self, guess: np.ndarray, target: np.ndarray) -> None:
+        self.count += guess.size
+        self.x += float(guess.sum(dtype=np.float64))
+        self.y += float(target.sum(dtype=np.float64))
+        self.xx += float(np.square(guess, dtype=np.float64).sum())
+        self.xy += float(np.multiply(guess, target, dtype=np.float64).sum())
+
+    def line(self) -> tuple[float, float]:
+        """Factor and offset; a guess that never varies gives the mean target."""
+        spread = self.count * self.xx - self.x**2
+        factor = (self.count * self.xy - self.x * self.y) / spread if spread > 1e-9 * self.count * self.xx else 0.0
+        return factor, (self.y - factor * self.x) / self.count
+
+
+def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSource) -> list[MaskScore]:
+    """The scores of a run's decoders and of the guesses on ``held_out``; kept in ``masks.json`` of the run.
+
+    Both sources are seen without augmentation and with depth; clips without it are left out.
+    """
+    path = run / "masks.json"
+    if path.exists():
+        return [MaskScore(**score) for score in json.loads(path.read_text())]
+    net, _ = load_network(run)
+    decoder = load_decoders(run, net)
+    fresh, _ = build_task(recipe, len(train.classes), torch.device("cpu"), load_init=False)
+    assert isinstance(fresh.decoder, MultiScaleDecoder)
+    untrained = (fresh.network.eval(), fresh.decoder)
+    scores = []
+    for mask in [kind for kind, _ in decoder.parts()]:
+        fits, total, frames = {"brightness": _Fit(), "untrained": _Fit()}, None, 0
+        for target, guesses in _guesses(mask, recipe, train, (net, decoder), untrained):
+            for name, fit in fits.items():
+                fit.add(guesses[name], target)
+            total = target.sum(axis=0, dtype=np.float64) if total is None else total + target.sum(axis=0)
+            frames += len(target)
+        assert total is not None, "no training clip has depth, though decoders were trained"
+        lines = {name: fit.line() for name, fit in fits.items()}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in GUESSES}
+        for target, guesses in _guesses(mask, recipe, held_out, (net, decoder), untrained):
+            guesses["mean depth"] = np.broadcast_to(total / frames, target.shape)
+            for name in GUESSES:
+                factor, offset = lines.get(name, (1.0, 0.0))
+                guess = guesses[name]
+                error = float(np.mean((factor * guess + offset - target) ** 2))
+                found[name].append((error, _correlation(guess, target)))
+        scores += [_mean_score(mask, name, values) for name, values in found.items()]
+    write_atomically(path, json.dumps([asdict(score) for score in scores], indent=1).encode())
+    return scores
+
+
+def _mean_score(mask: str, guess: str, values: list[tuple[float, float]]) -> MaskScore:
+    correlations = [correlation for _, correlation in values if not np.isnan(correlation)]
+    return MaskScore(
+        mask,
+        guess,
+        mse=float(np.mean([error for error, _ in values])),
+        correlation=float(np.mean(correlations)) if correlations else 0.0,
+        clips=len(values),
+        correlated=len(correlations),
+    )
+
+
+def _correlation(guess: np.ndarray, target: np.ndarray) -> float:
+    """Pearson's, not a number where either never varies."""
+    x, y = guess - guess.mean(dtype=np.float64), target - target.mean(dtype=np.float64)
+    scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    return float((x * y).sum()) / scale if scale > 1e-12 else float("nan")
+
+
+@torch.inference_mode()
+def _guesses(
+    mask: str,
+    recipe: Recipe,
+    source: ClipSource,
+    trained: tuple[ClipNet, MultiScaleDecoder],
+    untrained: tuple[torch.nn.Module, MultiScaleDecoder],
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Each clip's target (T, h, w) and the guesses at it, of the same shape."""
+    threshold = recipe.threshold / 255 if recipe.binarise else None
+    for index in range(len(source)):
+        sample = source[(0, index)]
+        if isinstance(sample, UnreadableClip) or not sample["has_depth"]:
+            continue
+        rgb = sample["rgb"]
+        masks = {}
+        for name, (net, decoder) in {"decoder": trained, "untrained": untrained}.items():
+            with decoder.attached(net) as taps:
+                net(normalise(rgb[None], IMAGENET_MEAN, IMAGENET_STD))
+            local, global_ = decoder(decoder.features(taps))
+            masks[name] = (local if mask == "local" else global_)[:, 0]
+        size = tuple(masks["decoder"].shape[-2:])
+        luma = torch.einsum("tchw,c->thw", rgb.float() / 255, torch.tensor(_LUMA))
+        target = _resized(sample["depth"][:, 0], size)
+        if threshold is not None:
+            target = (target > threshold).float()
+        masks["brightness"] = _resized(luma, size)
+        yield target.numpy(), {name: value.float().numpy() for name, value in masks.items()}
+
+
+def _resized(frames_THW: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    if tuple(frames_THW.shape[-2:]) == size:
+        return frames_THW
+    return F.interpolate(frames_THW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

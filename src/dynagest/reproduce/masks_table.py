@@ -1,0 +1,65 @@
+"""The table of what the decoders find: Markdown, JSON and the pictures."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from dynagest.atomic import write_together
+from dynagest.clips.dataset import ClipDataset, ClipSource
+from dynagest.clips.manifest import Manifest
+from dynagest.clips.view import View
+from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.jobs import Job
+from dynagest.reproduce.masks import MaskScore, score_masks
+from dynagest.reproduce.plan import Plan
+from dynagest.training.data import TrainingData, validation_view
+
+
+def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]]:
+    """The Markdown of a plan whose runs are done, and the files written: ``table-masks.md`` and ``.json``."""
+    scores: dict[str, list[MaskScore]] = {}
+    for cell in plan.cells:
+        job = cell.jobs[min(cell.jobs)]
+        run = folder / "runs" / job.name
+        scores[cell.row.name] = score_masks(run, job.recipe, *_seen_plainly(job, folder / "footage"))
+    head = ["target", "mask", *(f"{guess}: error, correlation" for guess in _guesses(scores))]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for row, found in scores.items():
+        for mask in dict.fromkeys(score.mask for score in found):
+            cells = [f"{score.mse:.4f}, {score.correlation:+.2f}" for score in found if score.mask == mask]
+            lines.append([row, mask, *cells])
+    clips = max(score.clips for found in scores.values() for score in found)
+    text = (
+        f"**Masks.** {plan.table.title}; {plan.datasets[0]}, scale {plan.scale}.\n\n"
+        + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        + f"\n\nMean over {clips} held-out clips of the squared error in canonical depth (0 to 1) and of Pearson's "
+        "correlation, over all pixels of a clip. Brightness and the untrained decoder are fitted to the training clips "
+        f"(factor and offset).\n\n`{command}`\n"
+    )
+    record = {"command": command, "rows": {row: [asdict(each) for each in found] for row, found in scores.items()}}
+    stem = folder / "table-masks"
+    files = {stem.with_suffix(".md"): text.encode(), stem.with_suffix(".json"): json.dumps(record, indent=1).encode()}
+    write_together(files)
+    return text, list(files)
+
+
+def _guesses(scores: dict[str, list[MaskScore]]) -> list[str]:
+    return list(dict.fromkeys(score.guess for found in scores.values() for score in found))
+
+
+def _seen_plainly(job: Job, footage: Path) -> tuple[ClipSource, ClipSource]:
+    """Training and test clips without augmentation, with depth."""
+    view = validation_view(job.recipe)
+    training, testing = job.data.training(job.recipe, footage), job.data.testing(job.recipe, footage)
+    train = _through(training, view)
+    if isinstance(testing, Manifest):
+        return train, ClipDataset(testing, view, job.recipe.seed)
+    testing.view = replace(view, depth=True)
+    return train, testing
+
+
+def _through(data: TrainingData, view: View) -> ClipSource:
+    source = data.train
+    assert isinstance(source, ClipDataset | Footage)
+    source.view = view
+    return source

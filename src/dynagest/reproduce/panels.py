@@ -1,0 +1,31 @@
+"""Fig. 5 of the paper: RGB, depth, local mask and global mask for clips that the network never saw."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from dynagest.errors import RunError
+from dynagest.networks.weights import load_network
+from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.plan import Plan
+from dynagest.testing.evaluation import Evaluation
+from dynagest.testing.panels import make_panels
+
+
+def write_panels_figure(plan: Plan, folder: Path) -> list[Path]:
+    """A figure in ``folder`` for the first seed of each cell. Raises ``RunError`` where there is no depth to show."""
+    written = []
+    for cell in plan.cells:
+        job = cell.jobs[min(cell.jobs)]
+        run = folder / "runs" / job.name
+        net, card = load_network(run)
+        clips = job.data.testing(job.recipe, folder / "footage")
+        if isinstance(clips, Footage):
+            clips.view = replace(clips.view, depth=True)
+        missing = make_panels(run, net, card, clips, Evaluation.read(run / "metrics.json"), seed=job.recipe.seed)
+        if missing:
+            raise RunError(f"{run}: no panels can be made: {missing}")
+        path = folder / f"figure-{plan.table.name}-{cell.dataset}-{cell.row.name.replace(' ', '-')}.png"
+        shutil.copyfile(run / "panels.png", path)
+        written.append(path)
+    return written

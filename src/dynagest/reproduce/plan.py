@@ -1,0 +1,171 @@
+"""From a table, a scale and data to the jobs that fill it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dynagest.clips.depth import PRESETS, DepthSpec
+from dynagest.clips.manifest import Manifest
+from dynagest.errors import RecipeError
+from dynagest.reproduce.jobs import Generated, Job, OnDisk
+from dynagest.reproduce.scales import Scale
+from dynagest.reproduce.speed import Speeds, epochs_for_seconds
+from dynagest.reproduce.tables import DATASETS, Row, Table
+from dynagest.training.recipe import Recipe
+from dynagest.training.recipes import get_recipe
+from dynagest.training.recipes_systems import SYSTEMS
+
+GENERATED, OWN = "generated", "data"  # columns of a table that is not run on the paper's datasets
+# IsoGD's test split has no public labels in the paper: it reports on the validation split.
+_TESTED_ON = {"isogd": "val"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: a row on a dataset, with its job for each seed."""
+
+    row: Row
+    dataset: str
+    jobs: Mapping[int, Job]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table at a scale: its columns, its cells, and ``jobs``: all that they need, whole seeds first.
+
+    So an interrupted study has every row of the seeds that it came to, and pairs are never torn.
+    """
+
+    table: Table
+    scale: str
+    datasets: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    jobs: tuple[Job, ...]
+
+    def title(self, job: Job) -> str:
+        """What a job is for: its row and dataset, or that others start from it."""
+        for cell in self.cells:
+            if job in cell.jobs.values():
+                return f"{cell.row.name} on {DATASETS.get(cell.dataset, cell.dataset)}"
+        return f"{job.recipe.model} on {DATASETS.get(job.data.name, job.data.name)}, for others to start from"
+
+
+def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[int], speeds: Speeds) -> Plan:
+    """The jobs of a table. ``speeds`` are asked, and measured, for rows with a budget in time only.
+
+    ``data`` maps a dataset's name to its manifest, or "" to a manifest of one's own; empty: generated clips. Raises
+    ``RecipeError`` when the ``paper`` scale lacks a dataset that the table was printed for.
+    """
+    if scale.spec is None:
+        return _published(table, scale, data, tuple(seeds))
+    column = OWN if data else GENERATED
+    cells = []
+    for row in table.rows:
+        jobs = {}
+        for seed in seeds:
+            clips = _clips(row, scale, data, seed)
+            recipe = _at_scale(row, scale, seed)
+            if row.budget == "time":
+                assert row.against is not None
+                reference = _at_scale(table.row(row.against), scale, seed)
+                recipe = recipe.throughout({"epochs": epochs_for_seconds(recipe, reference, speeds, clips.num_classes)})
+            jobs[seed] = Job(recipe=recipe, data=clips, protocol="center")
+        cells.append(Cell(row, column, jobs))
+    return _ordered(table, scale, (column,), cells, {})
+
+
+def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
+    """The row's published recipe, made small: its method stays, its budget becomes the scale's."""
+    recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
+    return recipe.with_overrides({**row.changes, **(row.small if scale.name == "small" else {})})
+
+
+def _clips(row: Row, scale: Scale, data: Mapping[str, Path], seed: int) -> Generated | OnDisk:
+    if data:
+        manifest = next(iter(data.values()))
+        clips = OnDisk(name=str(manifest), manifest=manifest.resolve(), split=_held_out(manifest))
+        return clips.model_copy(update={"depth": _depth(manifest, row.data["depth"])}) if "depth" in row.data else clips
+    assert scale.spec is not None
+    changes = dict(row.data)
+    share = changes.pop("share", 1.0)
+    if "depth" in changes:  # of generated clips: seen from another place than RGB, or that undone
+        changes |= {"misalign": "isogd", "declare_misalignment": changes.pop("depth") == "aligned"}
+    # New people, scenes and performances with every seed; all rows of a seed share them.
+    spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + seed} | changes)
+    first = None if share == 1.0 else round(spec.clips_per_class.train * share) * len(spec.classes)
+    return Generated(name=GENERATED, spec=spec, first=first)
+
+
+def _depth(manifest: Path, wanted: str) -> DepthSpec:
+    """How the manifest's depth is read when it is laid over RGB ``raw``, as it was shipped, or ``aligned``.
+
+    Raises ``RecipeError`` when it is not known how to align it.
+    """
+    own = Manifest.read(manifest).depth
+    if own is None:
+        raise RecipeError(f"{manifest}: has no clips with depth, so there is nothing for decoders to find")
+    shipped = own.model_copy(update={"affine": None})
+    if wanted == "raw":
+        return shipped
+    known = [each for name, each in PRESETS.items() if f"{name.removesuffix('-aligned')}-aligned" == name]
+    aligned = next((each for each in known if each.model_copy(update={"affine": None}) == shipped), None)
+    if own.affine is None and aligned is None:
+        raise RecipeError(f"{manifest}: its depth.yaml has no affine that lays depth over RGB; add one")
+    return own if own.affine is not None or aligned is None else aligned
+
+
+def _held_out(manifest: Path) -> Literal["val", "test"]:
+    """The split to report on: test, or val where there is none. Raises ``RecipeError`` where there is neither."""
+    clips = Manifest.read(manifest)
+    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
+    for split in splits:
+        if clips.split(split).clips:
+            return split
+    raise RecipeError(f"{manifest}: has no clips in split test or val to report on; hold some out when indexing")
+
+
+def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tuple[int, ...]) -> Plan:
+    """The exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
+    if set(data) == {""} and len(table.datasets) == 1:
+        data = {table.datasets[0]: data[""]}
+    needed = {"egogesture", *table.datasets}
+    missing = [name for name in DATASETS if name in needed and name not in data]
+    if missing:
+        options = " ".join(f"--data {name}=MANIFEST" for name in missing)
+        raise RecipeError(
+            f"table {table.name} at scale paper also needs {options}: the models of NVGesture and IsoGD start from "
+            "that of EgoGesture. `dynagest data index` writes a manifest; --scale small needs none"
+        )
+    unknown = sorted(set(data) - set(DATASETS))
+    if unknown:
+        raise RecipeError(f"--data {unknown[0]}=...: no dataset of the paper; there are {', '.join(DATASETS)}")
+    cells, before = [], {}
+    for row in table.rows:
+        for dataset in table.datasets:
+            jobs = {}
+            for seed in seeds:
+                start = None
+                if dataset != "egogesture":
+                    first = _paper_job(row, "egogesture", data, seed, None)
+                    before[first.key], start = first, first.key
+                jobs[seed] = _paper_job(row, dataset, data, seed, start)
+            cells.append(Cell(row, dataset, jobs))
+    return _ordered(table, scale, table.datasets, cells, before)
+
+
+def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, after: str | None) -> Job:
+    recipe = SYSTEMS[row.system](get_recipe(dataset)).with_overrides({**row.changes, "seed": seed})
+    split = _TESTED_ON.get(dataset, "test")
+    clips = OnDisk.model_validate({"name": dataset, "manifest": data[dataset].resolve(), "split": split})
+    return Job(recipe=recipe, data=clips, protocol="paper", after=after)
+
+
+def _ordered(
+    table: Table, scale: Scale, datasets: tuple[str, ...], cells: list[Cell], before: Mapping[str, Job]
+) -> Plan:
+    jobs = dict(before)
+    for seed in sorted({seed for cell in cells for seed in cell.jobs}):
+        for cell in cells:
+            jobs[cell.jobs[seed].key] = cell.jobs[seed]
+    return Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()))

@@ -1,0 +1,110 @@
+"""From outcomes to a table of numbers: means over seeds, paired differences, what was printed, what it costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from dynagest.networks.build import create_model
+from dynagest.networks.count import Count, count
+from dynagest.reproduce.paired import Interval, interval, paired
+from dynagest.reproduce.plan import Cell, Plan
+from dynagest.reproduce.runner import Outcome
+from dynagest.reproduce.tables import Row
+from dynagest.training.recipe import Recipe
+from dynagest.training.recipes import get_recipe
+from dynagest.training.recipes_systems import SYSTEMS
+
+CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A cell's accuracies in %, by seed; their mean; the paired difference from the row's ``against``, in points.
+
+    ``clips`` are those of one seed's test; ``failed`` says why seeds have no accuracy.
+    """
+
+    dataset: str
+    paper: float | None
+    by_seed: Mapping[int, float]
+    mean: Interval | None
+    difference: Interval | None
+    paper_difference: float | None
+    clips: int
+    minutes: float
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row with its scores, one for each column, and what its network costs at the published input."""
+
+    row: Row
+    scores: tuple[Score, ...]
+    cost: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A filled table. ``complete`` when every seed of every cell has an outcome."""
+
+    plan: Plan
+    lines: tuple[Line, ...]
+    machines: tuple[str, ...]
+    complete: bool
+
+
+def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
+    """Fill a table with what there is."""
+    found = {(cell.row.name, cell.dataset): _accuracies(cell, outcomes) for cell in plan.cells}
+    lines = []
+    for row in plan.table.rows:
+        cells = [cell for cell in plan.cells if cell.row is row]
+        scores = tuple(_score(cell, found, outcomes, plan) for cell in cells)
+        lines.append(Line(row, scores, published_cost(row, plan.table.datasets)))
+    wanted = [job.key for cell in plan.cells for job in cell.jobs.values()]
+    machines = sorted({outcomes[key].machine for key in wanted if key in outcomes})
+    return Results(plan, tuple(lines), tuple(machines), all(key in outcomes for key in wanted))
+
+
+def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
+    """What the row's network costs on one view of the published size, for the classes of the first dataset."""
+    recipe = SYSTEMS[row.system](get_recipe("egogesture")).with_overrides(row.changes)
+    return _cost(recipe.model_dump_json(), CLASSES[datasets[0] if datasets else "egogesture"])
+
+
+@cache
+def _cost(recipe_json: str, classes: int) -> Count:
+    recipe = Recipe.model_validate_json(recipe_json)
+    net = create_model(recipe.model, classes, recipe.num_segments, size=recipe.size, options=recipe.options)
+    channels = {"rgb": 3, "rgbd": 4, "depth": 1}[recipe.inputs]
+    return count(net, (1, recipe.num_segments, channels, recipe.size, recipe.size))
+
+
+def _accuracies(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[int, float]:
+    tops = {seed: outcomes[job.key].top1 for seed, job in cell.jobs.items() if job.key in outcomes}
+    return {seed: 100 * top1 for seed, top1 in tops.items() if top1 is not None}
+
+
+def _score(
+    cell: Cell, found: Mapping[tuple[str, str], dict[int, float]], outcomes: Mapping[str, Outcome], plan: Plan
+) -> Score:
+    row, ours = cell.row, found[cell.row.name, cell.dataset]
+    paper = row.paper.get(cell.dataset)
+    difference = printed = None
+    if row.against is not None:
+        difference = paired(ours, found[row.against, cell.dataset])
+        theirs = plan.table.row(row.against).paper.get(cell.dataset)
+        printed = None if paper is None or theirs is None else round(paper - theirs, 1)
+    done = [outcomes[job.key] for job in cell.jobs.values() if job.key in outcomes]
+    return Score(
+        dataset=cell.dataset,
+        paper=paper,
+        by_seed=ours,
+        mean=interval(list(ours.values())) if ours else None,
+        difference=difference,
+        paper_difference=printed,
+        clips=max((outcome.clips for outcome in done), default=0),
+        minutes=sum(outcome.seconds for outcome in done) / 60,
+        failed=tuple(outcome.failed for outcome in done if outcome.failed),
+    )

@@ -1,0 +1,229 @@
+"""Runs the jobs that have no result yet, several at once, each in a process of its own.
+
+What a job came to is one line of ``ledger.jsonl``; a job with a line is never run again. Each process holds its run
+folder by a lock that the kernel drops when the process ends, however it ends, so that a killed ``reproduce`` leaves
+nothing behind but runs that the next one resumes.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from dynagest.atomic import write_atomically
+from dynagest.errors import DynagestError, RunError, TrainingError
+from dynagest.reproduce.jobs import Job
+from dynagest.reproduce.lock import locked
+
+LEDGER_FILE, JOB_FILE, OUTPUT_FILE, METRICS_FILE = "ledger.jsonl", "job.json", "output.txt", "metrics.json"
+
+
+class Outcome(BaseModel):
+    """What a job came to: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
+
+    ``seconds`` are of training, all sittings; ``machine`` says where.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    name: str
+    top1: float | None
+    clips: int = 0
+    seconds: float = 0.0
+    machine: str = ""
+    failed: str | None = None
+
+
+class Ledger:
+    """The outcomes so far, a line each. The file is replaced whole: a kill leaves the old one or the new one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Outcome]:
+        """All outcomes by key. Raises ``RunError`` for a file that is no ledger."""
+        if not self.path.exists():
+            return {}
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            outcomes = [Outcome.model_validate_json(line) for line in lines if line.strip()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path}: no ledger of outcomes ({error}); move it away, or name another") from error
+        return {outcome.key: outcome for outcome in outcomes}
+
+    def add(self, outcome: Outcome) -> None:
+        """Put down an outcome; several processes may do so at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.with_name(f".{self.path.name}.lock")):
+            outcomes = self.read() | {outcome.key: outcome}
+            text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
+            write_atomically(self.path, text.encode())
+
+
+def run_missing(
+    jobs: Sequence[Job],
+    root: Path,
+    ledger: Ledger,
+    *,
+    parallel: int = 1,
+    seconds: float | None = None,
+    told: Callable[[str], None] = print,
+) -> list[str]:
+    """Run every job without an outcome, in order, ``parallel`` at once; returns what went wrong, a line each.
+
+    A job waits for the one that it starts from (``after``), which is run again where its network is gone. ``seconds``
+    ends the command early: no further job
+    is started, and those at work are stopped as by Ctrl-C, to be resumed by the next call.
+    """
+    waiting, errors = _missing(jobs, root, ledger), []
+    working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
+    began = time.monotonic()
+    try:
+        while waiting or working:
+            late = seconds is not None and time.monotonic() - began > seconds
+            while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
+                waiting.remove(job)
+                told(f"start   {job.name}  ({len(waiting)} to go)")
+                working[job.key] = (job, _start(job, root, ledger, max((os.cpu_count() or 1) // parallel, 1)))
+            if late and not working:
+                break
+            if not late and waiting and not working:
+                errors.append(f"{waiting[0].name}: what it starts from, {waiting[0].after}, has no outcome")
+                break
+            time.sleep(0.2)
+            if late:
+                for _, process in working.values():
+                    process.send_signal(signal.SIGINT)
+                _wait_for_all(working)
+            for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
+                del working[job.key]
+                if process.returncode not in (0, 130):
+                    errors.append(f"{job.name}: {_last_words(root, job)}")
+                told(_line(job, ledger.read().get(job.key), process.returncode))
+    except BaseException:
+        # Ctrl-C reaches the whole process group: the runs save where they stand, and are waited for.
+        _wait_for_all(working)
+        raise
+    return errors
+
+
+def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger) -> list[Job]:
+    """The jobs without an outcome, and those without a network that another one starts from."""
+    known, by_key = ledger.read(), {job.key: job for job in jobs}
+    missing = {key: job for key, job in by_key.items() if key not in known}
+    for job in list(missing.values()):
+        if job.after is not None and _network(root, job.after) is None:
+            missing[job.after] = by_key[job.after]
+    return [job for key, job in by_key.items() if key in missing]
+
+
+def _network(root: Path, key: str) -> Path | None:
+    """The run folder of a job that is done, if it is on this machine."""
+    return next((path.parent for path in root.glob(f"runs/*-{key}/metrics.json")), None)
+
+
+def _next(waiting: Sequence[Job], root: Path) -> Job | None:
+    """The first job that can start: the network that it starts from is there."""
+    return next((job for job in waiting if job.after is None or _network(root, job.after)), None)
+
+
+def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Popen[bytes]":
+    folder = root / "runs" / job.name
+    write_atomically(folder / JOB_FILE, job.model_dump_json(indent=1).encode())
+    # One thread each: parallel runs would wait for one another's threads. Set before the process loads OpenMP.
+    threads_each = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "dynagest.reproduce.runner", str(root), job.name, str(ledger.path)]
+    with (folder / OUTPUT_FILE).open("ab") as output:
+        return subprocess.Popen(command, env=os.environ | threads_each, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _wait_for_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) -> None:
+    for _, process in working.values():
+        process.wait()
+
+
+def _last_words(root: Path, job: Job) -> str:
+    path = root / "runs" / job.name / OUTPUT_FILE
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1] if lines else 'ended without a word'} (see {path})"
+
+
+def _line(job: Job, outcome: Outcome | None, code: int) -> str:
+    if outcome is None:
+        return f"stopped {job.name}" if code == 130 else f"failed  {job.name}"
+    if outcome.top1 is None:
+        return f"failed  {job.name}: {outcome.failed}"
+    return f"done    {job.name}: {100 * outcome.top1:.1f} % of {outcome.clips} clips, {outcome.seconds / 60:.1f} min"
+
+
+def run_job(job: Job, root: Path, ledger: Ledger) -> None:
+    """Train, resuming where it stopped, test, and put down the outcome. Another process that is at it is waited for."""
+    from dynagest.networks.weights import load_network
+    from dynagest.testing.evaluate import evaluate
+    from dynagest.training.run import has_run
+    from dynagest.training.trainer import train
+
+    folder = root / "runs" / job.name
+    with locked(folder / ".lock"):
+        if job.key in ledger.read() and (folder / METRICS_FILE).exists():
+            return
+        footage = root / "footage"
+        init = _network(root, job.after) if job.after else None
+        if job.after and init is None:
+            raise RunError(f"{folder}: starts from run {job.after}, which is not there")
+        try:
+            # Asked for each stage, which may look at the clips in a way of its own.
+            summary = train(
+                job.recipe,
+                lambda recipe: job.data.training(recipe, footage),
+                folder,
+                init=init,
+                resume=has_run(folder),
+            )
+        except TrainingError as error:
+            ledger.add(Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), failed=str(error)))
+            return
+        net, card = load_network(folder)
+        tested = evaluate(net, card, job.data.testing(job.recipe, footage), protocol=job.protocol, batch=32)
+        tested.write(folder / METRICS_FILE)
+        ledger.add(
+            Outcome(
+                key=job.key,
+                name=job.name,
+                top1=tested.summary.top1,
+                clips=tested.summary.clips,
+                seconds=round(summary.seconds, 1),
+                machine=_machine(),
+            )
+        )
+
+
+def _machine() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What a job's own process does; its exit code."""
+    root, name, ledger = Path(arguments[0]), arguments[1], Ledger(Path(arguments[2]))
+    try:
+        run_job(Job.model_validate_json((root / "runs" / name / JOB_FILE).read_bytes()), root, ledger)
+    except KeyboardInterrupt:
+        return 130
+    except DynagestError as error:
+        print(error, flush=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""How large the tables are run: ``smoke`` in minutes, ``small`` in a night on two cores, ``paper`` as published.
+
+At ``smoke`` and ``small`` all systems learn the same generated clips from scratch, with one optimiser and one budget:
+what they share with the paper is the method, not the numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynagest.errors import RecipeError
+from dynagest.synth.spec import PRESETS, PerSplit, SynthSpec
+from dynagest.training.recipe import Recipe
+
+# Every system at these scales starts from random weights, by AdamW and a cosine, whatever its published schedule.
+_FROM_SCRATCH: dict[str, Any] = {
+    "starts_from": "",
+    "optimiser": "adamw",
+    "lr": 0.002,
+    "lr_batch": 16,
+    "weight_decay": 0.02,
+    "classifier_lr": 1.0,
+    "schedule": "cosine",
+    "milestones": (),
+    "warmup_epochs": 1,
+    "train_splits": ("train",),
+    "validate_on": None,
+    "scales": (1.0, 0.875),
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "workers": 0,
+    "checkpoint_seconds": 60.0,
+}
+
+
+# What a system has at these scales of its own. Generated clips have 16 frames: 3D networks see all of them, in order.
+_ALL_FRAMES = {"num_segments": 16, "sampling": "segment"}
+_SYSTEMS: dict[str, dict[str, Any]] = {
+    "tsn": {"model": "tsn_resnet18"},
+    "tsm": {"model": "tsm_resnet18"},
+    "action": {"model": "action_resnet18"},
+    "prernn": {"num_segments": 32, "sampling": "segment"},  # two clips of 16, each frame shown twice
+    **dict.fromkeys(("c3d", "resc3d", "mtut", "nas1", "resnext101_3d", "attention_lstm", "redundancy"), _ALL_FRAMES),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A size: the generated clips, the fields of every recipe at it, and how many seeds. ``paper`` has no clips."""
+
+    name: str
+    seeds: int
+    spec: SynthSpec | None = None
+    fields: Mapping[str, Any] | None = None
+
+    def shrink(self, recipe: Recipe, system: str) -> Recipe:
+        """A published recipe at this scale: task, stages and loss stay. Its stages share the scale's epochs."""
+        small = recipe.throughout(dict(self.fields or {})).with_overrides(_SYSTEMS.get(system, {}))
+        return small.with_overrides({"epochs": max(small.epochs // (1 + len(small.stages)), 1)})
+
+
+SCALES = {
+    "smoke": Scale(
+        "smoke",
+        seeds=1,
+        spec=PRESETS["demo"].model_copy(
+            update={
+                "classes": PRESETS["demo"].classes[:4],
+                "size": 36,
+                "num_frames": 16,
+                "supersample": 1,
+                "clips_per_class": PerSplit(train=4, val=1, test=2),
+                "subjects": PerSplit(train=4, val=1, test=2),
+                "scenes": PerSplit(train=4, val=1, test=2),
+            }
+        ),
+        fields=_FROM_SCRATCH
+        | {"width": 8, "size": 32, "batch": 8, "epochs": 1, "warmup_epochs": 0, "precision": "fp32", "jitter": 0.0},
+    ),
+    "small": Scale(
+        "small",
+        seeds=5,
+        spec=PRESETS["demo"].model_copy(
+            update={
+                "size": 56,
+                "num_frames": 16,
+                "clutter": 0.4,
+                "distractors": 0.3,
+                "clips_per_class": PerSplit(train=100, val=10, test=120),
+                "subjects": PerSplit(train=60, val=8, test=40),
+                "scenes": PerSplit(train=300, val=40, test=200),
+            }
+        ),
+        fields=_FROM_SCRATCH | {"width": 16, "size": 48, "batch": 32, "epochs": 14, "precision": "bf16"},
+    ),
+    "paper": Scale("paper", seeds=1),
+}
+
+
+def get_scale(name: str) -> Scale:
+    """The scale of this name. Raises ``RecipeError`` with those there are."""
+    if name not in SCALES:
+        raise RecipeError(f"there is no scale {name!r}; there are {', '.join(SCALES)}")
+    return SCALES[name]

@@ -1,0 +1,85 @@
+"""How long a system takes to train on this machine, so that budgets in time can be turned into epochs.
+
+Measured once and kept: a study that is resumed must not come to other epochs than it began with.
+"""
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from dynagest.atomic import write_atomically
+from dynagest.errors import RunError
+from dynagest.reproduce.lock import locked
+from dynagest.task.loss import Counts
+from dynagest.training.assemble import build_task
+from dynagest.training.optimiser import build_optimiser
+from dynagest.training.recipe import Recipe
+
+SPEEDS_FILE = "speeds.json"
+_STEPS = 5
+
+
+class Speeds:
+    """Seconds of training a clip, by what decides them; kept in ``speeds.json``."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / SPEEDS_FILE
+
+    def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
+        """Of one pass over a clip by each of the recipe's trainings together; measured if it is not known yet."""
+        decisive = ("model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages")
+        key = json.dumps({name: recipe.model_dump(mode="json")[name] for name in decisive}, sort_keys=True)
+        with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
+            known = self._read()
+            if key not in known:
+                known[key] = sum(_measure(each, num_classes) for each in _trainings(recipe))
+                write_atomically(self.path, json.dumps(known, indent=1).encode())
+        return known[key]
+
+    def _read(self) -> dict[str, float]:
+        if not self.path.exists():
+            return {}
+        try:
+            return {str(key): float(value) for key, value in json.loads(self.path.read_text()).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RunError(
+                f"{self.path}: no measured speeds ({error}); remove it to have them measured anew"
+            ) from error
+
+
+def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: Speeds, num_classes: int) -> int:
+    """The epochs that take ``recipe`` as long as ``reference`` takes, at least one."""
+    theirs = reference.epochs * speeds.seconds_per_clip(reference, num_classes)
+    return max(1, round(theirs / speeds.seconds_per_clip(recipe, num_classes)))
+
+
+def _trainings(recipe: Recipe) -> list[Recipe]:
+    return [*(recipe.stage(place) for place in range(len(recipe.stages))), recipe]
+
+
+def _measure(recipe: Recipe, num_classes: int) -> float:
+    """Seconds a clip of the median step, without reading clips."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task, _ = build_task(recipe, num_classes, device, load_init=False)
+    optimiser = build_optimiser(task, recipe)
+    shape = (recipe.batch, recipe.num_segments)
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.randn(*shape, 3, recipe.size, recipe.size, generator=generator).to(device)
+    depth = torch.rand(*shape, 1, recipe.size, recipe.size, generator=generator).to(device)
+    label = torch.randint(0, num_classes, (recipe.batch,), generator=generator).to(device)
+    has_depth, counts = torch.ones(recipe.batch, dtype=torch.bool, device=device), Counts(recipe.batch, recipe.batch)
+    seconds = []
+    for _ in range(_STEPS):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            output = task(rgb, label, depth if task.uses_depth else None, has_depth, counts)
+        output.loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:]) / recipe.batch

@@ -1,0 +1,84 @@
+"""The study's comparisons on generated clips, as tables without printed numbers: where does MSD help, where not?
+
+Every arm of a seed shares initial network, clips, their order and their augmentation with the others, and the paired
+difference is what is reported.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynagest.reproduce.tables import BOTH, GLOBAL, LOCAL, PLAIN, Row, Table
+
+_NETWORKS = {"TSN": "tsn", "TSM": "tsm", "TEA": "tea", "ACTION-Net": "action"}
+_ARMS: dict[str, Mapping[str, Any]] = {"none": PLAIN, "local": LOCAL, "global": GLOBAL, "both": BOTH}
+
+
+def _decoders() -> Table:
+    rows = [
+        Row(f"{name}, {arm}", system, changes, against=None if arm == "none" else f"{name}, none")
+        for name, system in _NETWORKS.items()
+        for arm, changes in _ARMS.items()
+    ]
+    return Table("decoders", "No MSD, local, global, both, on four networks", (), tuple(rows))
+
+
+# The networks' own sensor in its several states, and the scenes from empty to crowded.
+_CONDITIONS: dict[str, Mapping[str, Any]] = {
+    "as it is": {},
+    "clean depth": {"depth_noise": 0.0, "depth_holes": 0.0},
+    "noisy depth, as IsoGD's": {"depth_noise": 1.0, "depth_holes": 1.0},
+    "misaligned depth, as NVGesture's": {"misalign": "nvgesture"},
+    "a quarter of the clips": {"share": 0.25},
+    "no clutter": {"clutter": 0.0, "distractors": 0.0},
+    "hard clutter": {"clutter": 1.0, "distractors": 1.0},
+}
+
+
+def _conditions() -> Table:
+    rows = []
+    for condition, data in _CONDITIONS.items():
+        rows.append(Row(f"{condition}: none", "tsm", PLAIN, data=data))
+        rows.append(Row(f"{condition}: both", "tsm", BOTH, data=data, against=f"{condition}: none"))
+    return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
+
+
+# Real clips are few and their scenes large: more pixels and more rounds than generated ones want.
+_REAL = {"size": 112, "epochs": 40, "batch": 16}
+MASKS = Table(
+    "masks",
+    "What the decoders find in clips that they never saw",
+    (),
+    (
+        Row("raw depth", "action", BOTH, data={"depth": "raw"}, small=_REAL),
+        Row("aligned depth", "action", BOTH, data={"depth": "aligned"}, small=_REAL),
+        Row("binarised depth", "action", BOTH | {"binarise": True}, data={"depth": "raw"}, small=_REAL),
+    ),
+)
+
+_RIVALS = {
+    "C3D": "c3d",
+    "PreRNN": "prernn",
+    "ResC3D": "resc3d",
+    "MTUT": "mtut",
+    "NAS1": "nas1",
+    "3D ResNeXt-101": "resnext101_3d",
+    "attentionLSTM": "attention_lstm",
+    "Redundancy + AttentionLSTM": "redundancy",
+    "Segmentation+LSTM": "segmentation_lstm",
+    "TSM": "tsm",
+    "TEA": "tea",
+    "ACTION-Net": "action",
+}
+REFERENCE = "ACTION-Net + MSD"  # its training takes the time that the others get
+
+
+def _rivals() -> Table:
+    rows = [Row(REFERENCE, "action", BOTH)]
+    for budget in ("clips", "time"):
+        for name, system in _RIVALS.items():
+            changes = PLAIN if system in ("tsm", "tea", "action") else {}
+            rows.append(Row(f"{name}, same {budget}", system, changes, against=REFERENCE, budget=budget))
+    return Table("rivals", "All systems at one budget of training: as many clips, or as much time", (), tuple(rows))
+
+
+STUDY: dict[str, Table] = {"decoders": _decoders(), "conditions": _conditions(), "rivals": _rivals(), "masks": MASKS}

@@ -1,0 +1,159 @@
+"""A filled table as Markdown, JSON and a figure."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dynagest.atomic import write_together
+from dynagest.reproduce.paired import Interval
+from dynagest.reproduce.results import Line, Results, Score
+from dynagest.reproduce.tables import DATASETS
+
+
+def write_results(folder: Path, results: Results, command: str) -> list[Path]:
+    """``table-NAME.md``, ``.json`` and ``.png`` in ``folder``, written together. Raises ``RunError`` on a full disk."""
+    stem = folder / f"table-{results.plan.table.name}"
+    files = {
+        stem.with_suffix(".md"): markdown(results, command).encode(),
+        stem.with_suffix(".json"): (json.dumps(as_json(results, command), indent=1) + "\n").encode(),
+        stem.with_suffix(".png"): figure(results),
+    }
+    write_together(files)
+    return list(files)
+
+
+def markdown(results: Results, command: str) -> str:
+    """The table with the paper's numbers beside ours, what they stand on, and the command that gives it again."""
+    plan = results.plan
+    head = ["system"]
+    for dataset in plan.datasets:
+        name = DATASETS.get(dataset, dataset)
+        head += [f"{name}, paper"] if dataset in DATASETS else []
+        head += [f"{name}, ours", "difference"]
+    printed = plan.table.datasets and plan.datasets[0] not in DATASETS
+    head += [f"paper, {DATASETS[dataset]}" for dataset in plan.table.datasets] if printed else []
+    head += ["parameters", "GMAC", "legacy GFLOPs"]
+    rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for line in results.lines:
+        cells = [line.row.name]
+        for score in line.scores:
+            cells += [_number(score.paper)] if score.dataset in DATASETS else []
+            cells += [_mean(score), _difference(score)]
+        cells += [_number(line.row.paper.get(dataset)) for dataset in plan.table.datasets] if printed else []
+        cells += _cost(line)
+        rows.append(cells)
+    title = f"**Table {plan.table.name}.** {plan.table.title}; scale {plan.scale}."
+    body = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return f"{title}\n\n{body}\n\n{_legend(results)}\n\n`{command}`\n"
+
+
+def as_json(results: Results, command: str) -> dict[str, Any]:
+    """Everything in the table, and every seed's accuracy."""
+    return {
+        "table": results.plan.table.name,
+        "title": results.plan.table.title,
+        "scale": results.plan.scale,
+        "command": command,
+        "complete": results.complete,
+        "machines": list(results.machines),
+        "rows": [
+            {
+                "name": line.row.name,
+                "system": line.row.system,
+                "changes": dict(line.row.changes),
+                "data": dict(line.row.data),
+                "against": line.row.against,
+                "printed": line.row.printed,
+                "cost": asdict(line.cost),
+                "scores": [asdict(score) for score in line.scores],
+            }
+            for line in results.lines
+        ],
+    }
+
+
+def figure(results: Results) -> bytes:
+    """Ours with its interval, and the paired difference with its interval beside the printed one: a PNG."""
+    from matplotlib.figure import Figure
+
+    lines = results.lines
+    drawn = Figure(figsize=(9.0, 1.3 + 0.34 * len(lines) * len(results.plan.datasets)), layout="constrained")
+    left, right = drawn.subplots(1, 2, sharey=True)
+    names: list[str] = []
+    for line in lines:
+        for score in line.scores:
+            place = len(names)
+            names.append(line.row.name if len(line.scores) == 1 else f"{line.row.name} ({DATASETS[score.dataset]})")
+            _point(left, score.mean, place, "tab:blue")
+            _point(right, score.difference, place, "tab:blue")
+            for axes, printed in ((left, score.paper), (right, score.paper_difference)):
+                if printed is not None:
+                    axes.plot(printed, place, marker="D", color="tab:orange", fillstyle="none", linestyle="none")
+    left.set_yticks(range(len(names)), names)
+    left.set_ylim(len(names) - 0.5, -0.5)
+    right.axvline(0, color="0.6", linewidth=0.8)
+    left.set_xlabel("accuracy in %")
+    right.set_xlabel("difference from its plain row, in points")
+    for axes in (left, right):
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+    drawn.suptitle(f"Table {results.plan.table.name}, scale {results.plan.scale}: ours with 95 % interval", fontsize=11)
+    out = io.BytesIO()
+    drawn.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _point(axes: Any, value: Interval | None, place: int, colour: str) -> None:
+    if value is not None:
+        axes.errorbar(value.mean, place, xerr=value.half, fmt="o", color=colour, capsize=3, markersize=5)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _mean(score: Score) -> str:
+    text = "-" if score.mean is None else _interval(score.mean, sign=False)
+    return f"{text}, {len(score.failed)} failed" if score.failed else text
+
+
+def _difference(score: Score) -> str:
+    return "" if score.difference is None else _interval(score.difference, sign=True)
+
+
+def _interval(value: Interval, sign: bool) -> str:
+    mean = f"{value.mean:+.1f}" if sign else f"{value.mean:.1f}"
+    return f"{mean} (one seed)" if value.half is None else f"{mean} ± {value.half:.1f}"
+
+
+def _cost(line: Line) -> list[str]:
+    flops, parameters = line.row.printed or ("", "")
+    legacy = f"{line.cost.legacy_flops / 1e9:.1f}" + (f" ({flops})" if flops else "")
+    size = f"{line.cost.parameters / 1e6:.1f} M" + (f" ({parameters})" if parameters else "")
+    return [size, f"{line.cost.multiply_adds / 1e9:.1f}", legacy]
+
+
+def _legend(results: Results) -> str:
+    seeds = sorted({len(score.by_seed) for line in results.lines for score in line.scores})
+    clips = sorted({score.clips for line in results.lines for score in line.scores} - {0})
+    minutes = sum(score.minutes for line in results.lines for score in line.scores)
+    parts = [
+        f"Accuracy in %, mean over seeds ({_range(seeds)} a row) ± half of the 95 % interval; differences in points, "
+        "paired by seed",
+        f"{_range(clips)} test clips a seed" if clips else "nothing tested yet",
+        f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
+        "parameters, multiply-adds and legacy GFLOPs are of the published network and input, the paper's in brackets",
+    ]
+    if not results.complete:
+        parts.append("NOT COMPLETE: some runs have no outcome yet")
+    return "; ".join(parts) + "."
+
+
+def _range(values: Mapping[int, Any] | list[int]) -> str:
+    ordered = sorted(values)
+    if not ordered:
+        return "none"
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"

@@ -1,0 +1,188 @@
+"""The paper's tables as data, and the jobs that they become."""
+
+from pathlib import Path
+
+import pytest
+from reproduce_helpers import NO_SPEEDS
+
+from dynagest.clips.depth import DepthSpec
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import RecipeError
+from dynagest.reproduce.cost import describe
+from dynagest.reproduce.jobs import Job
+from dynagest.reproduce.plan import plan
+from dynagest.reproduce.results import published_cost
+from dynagest.reproduce.scales import SCALES, get_scale
+from dynagest.reproduce.study import STUDY
+from dynagest.reproduce.tables import TABLES, get_table
+from dynagest.training.recipes_systems import SYSTEMS
+
+
+def printed(table: str, dataset: str) -> dict[str, float]:
+    return {row.name: row.paper[dataset] for row in TABLES[table].rows if dataset in row.paper}
+
+
+def test_the_printed_numbers():
+    assert printed("I", "egogesture") == {
+        **{"C3D": 90.6, "MTUT": 92.5, "NAS1": 93.3, "3D ResNeXt-101": 93.7, "TSM": 92.1, "TEA": 92.3},
+        **{"ACTION-Net": 94.2, "ACTION-Net + MSD": 94.5},
+    }
+    assert printed("II", "nvgesture") == {
+        **{"C3D": 69.3, "PreRNN": 76.5, "MTUT": 81.3, "NAS1": 83.6, "3D ResNeXt-101": 78.6, "TSM": 80.2, "TEA": 80.5},
+        **{"ACTION-Net": 80.7, "ACTION-Net + MSD": 84.0},
+    }
+    assert printed("III", "isogd") == {
+        **{"C3D": 40.2, "ResC3D": 45.1, "NAS1": 58.9, "3D ResNeXt-101": 52.1, "attentionLSTM": 56.0},
+        **{"Redundancy + AttentionLSTM": 57.4, "TSM": 64.1, "TEA": 64.5, "ACTION-Net": 65.0, "ACTION-Net + MSD": 66.9},
+    }
+    assert list(printed("IV", "nvgesture").values()) == [80.2, 81.9, 80.5, 82.2]
+    assert list(printed("V", "egogesture").values()) == [92.5, 55.4, 81.4, 88.4, 93.3, 94.5]
+    assert list(printed("VI", "egogesture").values()) == [94.2, 94.3, 94.4, 94.1, 94.2, 94.3, 94.5]
+    assert list(printed("VI", "nvgesture").values()) == [80.7, 81.1, 82.3, 80.3, 80.5, 82.4, 84.0]
+    assert list(printed("VII", "nvgesture").values()) == [80.7, 77.8, 82.3, 82.4, 82.4]
+    assert list(printed("VIII", "isogd").values()) == [65.0, 66.9, 65.4]
+
+
+def test_every_row_is_compared_with_a_row_of_its_table():
+    for table in (TABLES | STUDY).values():
+        names = [row.name for row in table.rows]
+        assert len(set(names)) == len(names), table.name
+        assert all(row.against in names for row in table.rows if row.against), table.name
+        assert all(row.system in SYSTEMS for row in table.rows), table.name
+
+
+@pytest.mark.parametrize(
+    ("system", "parameters", "legacy"),
+    [("tsm", 23.678, 28.200), ("action", 27.896, 29.803), ("tea", 24.270, 31.084), ("c3d", 65.584, 71.703)],
+)
+def test_costs_are_those_of_the_published_network(system, parameters, legacy):
+    row = next(row for row in TABLES["I"].rows if row.system == system)
+    cost = published_cost(row, ("egogesture",))
+    assert round(cost.parameters / 1e6, 3) == parameters
+    assert round(cost.legacy_flops / 1e9, 3) == legacy
+
+
+@pytest.mark.parametrize("name", [*TABLES, *STUDY])
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_rows_of_a_seed_share_clips_initialisation_and_order(name, scale):
+    made = plan(get_table(name, TABLES | STUDY), SCALES[scale], {}, range(2), NO_SPEEDS)
+    for cell in made.cells:
+        if cell.row.against is None:
+            continue
+        other = next(each for each in made.cells if each.row.name == cell.row.against)
+        for seed, job in cell.jobs.items():
+            theirs = other.jobs[seed]
+            if not cell.row.data:
+                assert job.data == theirs.data
+            assert job.recipe.seed == theirs.recipe.seed == seed
+            if cell.row.budget == "clips":
+                stages = 1 + len(job.recipe.stages)
+                assert job.recipe.epochs == max(theirs.recipe.epochs // stages, 1)
+
+
+def test_a_budget_in_time_becomes_epochs():
+    made = plan(STUDY["rivals"], SCALES["small"], {}, range(1), NO_SPEEDS)
+    epochs = {cell.row.name: cell.jobs[0].recipe.epochs for cell in made.cells}
+    assert epochs["ACTION-Net + MSD"] == epochs["TSM, same time"] == 14
+    # Twice the frames take twice as long, say these speeds.
+    assert (epochs["C3D, same clips"], epochs["C3D, same time"]) == (14, 7)
+
+
+def test_seeds_come_whole():
+    made = plan(TABLES["IV"], SCALES["smoke"], {}, range(3), NO_SPEEDS)
+    assert [job.recipe.seed for job in made.jobs] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_the_same_run_is_one_job_in_all_tables():
+    keys = [
+        {job.key for job in plan(TABLES[name], SCALES["small"], {}, range(1), NO_SPEEDS).jobs}
+        for name in ("VI", "VIII")
+    ]
+    assert len(keys[0] & keys[1]) == 2  # without MSD, and both decoders
+
+
+def test_a_key_tells_runs_apart_by_what_decides_their_result():
+    job = plan(TABLES["IV"], SCALES["smoke"], {}, range(1), NO_SPEEDS).jobs[0]
+
+    def changed(**fields) -> str:
+        return job.model_copy(update={"recipe": job.recipe.model_copy(update=fields)}).key
+
+    assert changed(workers=3) == changed(log_steps=99) == job.key
+    assert len({job.key, changed(seed=5), changed(lr=0.1), changed(msd="local")}) == 4
+    assert Job.model_validate_json(job.model_dump_json()).key == job.key
+
+
+def manifest(folder: Path, splits: dict[str, int], classes: tuple[str, ...] = ("a", "b")) -> Path:
+    clips = [
+        Clip(folder / f"{split}{index}.avi", classes[index % len(classes)], folder / "d.avi", split=split)
+        for split, count in splits.items()
+        for index in range(count)
+    ]
+    path = Manifest.of(clips, depth=DepthSpec(near="bright"), classes=classes).write(folder / "manifest.csv").path
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def datasets(tmp_path) -> dict[str, Path]:
+    made = {}
+    for name, splits in {
+        "egogesture": {"train": 4, "val": 2, "test": 3},
+        "nvgesture": {"train": 4, "test": 3},
+        "isogd": {"train": 4, "val": 5},
+    }.items():
+        (tmp_path / name).mkdir()
+        made[name] = manifest(tmp_path / name, splits)
+    return made
+
+
+def test_the_paper_scale_is_the_published_schedule(datasets):
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    by = {(cell.row.name, cell.dataset): cell.jobs[0] for cell in made.cells}
+    nv, ego, iso = (by["raw depth", name] for name in ("nvgesture", "egogesture", "isogd"))
+    assert (ego.recipe.epochs, ego.recipe.milestones) == (25, (10, 15, 20))
+    assert (nv.recipe.epochs, nv.recipe.milestones) == (80, (50, 60, 70))
+    assert (iso.recipe.epochs, iso.recipe.milestones) == (35, (15, 25, 30))
+    for job in (ego, nv, iso):
+        assert (job.recipe.lr, job.recipe.batch, job.recipe.weight_decay, job.recipe.width) == (0.0025, 16, 1e-5, 64)
+        assert (job.recipe.local_weight, job.recipe.global_weight, job.recipe.msd) == (1.0, 0.01, "both")
+        assert job.protocol == "paper"
+    assert ego.recipe.train_splits == ("train", "val")
+    assert (ego.data.split, nv.data.split, iso.data.split) == ("test", "test", "val")
+    # NVGesture and IsoGD start from the EgoGesture model of the same row.
+    assert ego.after is None
+    assert nv.after == iso.after == ego.key
+    assert [job.key for job in made.jobs].index(ego.key) < [job.key for job in made.jobs].index(nv.key)
+
+
+def test_the_paper_scale_says_what_is_missing(datasets):
+    with pytest.raises(RecipeError, match="--data egogesture=MANIFEST --data nvgesture=MANIFEST"):
+        plan(TABLES["IV"], get_scale("paper"), {}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="egogesture=MANIFEST"):
+        plan(TABLES["II"], get_scale("paper"), {"nvgesture": datasets["nvgesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="there is no scale 'big'"):
+        get_scale("big")
+    with pytest.raises(RecipeError, match="did you mean VIII"):
+        get_table("VIIII", TABLES)
+
+
+def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
+    made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    job = next(cell.jobs[0] for cell in made.cells if cell.row.name == "ACTION-Net + MSD")
+    line = describe(job, made.jobs)
+    assert line.clips == 4
+    assert line.schedule == ("80 epochs of batch 16, sgd lr 0.0025, lr / 10 after 50, 60, 70, 8 x 224",)
+    assert line.test == "3 clips, paper (30 views)"
+    assert line.starts_from == next(each.name for each in made.jobs if each.key == job.after)
+    # method.md: 34.435 GMAC a clip at 224, 44.97 a view at 256; both are for 83 classes, here there are 2.
+    assert line.multiply_adds == pytest.approx(3 * 4 * 80 * 34.435e9 + 3 * 30 * 44.97e9, rel=1e-4)
+
+
+def test_own_clips_are_tested_on_what_was_held_out(tmp_path, datasets):
+    made = plan(TABLES["IV"], SCALES["small"], {"": datasets["isogd"]}, range(1), NO_SPEEDS)
+    assert made.datasets == ("data",)
+    assert {job.data.split for job in made.jobs} == {"val"}
+    (tmp_path / "none").mkdir()
+    only_train = manifest(tmp_path / "none", {"train": 3})
+    with pytest.raises(RecipeError, match="no clips in split test or val"):
+        plan(TABLES["IV"], SCALES["small"], {"": only_train}, range(1), NO_SPEEDS)

@@ -1,0 +1,199 @@
+"""Running what is missing: once, whatever interrupts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from reproduce_helpers import NO_SPEEDS
+
+from dynagest.errors import RunError
+from dynagest.reproduce.footage import Footage, footage_folder, render_split
+from dynagest.reproduce.jobs import Generated, Job
+from dynagest.reproduce.plan import plan
+from dynagest.reproduce.results import collect
+from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
+from dynagest.reproduce.scales import SCALES
+from dynagest.reproduce.tables import TABLES
+from dynagest.reproduce.write import as_json, markdown
+from dynagest.synth.dataset import SynthDataset
+from dynagest.synth.spec import PRESETS, PerSplit
+from dynagest.training.data import training_view
+from dynagest.training.recipes import get_recipe
+
+SPEC = PRESETS["demo"].model_copy(
+    update={
+        "classes": ("grab", "swipe_left"),
+        "size": 36,
+        "num_frames": 8,
+        "supersample": 1,
+        "clips_per_class": PerSplit(train=4, val=1, test=2),
+    }
+)
+
+
+def job(**fields) -> Job:
+    changes = {"model": "tsm_resnet18", "width": 8, "size": 32, "batch": 4, "epochs": 2, "precision": "fp32"}
+    recipe = get_recipe("demo").with_overrides(
+        changes | {"num_segments": 4, "workers": 0, "validate_on": None, "warmup_epochs": 0, "msd": "local"} | fields
+    )
+    return Job(recipe=recipe, data=Generated(name="generated", spec=SPEC))
+
+
+def test_footage_is_what_the_generator_gives(tmp_path):
+    view = training_view(job().recipe)
+    footage = Footage.rendered(tmp_path, SPEC, "train", view, seed=3)
+    generated = SynthDataset(SPEC, "train", view, seed=3)
+    assert len(footage) == len(generated) == 8
+    for key in ((0, 0), (1, 5)):
+        ours, theirs = footage[key], generated[key]
+        assert ours["rgb"].equal(theirs["rgb"])
+        assert ours["depth"].equal(theirs["depth"])
+        assert (ours["label"], ours["has_depth"]) == (theirs["label"], True)
+    few = Footage.rendered(tmp_path, SPEC, "train", view, seed=3, first=4)
+    assert len(few) == 4
+    assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])
+    with pytest.raises(IndexError):
+        few[0, 4]
+
+
+def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    whole = footage_folder(tmp_path / "a", SPEC)
+    render_split(whole, SPEC, "train")
+    broken = footage_folder(tmp_path / "b", SPEC)
+    monkeypatch.setattr("dynagest.reproduce.footage._FLUSH", 3)
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_split(broken, SPEC, "train", stop)
+    assert not (broken / "train.rgb.npy").exists()
+    done: list[int] = []
+    render_split(broken, SPEC, "train", lambda count, total: done.append(count))
+    assert done[0] == 4  # three were put down, the others are rendered again
+    for kind in ("rgb", "depth"):
+        assert (broken / f"train.{kind}.npy").read_bytes() == (whole / f"train.{kind}.npy").read_bytes()
+
+
+def test_a_job_is_run_once(tmp_path):
+    ledger, said = Ledger(tmp_path / "ledger.jsonl"), []
+    assert run_missing([job(), job()], tmp_path, ledger, told=said.append) == []
+    outcome = ledger.read()[job().key]
+    assert outcome.clips == 4
+    assert outcome.top1 in {0, 0.25, 0.5, 0.75, 1}
+    assert [line.split()[0] for line in said] == ["start", "done"]
+    said.clear()
+    assert run_missing([job()], tmp_path, ledger, told=said.append) == []
+    assert said == []
+
+
+def test_a_job_starts_from_the_one_before(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    first = job(seed=1)
+    second = job(seed=2, epochs=1).model_copy(update={"after": first.key})
+    assert run_missing([second, first], tmp_path, ledger, told=lambda line: None) == []
+    log = (tmp_path / "runs" / second.name / "log.jsonl").read_text()
+    assert str(tmp_path / "runs" / first.name) in log
+    assert set(ledger.read()) == {first.key, second.key}
+
+
+def test_a_run_that_diverges_is_an_outcome(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    wild = job(lr=1e30, optimiser="sgd", clip_norm=1e30)
+    (tmp_path / "runs" / wild.name).mkdir(parents=True)
+    run_job(wild, tmp_path, ledger)
+    outcome = ledger.read()[wild.key]
+    assert outcome.top1 is None
+    assert outcome.failed is not None
+    assert "not finite" in outcome.failed
+
+
+def test_a_job_that_cannot_run_is_named_and_the_others_go_on(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    wrong = job(flip_labels={"grab": "nothing"})
+    errors = run_missing([wrong, job()], tmp_path, ledger, parallel=2, told=lambda line: None)
+    assert len(errors) == 1
+    assert wrong.name in errors[0]
+    assert "'nothing' is not among the classes" in errors[0]
+    assert set(ledger.read()) == {job().key}
+
+
+def test_a_damaged_ledger_is_refused(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).add(Outcome(key="a", name="a", top1=0.5))
+    assert set(Ledger(path).read()) == {"a"}
+    path.write_text(path.read_text() + '{"key": "b", "na')
+    with pytest.raises(RunError, match="no ledger"):
+        Ledger(path).read()
+
+
+def test_a_table_of_outcomes():
+    made = plan(TABLES["IV"], SCALES["small"], {}, range(3), NO_SPEEDS)
+    tops = {"TSM": (0.50, 0.60, 0.70), "TSM + MSD": (0.51, 0.62, 0.73), "TEA": (0.5, 0.5, 0.5)}
+    outcomes = {}
+    for cell in made.cells:
+        for seed, each in cell.jobs.items():
+            if cell.row.name in tops:
+                top1 = tops[cell.row.name][seed]
+                outcomes[each.key] = Outcome(key=each.key, name="", top1=top1, clips=100, seconds=60, machine="here")
+    results = collect(made, outcomes)
+    lines = {line.row.name: line.scores[0] for line in results.lines}
+    difference = lines["TSM + MSD"].difference
+    assert difference is not None
+    assert difference.mean == pytest.approx(2.0)
+    assert difference.half == pytest.approx(4.303 / 3**0.5)  # 1, 2 and 3 points
+    assert lines["TEA + MSD"].mean is None
+    assert not results.complete
+    text = markdown(results, "the command")
+    assert "| TSM + MSD | 62.0 ± 27.3 | +2.0 ± 2.5 | 93.7 | 81.9 | 23.7 M | 32.7 | 28.2 |" in text
+    assert "NOT COMPLETE" in text
+    assert "`the command`" in text
+    record = as_json(results, "the command")
+    assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
+
+
+def reproduce(out: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dynagest", "reproduce", "IV", "--scale", "smoke", "--out", str(out), *options]
+    return subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def scores(out: Path) -> list[object]:
+    return [row["scores"][0]["by_seed"] for row in json.loads((out / "table-IV.json").read_text())["rows"]]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path):
+    assert reproduce(tmp_path / "whole").wait() == 0
+    broken = tmp_path / "broken"
+    for seconds in (3.0, 6.0, 9.0):
+        process = reproduce(broken, "--parallel", "2")
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = reproduce(broken)
+    time.sleep(4.0)
+    process.kill()  # the command alone: what it had started goes on, and the next one waits for it
+    process.wait()
+    assert reproduce(broken).wait() == 0
+    assert scores(broken) == scores(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", [name for name in TABLES if name != "IV"])
+def test_every_table_at_smoke(table, tmp_path_factory):
+    out = tmp_path_factory.getbasetemp() / "reproduce"
+    command = [sys.executable, "-m", "dynagest", "reproduce", table, "--scale", "smoke", "--out", str(out)]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((out / f"table-{table}.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == [row.name for row in TABLES[table].rows]
+    assert all(0 <= row["scores"][0]["mean"]["mean"] <= 100 for row in rows)
+    assert (out / f"table-{table}.png").stat().st_size > 1000
