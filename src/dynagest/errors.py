@@ -42,6 +42,10 @@ class TrainingError(DynagestError):
     """Training that cannot go on: the loss is not finite, or too many clips are unreadable."""
 
 
+class DivergedError(TrainingError):
+    """A loss or gradient that is not finite: what the recipe comes to, however often it is run."""
+
+
 class CameraError(DynagestError):
     """A camera or stream that is not there, or that gives no pictures."""
 

@@ -1,0 +1,299 @@
+"""Hours in minutes: live recognition for a long time, with everything that goes wrong: ``python benchmarks/soak.py``.
+
+A stand-in for a camera plays generated gestures in real time, as JPEG pictures that are decoded one by one, through
+the same capture, recogniser, display and actions as ``dynagest live``. Every minute a few pictures are corrupt, every
+other minute it drops from 30 to 15 pictures a second, every third it is unplugged for some seconds. Memory, threads,
+open files and the delay from capture to answer are sampled; a table and ``soak.json`` tell whether they stayed flat.
+Files of other versions must be refused by name. Exit code 1 if anything failed.
+
+``--model runs/demo --fps 8`` soaks that network; without it one of the demo's size with random weights, which costs the
+same. ``--minutes 2`` is enough to see that it runs.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from dynagest.errors import CameraError, ClipError, DynagestError
+from dynagest.live.actions import Action, Actions
+from dynagest.live.capture import Capture
+from dynagest.live.display import Terminal
+from dynagest.live.models import load_recogniser
+from dynagest.live.run import Meter, recognise
+from dynagest.stream.events import EventDetector, EventSettings
+from dynagest.stream.recogniser import Recogniser
+
+SAMPLE = 5.0  # s between two looks at memory and delay
+FLAT_MIB = 8.0  # by which memory may differ between the second and the last quarter
+FLAT_DELAY = 1.25  # factor by which the delay may
+FLAT_SECONDS = 0.010  # and what does not count in any case
+AWAY = 4.0  # s for which the camera is unplugged
+WIDTH, HEIGHT = 320, 240
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``minute`` of the soak; ``rss`` in MiB; delays in ms, from capture to answer, of the last two seconds."""
+
+    minute: float
+    rss: float
+    threads: int
+    files: int
+    fps: float
+    delay: float | None
+    taken: int
+    dropped: int
+    corrupt: int
+    lost: int
+    gestures: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold, what was found, and whether it does."""
+
+    name: str
+    found: str
+    passed: bool
+
+
+class FaultyCamera:
+    """A live source that plays JPEG pictures round and round at its own rate, and has faults by the clock.
+
+    A minute is ``minute`` seconds long, so that a short soak has every fault too. ``clock`` and ``sleep``
+    are the world's.
+    """
+
+    name, live = "camera of the soak", True
+
+    def __init__(
+        self,
+        pictures: list[bytes],
+        seconds: float,
+        minute: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._pictures, self._minute, self._clock, self._sleep = pictures, minute, clock, sleep
+        self._begin = clock()
+        self._end = self._begin + seconds
+        self._next = self._begin
+        self._count = 0
+
+    def open(self) -> None:
+        """Refused while the camera is unplugged."""
+        if self._unplugged():
+            raise CameraError(f"{self.name}: not there")
+        self._next = self._clock()
+
+    def read(self) -> tuple[np.ndarray, float] | None:
+        """See ``Source.read``."""
+        if self._clock() >= self._end:
+            return None
+        if self._unplugged():
+            raise CameraError(f"{self.name}: unplugged")
+        elapsed = self._clock() - self._begin
+        minute, within = divmod(elapsed, self._minute)
+        self._next += 1 / (15 if minute % 2 else 30)
+        self._sleep(max(self._next - self._clock(), 0))
+        moment = self._clock()
+        self._count += 1
+        data = self._pictures[self._count % len(self._pictures)]
+        corrupt = within > 0.8 * self._minute and self._count % 10 == 0
+        image = cv2.imdecode(np.frombuffer(data[: 40 if corrupt else None], np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise ClipError(f"{self.name}: picture {self._count} cannot be decoded")
+        return image, moment
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _unplugged(self) -> bool:
+        minute, within = divmod(self._clock() - self._begin, self._minute)
+        return minute % 3 == 1 and 0.5 * self._minute < within < 0.5 * self._minute + min(AWAY, 0.3 * self._minute)
+
+
+def generated_pictures(seconds: float = 20.0) -> list[bytes]:
+    """JPEG pictures of generated gestures and pauses."""
+    from dynagest.synth.spec import get_preset
+    from dynagest.synth.stream import StreamSpec, film_stream, plan_stream
+
+    spec = StreamSpec(clips=get_preset("demo"), minutes=seconds / 60, fps=15.0)
+    take, _ = plan_stream(spec, "test", 0)
+    pictures = []
+    for frame in film_stream(spec, take):
+        larger = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        pictures.append(cv2.imencode(".jpg", cv2.cvtColor(larger, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return [picture for picture in pictures for _ in range(2)]  # 30 pictures a second of 15
+
+
+def random_run(folder: Path) -> Path:
+    """A run folder with a network of the demo's size and random weights."""
+    from dynagest.card import NetworkCard
+    from dynagest.networks.build import create_model
+    from dynagest.networks.weights import save_network
+
+    classes = tuple(f"gesture_{number}" for number in range(18))
+    net = create_model("action_resnet18", len(classes), 8, width=16)
+    card = NetworkCard(model="action_resnet18", classes=classes, num_segments=8, stride=1, size=64, width=16, fps=8.0)
+    save_network(folder, net, card)
+    return folder
+
+
+def soak(model: Path, fps: float | None, minutes: float, progress: Callable[[Sample], None]) -> list[Sample]:
+    """Run live recognition for ``minutes`` and sample it."""
+    scorer = load_recogniser(model, fps=fps).scorer
+    # Undecided networks shall have gestures too: what is soaked is what follows from them.
+    recogniser = Recogniser(scorer, EventDetector(scorer.card.classes, EventSettings(threshold=0.15, dip=0.1)))
+    process = psutil.Process()
+    samples: list[Sample] = []
+    gestures, due, begin = 0, time.monotonic(), time.monotonic()
+    wanted = [Action(gesture=("any",), print="{label}"), Action(gesture=("any",), run=("true",))]
+    camera = FaultyCamera(generated_pictures(), minutes * 60, minute=min(60.0, minutes * 60 / 6))
+    meter = Meter()
+    with Path(os.devnull).open("w") as nowhere:
+        display = Terminal("soak", scorer.card.classes, Console(file=nowhere, force_terminal=True))
+        with Capture(camera) as capture, Actions(wanted, display.say) as actions:
+            for look in recognise(capture, recogniser):
+                meter.add(look)
+                actions.on(look.events)
+                display.show(look, meter)
+                gestures += sum(event.end is None for event in look.events)
+                if time.monotonic() < due:
+                    continue
+                due += SAMPLE
+                samples.append(
+                    Sample(
+                        minute=round((time.monotonic() - begin) / 60, 3),
+                        rss=round(process.memory_info().rss / 2**20, 2),
+                        threads=process.num_threads(),
+                        files=process.num_fds(),
+                        fps=round(meter.fps, 2),
+                        delay=None if meter.latency is None else round(meter.latency * 1000, 2),
+                        taken=look.status.taken,
+                        dropped=look.status.dropped,
+                        corrupt=look.status.corrupt,
+                        lost=look.status.lost,
+                        gestures=gestures,
+                    )
+                )
+                progress(samples[-1])
+        display.close()
+    return samples
+
+
+def told(sample: Sample) -> str:
+    """A line of numbers."""
+    return "  ".join(f"{name} {value}" for name, value in asdict(sample).items())
+
+
+def judge(samples: list[Sample]) -> list[Check]:
+    """What must hold of the samples: the second quarter against the last one, for the first one warms up."""
+    quarter = max(len(samples) // 4, 1)
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+
+    def medians(of: Callable[[Sample], float | None]) -> tuple[float, float]:
+        first, last = ([value for each in part if (value := of(each)) is not None] for part in (early, late))
+        return statistics.median(first), statistics.median(last)
+
+    rss, delay = medians(lambda each: each.rss), medians(lambda each: each.delay)
+    files, threads = medians(lambda each: each.files), medians(lambda each: each.threads)
+    last = samples[-1]
+    back = any(b.lost > a.lost and b.taken < last.taken for a, b in itertools.pairwise(samples))
+    allowed = max(delay[0] * FLAT_DELAY, delay[0] + FLAT_SECONDS * 1000)
+    return [
+        Check("memory stays flat", f"{rss[0]:.1f} -> {rss[1]:.1f} MiB", rss[1] - rss[0] < FLAT_MIB),
+        Check("delay does not grow", f"{delay[0]:.1f} -> {delay[1]:.1f} ms", delay[1] <= allowed),
+        Check("no files are left open", f"{files[0]:.0f} -> {files[1]:.0f}", files[1] <= files[0] + 1),
+        Check("no threads are left", f"{threads[0]:.0f} -> {threads[1]:.0f}", threads[1] <= threads[0] + 1),
+        Check("unplugged and back", f"{last.lost} times", last.lost > 0 and back),
+        Check("corrupt pictures left out", f"{last.corrupt} of {last.taken + last.corrupt}", last.corrupt > 0),
+    ]
+
+
+def other_versions(model: Path, folder: Path) -> Iterator[Check]:
+    """Copies of the model that say they are of another version, or are damaged: each must be refused by name."""
+    from dynagest.runtimes.load import is_exported
+
+    def refused(name: str, path: Path) -> Check:
+        try:
+            load_recogniser(path)
+        except DynagestError as error:
+            return Check(name, f"{type(error).__name__}: {str(error)[:90]}", True)
+        return Check(name, "was taken", False)
+
+    for name, change in (
+        ("card of another version", lambda card: {**card, "fields_of_tomorrow": 1}),
+        ("card without classes", lambda card: {key: value for key, value in card.items() if key != "classes"}),
+    ):
+        if is_exported(model):
+            break
+        place = folder / name.replace(" ", "_")
+        place.mkdir()
+        shutil.copy(model / "network.safetensors", place)
+        card = json.loads((model / "network.json").read_text())
+        (place / "network.json").write_text(json.dumps(change(card)))
+        yield refused(name, place)
+    weights = model if is_exported(model) else model / "network.safetensors"
+    place = folder / "half"
+    place.mkdir()
+    data = weights.read_bytes()
+    if is_exported(model):
+        (place / weights.name).write_bytes(
+            data.replace(b'"format":1', b'"format":9').replace(b'"format": 1', b'"format": 9')
+        )
+        yield refused("export of another version", place / weights.name)
+    else:
+        shutil.copy(model / "network.json", place)
+    (place / weights.name).write_bytes(data[: len(data) // 2])
+    yield refused("half a file", place / weights.name if is_exported(model) else place)
+
+
+def main() -> None:
+    """Soak, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--model", type=Path, help="a run folder or an exported network")
+    parser.add_argument("--fps", type=float, help="for a network whose card knows no rate")
+    parser.add_argument("--out", type=Path, default=Path("soak.json"))
+    options = parser.parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
+    console = Console()
+    with tempfile.TemporaryDirectory() as scratch:
+        model = options.model or random_run(Path(scratch) / "run")
+        samples = soak(model, options.fps, options.minutes, lambda sample: console.print(told(sample), highlight=False))
+        checks = [*judge(samples), *other_versions(model, Path(scratch))]
+    table = Table(
+        "", "found", "", title=f"{options.minutes:g} minutes of live recognition, {samples[-1].taken} pictures"
+    )
+    for check in checks:
+        table.add_row(check.name, check.found, "[green]ok[/]" if check.passed else "[red]failed[/]")
+    console.print(table)
+    result = {
+        "model": str(options.model or "random weights"),
+        "minutes": options.minutes,
+        "cpus": os.cpu_count(),
+        "checks": [asdict(check) for check in checks],
+        "samples": [asdict(sample) for sample in samples],
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    console.print(f"{options.out}")
+    raise SystemExit(0 if all(check.passed for check in checks) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""What is to happen when a gesture is recognised, by a small YAML file; done beside recognition, which never waits."""
+
+import http.client
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import SplitResult
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dynagest.errors import ActionError
+from dynagest.fields import field_faults
+from dynagest.live.loopback import on_this_host
+from dynagest.stream.events import Event
+
+ANY = "any"
+EXAMPLE = """\
+actions:
+  - gesture: swipe_left                  # or a list of them, or any
+    run: [xdotool, key, Left]            # a program and its arguments; no shell
+  - gesture: [wave, push]
+    print: "{label} ({confidence})"
+  - gesture: any
+    at: end                              # when it is over; by default when it is recognised
+    post: http://127.0.0.1:8123/gesture  # JSON, to this host only
+    timeout: 2                           # seconds; 5 by default
+"""
+_WAITING = 16  # actions that may wait for their turn; more are given up, and that is said
+_WORKERS = 4
+_TOLD = 200  # characters of what a failed command said
+
+
+class Action(BaseModel):
+    """One entry of the file: on which gestures, and exactly one of ``print``, ``run`` and ``post``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gesture: tuple[str, ...] = Field(min_length=1)
+    at: Literal["begin", "end"] = "begin"
+    print: str | None = None
+    run: tuple[str, ...] | None = Field(default=None, min_length=1)
+    post: str | None = None
+    timeout: float = Field(default=5.0, gt=0, le=60)
+
+    @field_validator("gesture", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        given = [name for name in ("print", "run", "post") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of print, run and post, not {' and '.join(given) or 'none of them'}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        if self.run is not None:
+            return f"run {self.run[0]}"
+        return f"post {self.post}" if self.post is not None else "print"
+
+    def wants(self, event: Event) -> bool:
+        """Whether this report of an event sets it off."""
+        return (event.end is None) == (self.at == "begin") and (ANY in self.gesture or event.label in self.gesture)
+
+
+class ActionsFile(BaseModel):
+    """The file as a whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actions: tuple[Action, ...] = Field(min_length=1)
+
+
+def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
+    """Read an actions file for a network with these classes.
+
+    Raises ``ActionError`` naming the file and what is wrong: not YAML, a field that is not known or holds something
+    else, a gesture that the network does not know, a URL that leads to another host.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ActionError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ActionError(f"{path}: not YAML ({reason}); write for example:\n{EXAMPLE}") from error
+    if not isinstance(values, dict):
+        raise ActionError(f"{path}: holds no actions; write for example:\n{EXAMPLE}")
+    try:
+        actions = ActionsFile.model_validate(values).actions
+    except ValidationError as error:
+        raise ActionError(f"{path}: {field_faults(ActionsFile, error)}; for example:\n{EXAMPLE}") from error
+    for action in actions:
+        for label in action.gesture:
+            if label != ANY and label not in classes:
+                close = get_close_matches(label, classes, n=2, cutoff=0.5)
+                hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {', '.join(classes)}"
+                raise ActionError(f"{path}: the network does not know the gesture {label!r}; {hint}")
+        if action.post is not None:
+            try:
+                on_this_host(action.post, ("http",))
+            except ActionError as error:
+                raise ActionError(f"{path}: {error}") from error
+    return actions
+
+
+class Actions:
+    """Sets actions off and does them in threads of its own. A context manager.
+
+    ``tell(text, failed)`` is called, from those threads, with what an action prints and with each failure. Entering
+    starts the threads; leaving waits for what was set off, each action for its time limit at most.
+    """
+
+    def __init__(self, actions: Sequence[Action], tell: Callable[[str, bool], None]) -> None:
+        self._actions, self._tell = tuple(actions), tell
+        self._waiting: queue.Queue[tuple[Action, Event]] = queue.Queue(_WAITING)
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._work, name="action", daemon=True) for _ in range(_WORKERS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+
+    def on(self, events: Sequence[Event]) -> None:
+        """Set off what these events ask for. Returns at once, however busy the actions are."""
+        for event in events:
+            for action in self._actions:
+                if action.wants(event):
+                    try:
+                        self._waiting.put_nowait((action, event))
+                    except queue.Full:
+                        self._tell(f"{action.name}: given up, {_WAITING} actions are waiting already", True)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                action, event = self._waiting.get(timeout=0.1)
+            except queue.Empty:
+                if self._closing.is_set():
+                    return
+                continue
+            try:
+                self._tell(perform(action, event), False)
+            except ActionError as error:
+                self._tell(str(error), True)
+
+
+def perform(action: Action, event: Event) -> str:
+    """Do it and wait for it; returns a line about it. Raises ``ActionError`` when it fails or takes too long."""
+    if action.run is not None:
+        return _run(action, action.run, event)
+    if action.post is not None:
+        return _post(action, action.post, event)
+    assert action.print is not None
+    return action.print.replace("{label}", event.label).replace("{confidence}", f"{event.confidence:.0%}")
+
+
+def payload(event: Event) -> dict[str, str | float | None]:
+    """An event as JSON; ``end`` is null when it was recognised just now. Times are seconds of the stream."""
+    return {
+        "label": event.label,
+        "confidence": round(event.confidence, 4),
+        "begin": round(event.begin, 3),
+        "end": None if event.end is None else round(event.end, 3),
+        "fired": round(event.fired, 3),
+    }
+
+
+def _run(action: Action, command: tuple[str, ...], event: Event) -> str:
+    facts = {f"DYNAGEST_{name.upper()}": "" if value is None else str(value) for name, value in payload(event).items()}
+    # Not a pipe: a program left in the background would hold it open, and we would wait for that one too.
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=os.environ | facts,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ActionError(f"{action.name}: cannot be started ({error.strerror})") from error
+        try:
+            code = process.wait(action.timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise ActionError(f"{action.name}: took longer than {action.timeout:g} s and was ended") from None
+        if code:
+            said.seek(0)
+            text = " ".join(said.read().decode(errors="replace").split())[-_TOLD:]
+            raise ActionError(f"{action.name}: exit code {code}{': ' if text else ''}{text}")
+    return f"{action.name} on {event.label}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """The program with all that it started, which share its session."""
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+
+
+def _post(action: Action, url: str, event: Event) -> str:
+    parts, address = on_this_host(url, ("http",))
+    # To the address that was checked; http.client follows no redirect.
+    connection = http.client.HTTPConnection(address, parts.port or 80, timeout=action.timeout)
+    try:
+        body = json.dumps(payload(event), ensure_ascii=False).encode()
+        connection.request("POST", _target(parts), body, {"Content-Type": "application/json", "Host": parts.netloc})
+        status = connection.getresponse().status
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ActionError(f"{action.name}: failed ({error or type(error).__name__})") from error
+    finally:
+        connection.close()
+    if not 200 <= status < 300:
+        raise ActionError(f"{action.name}: answered {status}")
+    return f"{action.name} on {event.label}"
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,0 +1,85 @@
+"""Records clips of gestures one after another, each after a countdown. Time is that of the frames, not of a clock."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dynagest.errors import CameraError
+from dynagest.live.capture import Capture, Frame
+from dynagest.live.recorder import check_label, count_clips, write_clip
+
+READING = 2.0  # s more before the first clip of a gesture, to read its name
+_WAIT = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the user is to do now.
+
+    ``phase``: "ready" while the countdown runs, "recording", "saved" once (with the file), "lost" while the source
+    gives no frames; a clip that it interrupted is begun again. ``left``: seconds to the end of the phase. Clip
+    ``number`` of ``of``, from 1.
+    """
+
+    gesture: str
+    number: int
+    of: int
+    phase: Literal["ready", "recording", "saved", "lost"]
+    left: float = 0.0
+    frame: Frame | None = None
+    path: Path | None = None
+
+
+def record(
+    capture: Capture, folder: Path, names: Sequence[str], clips: int, seconds: float, countdown: float
+) -> Iterator[Prompt]:
+    """Record until there are ``clips`` clips of each gesture, counting those that are in ``folder`` already.
+
+    Raises ``ManifestError`` for a name that cannot be one, before anything is recorded; ``CameraError`` when the source
+    ends too early. What was recorded until then stays.
+    """
+    for name in names:
+        check_label(name, folder)
+    for name in names:
+        number = done = count_clips(folder, name)
+        while number < clips:
+            number += 1
+            wait = countdown + (READING if number == done + 1 else 0.0)
+            yield from _record_clip(capture, folder, Prompt(name, number, clips, "ready"), seconds, wait)
+
+
+def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, wait: float) -> Iterator[Prompt]:
+    def prompt(phase: Literal["ready", "recording", "saved", "lost"], left: float, frame: Frame | None) -> Prompt:
+        return Prompt(about.gesture, about.number, about.of, phase, left, frame)
+
+    begin: float | None = None
+    lost = capture.status.lost
+    frames: list[Frame] = []
+    while True:
+        frame = capture.next(_WAIT)
+        status = capture.status
+        if status.lost != lost:
+            begin, frames, lost = None, [], status.lost
+        if frame is None:
+            if status.state == "ended":
+                raise CameraError(
+                    f"{capture.source.name}: ended before clip {about.number} of {about.gesture} was recorded; what "
+                    "was recorded is kept, and the same command goes on from there"
+                )
+            if status.state == "lost":
+                yield prompt("lost", 0.0, None)
+            continue
+        begin = frame.time if begin is None else begin
+        due = begin + wait
+        if frame.time < due:
+            yield prompt("ready", due - frame.time, frame)
+            continue
+        frames.append(frame)
+        left = frames[0].time + seconds - frame.time
+        if left > 0:
+            yield prompt("recording", left, frame)
+            continue
+        path = write_clip(folder, about.gesture, [each.rgb for each in frames], [each.time for each in frames])
+        yield Prompt(about.gesture, about.number, about.of, "saved", 0.0, frame, path)
+        return

@@ -1,0 +1,97 @@
+"""The loop of live recognition: the newest frame to the recogniser, and how long the answer took."""
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dynagest.live.capture import Capture, Frame, Status
+from dynagest.stream.events import Event
+from dynagest.stream.recogniser import Recogniser, Update
+from dynagest.stream.scores import Scores
+
+SPAN = 2.0  # s over which rate and delay are averaged
+_WAIT = 0.2  # s after which a look without a frame is given, so that a display stays alive
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one turn of the loop brought.
+
+    ``frame`` is ``None`` where none came in time; ``scores`` are the newest ones, ``events`` those of this turn.
+    ``latency``: seconds from the capture of this frame to its answer; ``None`` if it brought no scores.
+    """
+
+    frame: Frame | None
+    scores: Scores | None
+    events: tuple[Event, ...]
+    latency: float | None
+    status: Status
+
+
+def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
+    """Looks until the source has ended; the last one brings the end of the gesture that was going on.
+
+    A source that is lost ends the gesture that was going on. Raises ``DynagestError`` as the source and the network do.
+    """
+    recogniser.reset()
+    scores: Scores | None = None
+    watching = False
+    while True:
+        frame = capture.next(_WAIT)
+        status = capture.status
+        if frame is None:
+            over = status.state != "running" and watching
+            events = recogniser.finish().events if over else ()
+            watching = watching and not over
+            yield Look(None, scores, events, None, status)
+            if status.state == "ended":
+                return
+            continue
+        watching = True
+        update: Update = recogniser.push(frame.rgb, frame.time)
+        if update.scores:
+            scores = update.scores[-1]
+        latency = time.monotonic() - frame.captured if update.scores else None
+        yield Look(frame, scores, update.events, latency, status)
+
+
+@dataclass
+class Meter:
+    """Rate and delay of the last ``SPAN`` seconds."""
+
+    _frames: deque[float] = field(default_factory=deque)
+    _delays: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def add(self, look: Look) -> None:
+        """Count a look."""
+        now = time.monotonic()
+        if look.frame is not None:
+            self._frames.append(now)
+        if look.latency is not None:
+            self._delays.append((now, look.latency))
+        while self._frames and now - self._frames[0] > SPAN:
+            self._frames.popleft()
+        while self._delays and now - self._delays[0][0] > SPAN:
+            self._delays.popleft()
+
+    @property
+    def fps(self) -> float:
+        """Frames looked at in a second; 0 for fewer than two."""
+        if len(self._frames) < 2:
+            return 0.0
+        return (len(self._frames) - 1) / max(self._frames[-1] - self._frames[0], 1e-9)
+
+    @property
+    def latency(self) -> float | None:
+        """Median seconds from capture to answer."""
+        return statistics.median(delay for _, delay in self._delays) if self._delays else None
+
+
+def best(scores: Scores, classes: tuple[str, ...]) -> tuple[str, float]:
+    """The best class of these scores (K,), and its score."""
+    index = int(np.argmax(scores.scores))
+    return classes[index], float(scores.scores[index])

@@ -1,0 +1,237 @@
+"""Where frames come from: a camera, a video file, or a stream of this host. Each is read from one thread only."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from dynagest.clips.frames import VIDEO_SUFFIXES
+from dynagest.errors import CameraError, ClipError
+from dynagest.live.loopback import on_this_host
+
+SCHEMES = ("http", "rtsp", "tcp", "udp")
+# A playlist could send us to another host; a container cannot.
+_CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,rtsp,sdp,h264,hevc,image2pipe"
+_PATIENCE = 5.0  # s without a byte after which a stream is lost
+_FAULTS_IN_A_ROW = 30  # pictures that cannot be decoded, after which a camera counts as gone
+_OLDEST_STAMP = 2.0  # s; a driver's stamp further off than this is of another clock
+
+
+class Source(Protocol):
+    """Frames in order.
+
+    ``live``: the world sets the pace, and one that is lost is opened again; otherwise the source has its own times and
+    an end.
+    """
+
+    name: str
+    live: bool
+
+    def open(self) -> None:
+        """Begin, or begin again after ``CameraError``. Raises ``CameraError`` where there is nothing to open."""
+
+    def read(self) -> tuple[np.ndarray, float] | None:
+        """The next frame, uint8 RGB (H, W, 3), and its time: ``time.monotonic`` at capture if ``live``, otherwise
+        seconds from the first frame. ``None`` at the end.
+
+        Raises ``ClipError`` naming one frame that cannot be decoded (the next may be sound), ``CameraError`` when the
+        source is lost.
+        """
+
+    def close(self) -> None:
+        """Let go of the device or file. Opening it again is allowed."""
+
+
+def open_source(which: str) -> Source:
+    """A source by what a user calls it: a camera's number, a video file, or a URL of this host.
+
+    Raises ``CameraError`` for what is none of them, or a URL of another host.
+    """
+    if which.isdecimal():
+        return Camera(int(which))
+    if "://" in which:
+        on_this_host(which, SCHEMES, CameraError)
+        return NetworkStream(which)
+    path = Path(which)
+    if path.is_file():
+        return VideoFile(path)
+    kinds = "a camera's number such as 0, a video file, or a URL of this host"
+    if path.suffix.lower() in VIDEO_SUFFIXES or path.exists():
+        raise CameraError(f"{which}: no such video file; give {kinds}")
+    raise CameraError(f"{which}: not a camera; give {kinds}")
+
+
+class Camera:
+    """A camera of this machine, through OpenCV. ``size`` is asked for; cameras may give another one."""
+
+    live = True
+
+    def __init__(self, index: int = 0, size: tuple[int, int] = (640, 480)) -> None:
+        self.name, self._index, self._size = f"camera {index}", index, size
+        self._device: Any = None
+
+    def open(self) -> None:
+        """See ``Source.open``."""
+        self.close()
+        # OpenCV would print its own errors for a camera that is not there, once for each try.
+        before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            device = cv2.VideoCapture(self._index)
+        finally:
+            cv2.utils.logging.setLogLevel(before)
+        if not device.isOpened():
+            device.release()
+            raise CameraError(f"{self.name}: cannot be opened; {_cameras_told()}")
+        device.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
+        device.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+        device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what lies in a buffer is late already
+        self._device, self._count, self._faults = device, 0, 0
+
+    def read(self) -> tuple[np.ndarray, float] | None:
+        """See ``Source.read``."""
+        device = self._device
+        if device is None or not device.grab():
+            raise CameraError(f"{self.name}: gives no pictures any more; is it unplugged?")
+        now = time.monotonic()
+        # Linux stamps a picture when its exposure is read out, on this same clock; what other systems give is no time.
+        stamp = device.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        self._count += 1
+        sound, image = device.retrieve()
+        if not sound or image is None or image.ndim != 3:
+            self._faults += 1
+            if self._faults >= _FAULTS_IN_A_ROW:
+                raise CameraError(f"{self.name}: {self._faults} pictures in a row cannot be decoded")
+            raise ClipError(f"{self.name}: picture {self._count} cannot be decoded")
+        self._faults = 0
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stamp if 0 <= now - stamp < _OLDEST_STAMP else now
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        if self._device is not None:
+            self._device.release()
+            self._device = None
+
+
+class VideoFile:
+    """A video file, in order of presentation, with its own times. A damaged frame is left out, not the file."""
+
+    live = False
+
+    def __init__(self, path: Path) -> None:
+        self.name, self._path = str(path), path
+        self._container: Any = None
+
+    def open(self) -> None:
+        """See ``Source.open``."""
+        self.close()
+        try:
+            self._container = av.open(str(self._path))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CameraError(f"{self.name}: not a video that can be read ({reason})") from error
+        self._decoded = _decode(self._container, self.name)
+
+    def read(self) -> tuple[np.ndarray, float] | None:
+        """See ``Source.read``."""
+        for found in self._decoded:
+            if isinstance(found, ClipError):
+                raise found
+            return found
+        return None
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+class NetworkStream:
+    """A stream of this host, such as what a camera's bridge or ``ffmpeg`` serves. The host is checked on opening."""
+
+    live = True
+
+    def __init__(self, url: str) -> None:
+        self.name, self._url = url, url
+        self._container: Any = None
+
+    def open(self) -> None:
+        """See ``Source.open``."""
+        self.close()
+        parts, address = on_this_host(self._url, SCHEMES, CameraError)
+        host = f"[{address}]" if ":" in address else address
+        url = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
+        options = {"format_whitelist": _CONTAINERS, "fflags": "nobuffer", "flags": "low_delay"}
+        if parts.scheme == "http":
+            options["max_redirects"] = "0"  # to follow one would leave the host that was checked
+        try:
+            self._container = av.open(url, options=options, timeout=_PATIENCE)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CameraError(f"{self.name}: no stream that can be read ({reason})") from error
+        self._decoded = _decode(self._container, self.name)
+
+    def read(self) -> tuple[np.ndarray, float] | None:
+        """See ``Source.read``."""
+        for found in self._decoded:
+            if isinstance(found, ClipError):
+                raise found
+            return found[0], time.monotonic()
+        raise CameraError(f"{self.name}: the stream has ended")
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | ClipError]:
+    """(frame, seconds from the first one), or what is wrong with a frame, after which the next one follows."""
+    if not container.streams.video:
+        raise CameraError(f"{name}: has no pictures in it")
+    stream = container.streams.video[0]
+    if stream.codec_context.name == "mjpeg":
+        stream.codec_context.options = {"err_detect": "explode"}  # otherwise it covers faults up
+    reformatter = VideoReformatter()
+    first: float | None = None
+    index = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            # The rest of the container cannot be found.
+            yield ClipError(f"{name}: broken off after frame {index - 1} ({error.strerror})")
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            yield ClipError(f"{name}: frame {index} is corrupt ({error.strerror})")
+            index += 1
+            continue
+        for frame in frames:
+            index += 1
+            if frame.is_corrupt:
+                yield ClipError(f"{name}: frame {index - 1} is corrupt")
+                continue
+            if frame.time is None:
+                raise CameraError(f"{name}: its frames have no times; store it in another container, such as mkv")
+            first = frame.time if first is None else first
+            image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            yield np.ascontiguousarray(np.rot90(image, frame.rotation // 90)), frame.time - first
+
+
+def _cameras_told() -> str:
+    devices = sorted(Path("/dev").glob("video*")) if os.name == "posix" else []
+    if devices:
+        return f"there are {', '.join(map(str, devices))}: plug it in, close what else uses it, or may you read it?"
+    return "no camera was found: plug one in, or give a video file"

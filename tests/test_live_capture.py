@@ -1,0 +1,265 @@
+"""Capture: the newest frame, its time, and sources that fail and come back."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from live_fakes import FakeCamera, Step, picture
+
+from dynagest.errors import CameraError, ClipError
+from dynagest.live.capture import Capture, Frame
+from dynagest.live.loopback import on_this_host
+from dynagest.live.sources import Camera, VideoFile, open_source
+
+
+def drain(capture: Capture) -> list[Frame]:
+    frames = []
+    while True:
+        frame = capture.next(1.0)
+        if frame is not None:
+            frames.append(frame)
+        elif capture.status.state == "ended":
+            return frames
+
+
+def test_only_the_newest_frame_is_kept_and_the_others_are_counted() -> None:
+    source = FakeCamera([picture(value) for value in range(20)], pause=0.0)
+    with Capture(source) as capture:
+        assert source.done.wait(5)
+        frame = capture.next(1.0)
+        assert frame is not None
+        assert frame.rgb[0, 0, 0] == 19
+        assert drain(capture) == []
+        assert capture.status.taken == 20
+        assert capture.status.dropped == 19
+
+
+def test_frames_taken_in_time_are_all_seen_with_rising_times() -> None:
+    with Capture(FakeCamera([picture(value) for value in range(15)], pause=0.01)) as capture:
+        frames = drain(capture)
+        status = capture.status
+    times = [frame.time for frame in frames]
+    assert times[0] == 0
+    assert times == sorted(times)
+    assert len(frames) + status.dropped == status.taken == 15
+    assert all(0 <= time.monotonic() - frame.captured < 60 for frame in frames)
+
+
+def test_an_unplugged_camera_is_tried_again_until_it_is_back() -> None:
+    steps: list[Step] = [picture(1), CameraError("fake camera: unplugged"), picture(2), picture(3)]
+    source = FakeCamera(steps, pause=0.03, openings=3)
+    states = []
+    with Capture(source, retry=0.03) as capture:
+        values = []
+        while capture.status.state != "ended":
+            frame = capture.next(0.01)
+            states.append((capture.status.state, capture.status.fault))
+            if frame is not None:
+                values.append(int(frame.rgb[0, 0, 0]))
+                gone = frame.time
+    assert values == [1, 2, 3]
+    assert source.opened == 1 + 3 + 1
+    assert capture.status.lost == 1
+    assert ("lost", "fake camera: not there") in states
+    assert gone > 0.09, "the stream's time went on while the camera was away"
+
+
+def test_a_camera_that_opens_and_gives_nothing_was_lost_once() -> None:
+    gone = CameraError("fake camera: nothing")
+    with Capture(FakeCamera([picture(1), gone, gone, gone, picture(2)]), retry=0.01) as capture:
+        drain(capture)
+    assert capture.status.lost == 1
+
+
+def test_corrupt_frames_are_counted_named_and_left_out() -> None:
+    steps: list[Step] = [picture(1), ClipError("fake camera: picture 2 cannot be decoded"), picture(3)]
+    with Capture(FakeCamera(steps, pause=0.02)) as capture:
+        frames = drain(capture)
+    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == [1, 3]
+    assert capture.status.corrupt == 1
+    assert capture.status.fault == "fake camera: picture 2 cannot be decoded"
+
+
+def test_a_failure_of_the_program_is_raised_where_it_is_seen() -> None:
+    with Capture(FakeCamera([picture(1), ZeroDivisionError("a bug")])) as capture, pytest.raises(ZeroDivisionError):
+        drain(capture)
+
+
+def test_a_camera_that_is_not_there_is_a_named_error() -> None:
+    with pytest.raises(CameraError, match="camera 63: cannot be opened"), Capture(Camera(63)):
+        pass
+
+
+@pytest.fixture
+def write_video(tmp_path: Path) -> Callable[..., Path]:
+    def write(times_ms: Sequence[int], name: str = "video.mkv") -> Path:
+        from fractions import Fraction
+
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg")
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            rng = np.random.default_rng(0)
+            for number, stamp in enumerate(times_ms):
+                image = np.full((48, 64, 3), number * 10, np.uint8)
+                image[::2] = rng.integers(0, 255, (24, 64, 3), dtype=np.uint8)
+                image[:8, :8] = number * 10
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+def test_a_file_read_fast_gives_every_frame_with_its_own_time(write_video: Callable[..., Path]) -> None:
+    stamps = [0, 40, 100, 133, 300, 4000, 9000]
+    with Capture(VideoFile(write_video(stamps)), fast=True) as capture:
+        frames = drain(capture)
+    assert [round(frame.time * 1000) for frame in frames] == stamps
+    assert capture.status.dropped == 0
+    assert abs(float(frames[3].rgb[1:7, 1:7].mean()) - 30) < 8
+
+
+def test_a_file_in_real_time_is_as_long_as_it_says(write_video: Callable[..., Path]) -> None:
+    begin = time.monotonic()
+    with Capture(VideoFile(write_video([0, 50, 150, 250]))) as capture:
+        frames = drain(capture)
+    assert time.monotonic() - begin >= 0.25
+    assert frames[-1].captured - frames[0].captured == pytest.approx(0.25, abs=1e-6)
+
+
+def test_a_corrupt_frame_of_a_file_is_left_out_and_the_rest_is_seen(write_video: Callable[..., Path]) -> None:
+    path = write_video(range(0, 1000, 100))
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    broken = bytearray(data)
+    broken[starts[4] + 300 : starts[4] + 900] = b"\xff\xd9" * 300
+    path.write_bytes(bytes(broken))
+    with Capture(VideoFile(path), fast=True) as capture:
+        frames = drain(capture)
+    assert capture.status.corrupt == 1
+    assert f"{path}: frame 4 is corrupt" in capture.status.fault
+    assert [round(frame.time * 10) for frame in frames] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_a_truncated_file_gives_what_there_is(write_video: Callable[..., Path]) -> None:
+    path = write_video(range(0, 1000, 100))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with Capture(VideoFile(path), fast=True) as capture:
+        frames = drain(capture)
+    assert 3 <= len(frames) <= 6
+
+
+def test_what_is_no_video_is_a_named_error(tmp_path: Path) -> None:
+    path = tmp_path / "text.mp4"
+    path.write_text("no video")
+    with pytest.raises(CameraError, match="not a video that can be read"), Capture(open_source(str(path))):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("nowhere.mp4", "no such video file"),
+        ("front", "not a camera"),
+        ("ftp://127.0.0.1/x", "expected http:// or rtsp://"),
+        ("http://192.0.2.7/video", "another machine"),
+        ("http://me:secret@127.0.0.1/video", "password"),
+        ("http://127.0.0.1:99999/", "not a URL"),
+    ],
+)
+def test_sources_that_cannot_be(which: str, says: str) -> None:
+    with pytest.raises(CameraError, match=says):
+        open_source(which)
+
+
+def test_a_stream_that_nobody_serves_is_a_named_error() -> None:
+    with pytest.raises(CameraError, match="no stream that can be read"), Capture(open_source("tcp://127.0.0.1:9")):
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes], str]]:
+    """A server of this host: ``/video`` is the bytes given, ``/elsewhere`` sends on to it."""
+    servers = []
+
+    def start(data: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/elsewhere":
+                    self.send_response(302)
+                    self.send_header("Location", "/video")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://localhost:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_of_this_host_is_read_and_opened_again_when_it_ends(
+    serve: Callable[[bytes], str], write_video: Callable[..., Path]
+) -> None:
+    url = serve(write_video(range(0, 500, 100)).read_bytes())
+    with Capture(open_source(f"{url}/video"), retry=0.05) as capture:
+        frames = [frame for _ in range(100) if (frame := capture.next(0.1)) is not None and capture.status.taken < 12]
+        status = capture.status
+    assert frames
+    assert frames[0].rgb.shape == (48, 64, 3)
+    assert status.taken > 5, "the stream of 5 frames was opened again"
+    assert "the stream has ended" in status.fault
+
+
+def test_a_redirect_is_not_followed(serve: Callable[[bytes], str], write_video: Callable[..., Path]) -> None:
+    url = serve(write_video([0, 100]).read_bytes())
+    with pytest.raises(CameraError, match="no stream that can be read"), Capture(open_source(f"{url}/elsewhere")):
+        pass
+
+
+def test_a_playlist_is_not_followed(serve: Callable[[bytes], str]) -> None:
+    url = serve(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://192.0.2.7/1.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(CameraError, match="no stream that can be read"), Capture(open_source(f"{url}/live.m3u8")):
+        pass
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/x", "http://localhost/x", "http://[::1]:80/", "http://127.9.9.9"]
+)
+def test_loopback_is_this_host(url: str) -> None:
+    assert on_this_host(url, ("http",))[1] in ("127.0.0.1", "::1", "127.9.9.9")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://0.0.0.0/", "http://10.0.0.1/", "http://[::ffff:8.8.8.8]/", "http://[fe80::1]/", "http://3232235521/"],
+)
+def test_every_other_address_is_refused(url: str) -> None:
+    with pytest.raises(CameraError, match="another machine"):
+        on_this_host(url, ("http",), CameraError)
+
+
+def test_one_address_outside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(2, 1, 6, "", ("127.0.0.1", 80)), (2, 1, 6, "", ("93.184.216.34", 80))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answers)
+    with pytest.raises(CameraError, match=r"rebind.example is 93.184.216.34"):
+        on_this_host("http://rebind.example/", ("http",), CameraError)

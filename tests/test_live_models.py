@@ -1,0 +1,81 @@
+"""From any form of a network to a recogniser: each gives the same scores as the run folder that it comes from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynagest.card import NetworkCard
+from dynagest.errors import RecipeError, WeightsError
+from dynagest.export.streams import convert_stream
+from dynagest.export.write import convert_clips, write_model
+from dynagest.live.models import load_recogniser
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
+from dynagest.runtimes.model_file import Mode, ModelInfo
+from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.stream.recogniser import Recogniser
+
+CLASSES = ("none", "push", "wave")
+TUNED = EventSettings(threshold=0.45, dip=0.2, lag=0.1)
+
+
+@pytest.fixture(scope="module", params=[("clip", False), ("stream", True)], ids=["clip", "stream"])
+def forms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run folder with tuned events, and an export of it for whole clips or for streams."""
+    mode: Mode = request.param[0]
+    folder = tmp_path_factory.mktemp(mode)
+    options = {"online": True} if request.param[1] else {}
+    torch.manual_seed(0)
+    net = create_model("tsm_resnet18", 3, 4, width=8, size=32, options=options).eval()
+    card = NetworkCard(
+        model="tsm_resnet18", classes=CLASSES, num_segments=4, size=32, width=8, options=options, fps=5.0, stride=1
+    )
+    run = folder / "run"
+    save_network(run, net, card)
+    EventsFile(settings=TUNED).write(run)
+    model, state = convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(net, card)
+    path = folder / "exported.onnx"
+    info = ModelInfo(mode=mode, precision="fp32", card=card, state=state, events=TUNED.model_dump())
+    write_model(model, info, "onnx", [], path)
+    return run, path
+
+
+def scores(recogniser: Recogniser) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    found = []
+    for index in range(24):
+        frame = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        found += [one.scores for one in recogniser.push(frame, index / 12).scores]
+    return np.array(found)
+
+
+def test_an_export_gives_the_scores_of_its_run(forms: tuple[Path, Path]) -> None:
+    run, path = forms
+    expected, found = scores(load_recogniser(run)), scores(load_recogniser(path))
+    assert len(expected) >= 6
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_tuned_events_travel_with_the_network(forms: tuple[Path, Path]) -> None:
+    for path in forms:
+        assert load_recogniser(path).detector.settings == TUNED
+
+
+def test_another_rate_can_be_given(forms: tuple[Path, Path]) -> None:
+    for path in forms:
+        assert len(scores(load_recogniser(path, fps=2.5))) < len(scores(load_recogniser(path)))
+
+
+def test_options_that_mean_nothing_to_an_export(forms: tuple[Path, Path]) -> None:
+    with pytest.raises(RecipeError, match="exported and runs on the CPU"):
+        load_recogniser(forms[1], device="cuda")
+
+
+def test_an_export_of_another_version(forms: tuple[Path, Path], tmp_path: Path) -> None:
+    data, path = forms[1].read_bytes(), tmp_path / "exported.onnx"
+    assert data.count(b'"format":1') == 1
+    path.write_bytes(data.replace(b'"format":1', b'"format":9'))
+    with pytest.raises(WeightsError, match=r"exported\.onnx: is of format 9"):
+        load_recogniser(path)

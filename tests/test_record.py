@@ -1,0 +1,216 @@
+"""Recording clips of one's own: the files, the manifest beside them, and the session with its countdown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_fakes import FakeCamera, picture
+from typer.testing import CliRunner
+
+from dynagest.cli import app
+from dynagest.clips.check import check
+from dynagest.clips.frames import count_frames, read_frames
+from dynagest.clips.manifest import Manifest
+from dynagest.clips.video import iterate_video, video_rate
+from dynagest.errors import CameraError, ClipError, ManifestError
+from dynagest.live.capture import Capture
+from dynagest.live.record import Prompt, record
+from dynagest.live.recorder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
+from dynagest.live.sources import VideoFile
+
+SIDES = st.integers(16, 70)
+REFUSED = ["", ".", "..", "../up", "a/b", "a\\b", ".hidden", "-x", "_x", " a", "a ", "a  b", "a\nb", "a\0b", "a,b"]
+REFUSED += ["a.b", "~", "train", "Test", "VALIDATION", "CON", "lpt1", "x" * 65, "$HOME", "a:b", "\u202eevil"]
+
+
+def clip(count: int = 10, fps: float = 20.0, value: int = 0) -> tuple[list[np.ndarray], list[float]]:
+    frames = [np.full((48, 64, 3), value + 10 * index, np.uint8) for index in range(count)]
+    return frames, [5 + index / fps for index in range(count)]
+
+
+def test_a_clip_is_read_back_as_it_was(tmp_path: Path) -> None:
+    frames, _ = clip(12)
+    times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.07, 12)).tolist()
+    path = write_clip(tmp_path, "wave", frames, times)
+    assert path == tmp_path / "wave" / "001.mkv"
+    assert count_frames(path) == 12
+    read = read_frames(path, range(12))
+    assert np.abs(read.astype(int) - np.stack(frames)).max() <= 3
+    assert [time for _, time in iterate_video(path)] == pytest.approx([time - times[0] for time in times], abs=6e-4)
+    assert video_rate(path) == pytest.approx(11 / (times[-1] - times[0]), rel=2e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(gaps=st.lists(st.integers(1, 400), min_size=1, max_size=20), size=st.tuples(SIDES, SIDES))
+def test_any_times_and_sizes_survive(
+    gaps: list[int], size: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stamps = np.cumsum([0, *gaps]) / 1000
+    frames = [np.full((*size, 3), 90, np.uint8)] * len(stamps)
+    path = write_clip(tmp_path_factory.mktemp("clips"), "wave", frames, stamps.tolist())
+    read = list(iterate_video(path))
+    assert [time for _, time in read] == pytest.approx(stamps.tolist(), abs=1e-9)
+    assert read[0][0].shape == (*size, 3)
+
+
+def test_numbers_grow_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    first = write_clip(tmp_path, "wave", *clip())
+    before = first.read_bytes()
+    (tmp_path / "wave" / "007.mkv").write_bytes(before)
+    (tmp_path / "wave" / ".008.mkv.tmp").write_bytes(b"somebody else is at it")
+    assert write_clip(tmp_path, "wave", *clip(value=50)).name == "009.mkv"
+    assert first.read_bytes() == before
+
+
+def test_two_programs_at_once_never_take_the_same_number(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np; from dynagest.live.recorder import write_clip\n"
+        "for _ in range(6): write_clip(sys.argv[1], 'wave', [np.zeros((16, 16, 3), np.uint8)] * 2, [0, 1])"
+    )
+    programs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
+    assert [program.wait(60) for program in programs] == [0, 0]
+    assert len(refresh_manifest(tmp_path)) == 12
+    assert [path for path in (tmp_path / "wave").iterdir() if path.suffix == ".tmp"] == []
+
+
+@pytest.mark.parametrize(
+    "label", ["wave", "swipe left", "thumb_up", "Winken", "приветствие", "挥手", "2 fingers", "none"]
+)
+def test_names_of_gestures(label: str, tmp_path: Path) -> None:
+    write_clip(tmp_path, label, *clip())
+    assert gestures(tmp_path) == (label,)
+    assert Manifest.read(tmp_path).classes == (label,)
+
+
+@pytest.mark.parametrize(
+    "label",
+    REFUSED,
+)
+def test_names_that_are_refused(label: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError):
+        write_clip(tmp_path / "data", label, *clip())
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_name_in_other_capitals_is_refused(tmp_path: Path) -> None:
+    write_clip(tmp_path, "Wave", *clip())
+    with pytest.raises(ManifestError, match="'Wave' already"):
+        check_label("wave", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("frames", "times", "says"),
+    [
+        (clip(1)[0], [0.0], "two frames or more"),
+        (clip(3)[0], [0.0, 1.0], "2 times"),
+        (clip(3)[0], [0.0, 1.0, 1.0], "times rise"),
+        (clip(3)[0], [0.0, 0.0004, 1.0], "times rise"),
+        (clip(2)[0], [0.0, float("nan")], "not all numbers"),
+        ([picture(0), picture(0)[:10]], [0.0, 1.0], "another size"),
+        ([picture(0).astype(float)] * 2, [0.0, 1.0], "uint8"),
+        ([picture(0)[:0]] * 2, [0.0, 1.0], "uint8"),
+    ],
+)
+def test_what_is_no_clip_is_refused(frames: list[np.ndarray], times: list[float], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match=says):
+        write_clip(tmp_path, "wave", frames, times)
+    assert not (tmp_path / "wave").exists()
+
+
+def test_the_manifest_keeps_what_a_user_wrote(tmp_path: Path) -> None:
+    write_clip(tmp_path, "wave", *clip())
+    write_clip(tmp_path, "wave", *clip())
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("video,label,split,subject\nwave/001.mkv,wave,val,anna\nwave/002.mkv,wave,train,ben\n")
+    (tmp_path / "wave" / "002.mkv").unlink()
+    write_clip(tmp_path, "push", *clip())
+    rows = [(clip.video.name, clip.label, clip.split, clip.subject) for clip in Manifest.read(tmp_path).clips]
+    assert rows == [("001.mkv", "wave", "val", "anna"), ("001.mkv", "push", "train", "")]
+    assert Manifest.read(tmp_path).classes == ("wave", "push"), "outputs that are known keep their place"
+
+
+def test_a_folder_without_a_manifest_is_indexed(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        write_clip(tmp_path, label, *clip())
+    (tmp_path / "manifest.csv").unlink()
+    (tmp_path / "classes.txt").unlink()
+    manifest, note = open_clips(tmp_path)
+    assert len(manifest) == 2
+    assert "2 clips of 2 classes" in note
+    assert open_clips(tmp_path)[1] == ""
+    with pytest.raises(ManifestError):
+        open_clips(tmp_path / "nothing.csv")
+
+
+def filmed(folder: Path, seconds: float, fps: float = 20.0) -> Path:
+    """A video whose grey tells the time: ten values a second."""
+    count = round(seconds * fps)
+    frames = [np.full((48, 64, 3), int(10 * index / fps) % 250, np.uint8) for index in range(count)]
+    return write_clip(folder, "film", frames, [index / fps for index in range(count)])
+
+
+def session(video: Path, folder: Path, names: list[str], clips: int) -> list[Prompt]:
+    with Capture(VideoFile(video), fast=True) as capture:
+        return list(record(capture, folder, names, clips, seconds=1.0, countdown=0.5))
+
+
+def test_a_session_counts_down_and_records_each_gesture(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    prompts = session(filmed(tmp_path / "film", 14), folder, ["wave", "push"], 2)
+    saved = [(prompt.gesture, prompt.number, prompt.path) for prompt in prompts if prompt.phase == "saved"]
+    assert saved == [
+        (name, number, folder / name / f"{number:03d}.mkv") for name in ("wave", "push") for number in (1, 2)
+    ]
+    # 0.5 s, and 2 s more to read the name of each gesture; then a second of frames.
+    begins = [int(read_frames(path, [0])[0, 20, 20, 0]) for _, _, path in saved]
+    assert begins == pytest.approx([25, 40, 75, 90], abs=6)  # two times JPEG
+    for _, _, path in saved:
+        assert video_rate(path) == pytest.approx(20, rel=0.01)
+        assert count_frames(path) == pytest.approx(21, abs=1)
+    left = [prompt.left for prompt in prompts if prompt.gesture == "wave" and prompt.number == 1]
+    assert left[0] == pytest.approx(2.5)
+    report = check(Manifest.read(folder))
+    assert report.exit_code == 0
+
+
+def test_a_session_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    video = filmed(tmp_path / "film", 6)
+    with pytest.raises(CameraError, match="ended before clip 1 of push"):
+        session(video, tmp_path / "mine", ["wave", "push"], 2)
+    assert count_clips(tmp_path / "mine", "wave") == 2
+    prompts = session(video, tmp_path / "mine", ["wave", "push"], 2)
+    assert {prompt.gesture for prompt in prompts} == {"push"}
+    assert session(video, tmp_path / "mine", ["wave", "push"], 2) == []
+
+
+def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) -> None:
+    steps = [picture(10)] * 8 + [CameraError("unplugged")] + [picture(200)] * 60
+    with Capture(FakeCamera(steps, pause=0.03), retry=0.3) as capture:
+        prompts = list(record(capture, tmp_path, ["wave"], 3, seconds=0.3, countdown=-2.0))[:200]
+    assert any(prompt.phase == "lost" for prompt in prompts)
+    assert all(read_frames(path, [0])[0, 5, 5, 0] in range(197, 204) for path in sorted(tmp_path.glob("wave/*"))[1:])
+    for path in tmp_path.glob("wave/*.mkv"):
+        values = read_frames(path, range(count_frames(path)))[:, 5, 5, 0].astype(int)
+        assert np.ptp(values) < 6, "no clip holds frames from before and after"
+
+
+def test_a_bad_name_is_told_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"\.\./b"):
+        session(filmed(tmp_path / "film", 1), tmp_path / "mine", ["wave", "../b"], 1)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_command_records_and_data_check_accepts(tmp_path: Path) -> None:
+    video = filmed(tmp_path / "film", 12)
+    arguments = ["record", str(tmp_path / "mine"), "--gestures", "wave, push", "--clips", "2", "--seconds", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--countdown", "0.5", "--camera", str(video), "--fast"])
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 4
+    assert "4 clips recorded" in result.stderr
+    assert CliRunner().invoke(app, ["data", "check", str(tmp_path / "mine")]).exit_code == 0
+    again = CliRunner().invoke(app, [*arguments, "--camera", str(video), "--fast"])
+    assert "nothing left to record" in again.stderr

@@ -1,0 +1,245 @@
+"""Pseudo-depth: a stand-in for a depth model, its scale, and the files beside the clips."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dynagest.cli import app
+from dynagest.clips.check import check
+from dynagest.clips.frames import read_depth
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.teacher import PSEUDO, RECORD_FILE, Teacher, TeacherSpec, canonical, write_pseudo_depth
+from dynagest.errors import DepthError, ModelError
+from dynagest.live.recorder import refresh_manifest, write_clip
+
+onnx = pytest.importorskip("onnx")
+LUMA = (0.299, 0.587, 0.114)
+
+
+def luminance(
+    path: Path, shape: tuple[Any, ...] = (1, 3, 32, 48), weights: tuple[float, ...] = LUMA, offset: float = 0.0
+) -> Path:
+    """A network whose "depth" is the luminance of its input, as (1, 1, H, W): bright is near."""
+    channels_last = shape[1] != 3
+    image = "image"
+    nodes = []
+    if channels_last:
+        nodes.append(onnx.helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]))
+        image = "planes"
+    nodes.append(onnx.helper.make_node("Conv", [image, "weights", "offset"], ["depth"]))
+    tensors = [
+        onnx.numpy_helper.from_array(np.array(weights, np.float32).reshape(1, 3, 1, 1), "weights"),
+        onnx.numpy_helper.from_array(np.array([offset], np.float32), "offset"),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    float32 = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes, "luminance", [value("image", float32, shape)], [value("depth", float32, None)], tensors
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def plain(path: Path, **fields: Any) -> Teacher:
+    return Teacher(path, TeacherSpec(mean=(0, 0, 0), std=(1, 1, 1), threads=1, **fields))
+
+
+def moving(count: int = 6, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+    """A bright square that comes over a dark ramp and grows brighter."""
+    frames = []
+    for index in range(count):
+        frame = np.repeat(np.linspace(10, 90, size[1]).astype(np.uint8)[None, :, None], size[0], 0).repeat(3, 2)
+        cv2.rectangle(frame, (4 * index, 10), (4 * index + 20, 34), (120 + 20 * index,) * 3, -1)
+        frames.append(frame)
+    return frames
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    for label in ("push", "wave"):
+        for _ in range(2):
+            write_clip(tmp_path / "mine", label, moving(), [index / 10 for index in range(6)])
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 48, 64), (1, 48, 64, 3), ("n", 3, "h", "w")], ids=str)
+def test_the_network_sees_what_it_wants(shape: tuple[Any, ...], tmp_path: Path) -> None:
+    teacher = plain(luminance(tmp_path / "t.onnx", shape), size=(48, 64) if "h" in shape else None)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    found = teacher.nearness(frames)
+    assert found.shape == (2, 48, 64)
+    assert found == pytest.approx(frames @ np.array(LUMA, np.float32) / 255, abs=1e-5)
+
+
+def test_normalisation_range_and_colour(tmp_path: Path) -> None:
+    path = luminance(tmp_path / "t.onnx", (1, 3, 48, 64), weights=(1, 0, 0))
+    frame = np.full((1, 48, 64, 3), (51, 102, 204), np.uint8)
+    assert plain(path).nearness(frame)[0, 0, 0] == pytest.approx(0.2)
+    assert plain(path, range=255).nearness(frame)[0, 0, 0] == pytest.approx(51)
+    assert plain(path, colour="bgr").nearness(frame)[0, 0, 0] == pytest.approx(0.8)
+    assert Teacher(path).nearness(frame)[0, 0, 0] == pytest.approx((0.2 - 0.485) / 0.229, abs=1e-5)
+
+
+def test_distance_becomes_nearness(tmp_path: Path) -> None:
+    frame = np.full((1, 48, 64, 3), 127, np.uint8)
+    path = luminance(tmp_path / "t.onnx", (1, 3, 48, 64), offset=1.0)
+    assert plain(path, output="distance").nearness(frame)[0, 0, 0] == pytest.approx(1 / (1 + 127 / 255), rel=1e-4)
+    path = luminance(tmp_path / "u.onnx", (1, 3, 48, 64), offset=-1.0)
+    with pytest.raises(ModelError, match="perhaps it is output: inverse"):
+        plain(path, output="distance").nearness(frame)
+
+
+def test_the_yaml_beside_it(tmp_path: Path) -> None:
+    path = luminance(tmp_path / "t.onnx", (1, 3, "h", "w"))
+    with pytest.raises(ModelError, match=r"leaves the size open; write size: \[252, 252\], say, into t.yaml"):
+        Teacher(path)
+    (tmp_path / "t.yaml").write_text("size: [64, 96]\noutput: inverse\n")
+    assert Teacher(path).size == (64, 96)
+    (tmp_path / "t.yaml").write_text("size: [64, 96]\noutput: metres\nmaen: [0, 0, 0]\n")
+    with pytest.raises(ModelError, match=r"output: is 'metres'.*maen"):
+        Teacher(path)
+    (tmp_path / "t.yaml").write_text("size: [64, 96")
+    with pytest.raises(ModelError, match="cannot be read as YAML"):
+        Teacher(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [((1, 4, 32, 32), "3 colours"), ((2, 3, 32, 32), "batch of 1"), ((3, 32, 32), "one float32 picture")],
+)
+def test_networks_that_are_no_teachers(shape: tuple[int, ...], says: str, tmp_path: Path) -> None:
+    value, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    node = onnx.helper.make_node("Identity", ["image"], ["depth"])
+    graph = onnx.helper.make_graph([node], "x", [value("image", float32, shape)], [value("depth", float32, shape)])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "t.onnx",
+    )
+    with pytest.raises(ModelError, match=says):
+        Teacher(tmp_path / "t.onnx")
+
+
+def test_what_is_no_network(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        Teacher(tmp_path / "t.onnx")
+    (tmp_path / "t.onnx").write_bytes(b"no network")
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        Teacher(tmp_path / "t.onnx")
+
+
+def test_one_robust_scale_for_a_clip() -> None:
+    rng = np.random.default_rng(0)
+    nearness = rng.uniform(3.0, 5.0, (4, 40, 50)).astype(np.float32)
+    nearness[1, 0, 0], nearness[2, 0, 0] = 1e6, -1e6
+    depth = canonical(nearness)
+    assert depth.dtype == np.uint8
+    assert (depth[1, 0, 0], depth[2, 0, 0]) == (255, 0)
+    middle = np.abs(nearness - 4.0) < 0.01
+    assert np.abs(depth[middle].astype(int) - 127).max() <= 4
+    assert (canonical(nearness * 7 + 3) == depth).mean() > 0.99, "the scale of the model does not matter"
+    with pytest.raises(DepthError, match="same depth everywhere"):
+        canonical(np.full((2, 8, 8), 3.0, np.float32))
+
+
+def test_depth_is_written_beside_the_clips_and_declared(recorded: Path, tmp_path: Path) -> None:
+    teacher = plain(luminance(tmp_path / "t.onnx"))
+    done = write_pseudo_depth(Manifest.read(recorded), teacher)
+    assert (done.written, done.kept, done.failed) == (4, 0, ())
+    manifest = Manifest.read(recorded)
+    assert manifest.depth == PSEUDO
+    text = (recorded / "depth.yaml").read_text()
+    assert "Pseudo-depth: relative, not measured" in text
+    assert "t.onnx" in text
+    clip = manifest.clips[0]
+    assert clip.depth == recorded / "push" / "001.depth.npz"
+    depth = PSEUDO.canonical(read_depth(clip.depth, range(6)))
+    assert depth.shape == (6, 48, 64)
+    assert depth[5, 22, 30] > 0.95, "the square is near"
+    assert depth[5, 2, 2] < 0.1
+    assert depth[0, 22, 10] < depth[5, 22, 30] - 0.2, "it comes nearer in the course of the clip"
+    report = check(manifest)
+    assert report.exit_code == 0
+
+
+def test_it_is_gone_on_with_and_other_teachers_are_refused(recorded: Path, tmp_path: Path) -> None:
+    teacher = plain(luminance(tmp_path / "t.onnx"))
+    write_pseudo_depth(Manifest.read(recorded), teacher)
+    (recorded / "wave" / "002.depth.npz").unlink()
+    again = write_pseudo_depth(Manifest.read(recorded), teacher)
+    assert (again.written, again.kept) == (1, 3)
+    other = plain(luminance(tmp_path / "other.onnx", weights=(1, 0, 0)))
+    before = (recorded / "wave" / "001.depth.npz").read_bytes()
+    with pytest.raises(DepthError, match="pass --overwrite"):
+        write_pseudo_depth(Manifest.read(recorded), other)
+    assert (recorded / "wave" / "001.depth.npz").read_bytes() == before
+    assert write_pseudo_depth(Manifest.read(recorded), other, overwrite=True).written == 4
+    assert "other.onnx" in (recorded / RECORD_FILE).read_text()
+
+
+def test_recording_and_indexing_go_on_beside_it(recorded: Path, tmp_path: Path) -> None:
+    teacher = plain(luminance(tmp_path / "t.onnx"))
+    write_pseudo_depth(Manifest.read(recorded), teacher)
+    write_clip(recorded, "tap", moving(), [index / 10 for index in range(6)])
+    manifest = refresh_manifest(recorded)
+    assert [clip.depth is None for clip in manifest.clips] == [False] * 4 + [True]
+    assert write_pseudo_depth(manifest, teacher).written == 1
+
+
+def test_depth_of_a_sensor_is_left_alone(recorded: Path, tmp_path: Path) -> None:
+    np.savez_compressed(recorded / "wave" / "001.depth.npz", depth=np.full((6, 48, 64), 500, np.uint16))
+    (recorded / "depth.yaml").write_text("near: dark\nscale_mm: 1\nmin_mm: 200\nmax_mm: 1200\n")
+    (recorded / "manifest.csv").unlink()
+    manifest = refresh_manifest(recorded)
+    with pytest.raises(DepthError, match="1 clips have depth already"):
+        write_pseudo_depth(manifest, plain(luminance(tmp_path / "t.onnx")))
+    assert manifest.depth is not None
+    assert manifest.depth.scale_mm == 1
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_the_others_get_depth(recorded: Path, tmp_path: Path) -> None:
+    broken = recorded / "push" / "002.mkv"
+    broken.write_bytes(broken.read_bytes()[:500])
+    done = write_pseudo_depth(Manifest.read(recorded), plain(luminance(tmp_path / "t.onnx")))
+    assert (done.written, len(done.failed)) == (3, 1)
+    assert str(broken) in done.failed[0]
+    assert [clip.depth is None for clip in done.manifest.clips] == [False, True, False, False]
+
+
+def test_folders_of_images_and_ranges_of_a_video(tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "images"
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(moving()):
+        cv2.imwrite(str(folder / f"{index:06d}.png"), frame[..., ::-1])
+    video = write_clip(tmp_path / "set", "film", moving(), [index / 10 for index in range(6)])
+    clips = [Clip(folder, "a"), Clip(video, "b", start=0, end=3), Clip(video, "c", start=3, end=6)]
+    manifest = Manifest.of(clips).write(tmp_path / "set" / "list.csv")
+    done = write_pseudo_depth(manifest, plain(luminance(tmp_path / "t.onnx")))
+    assert done.written == 2
+    ranges = [(clip.depth and clip.depth.name, clip.depth_start, clip.depth_end) for clip in done.manifest.clips]
+    assert ranges == [("depth.npz", 0, None), ("001.depth.npz", 0, 3), ("001.depth.npz", 3, 6)]
+    assert len(read_depth(folder / "depth.npz", range(6))) == 6
+
+
+def test_the_command(recorded: Path, tmp_path: Path) -> None:
+    teacher = luminance(tmp_path / "t.onnx")
+    result = CliRunner().invoke(app, ["data", "depth", str(recorded), "--teacher", str(teacher)])
+    assert result.exit_code == 0, result.output
+    assert "depth of 4 videos written" in result.stdout
+    assert "--set msd=both" in result.stdout
+
+
+@pytest.mark.slow
+def test_decoders_learn_from_it(recorded: Path, tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["data", "depth", str(recorded), "--teacher", str(luminance(tmp_path / "t.onnx"))])
+    settings = ["msd=both", "epochs=2", "size=32", "width=8", "num_segments=2", "workers=0"]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    result = CliRunner().invoke(
+        app, ["train", "webcam", "--data", str(recorded), "--out", str(tmp_path / "run"), *flags]
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "decoders.safetensors").exists()
