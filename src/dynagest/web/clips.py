@@ -1,0 +1,248 @@
+"""The clips that the page records: how they travel, and the folder in which they lie. Needs no torch.
+
+A clip travels as one body, of type ``application/vnd.dynagest.clip``, both ways::
+
+    "DGC1"  4 bytes
+    length of the header, unsigned 32 bit, little-endian
+    header, JSON: {"times": [seconds, ...], "sizes": [bytes, ...]}
+    the JPEG pictures, one behind the other
+
+The folder is that of ``live/recorder.py``, which writes it.
+"""
+
+import json
+import re
+import shutil
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from dynagest.clips.jpeg import is_damaged
+from dynagest.clips.teacher import depth_path
+from dynagest.errors import DynagestError
+from dynagest.live.recorder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
+from dynagest.web.guard import RequestError
+
+CLIP_TYPE = "application/vnd.dynagest.clip"
+_MAGIC = b"DGC1"
+_HEAD = struct.Struct("<4sI")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server takes. Sides in pixels, sizes in bytes."""
+
+    clip_bytes: int = 16_000_000
+    upload_seconds: float = 20.0
+    clip_frames: int = 600
+    clip_seconds: float = 15.0
+    fewest_frames: int = 8
+    side: int = 1280
+    gestures: int = 50
+    clips: int = 200  # of one gesture
+    free_bytes: int = 500_000_000  # that must remain on the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """JPEG pictures (Motion JPEG's own, or a browser's) with the times in seconds at which they were taken."""
+
+    pictures: tuple[bytes, ...]
+    times: tuple[float, ...]
+
+    def pack(self) -> bytes:
+        """The body that ``unpack`` reads."""
+        header = json.dumps({"times": self.times, "sizes": [len(picture) for picture in self.pictures]}).encode()
+        return _HEAD.pack(_MAGIC, len(header)) + header + b"".join(self.pictures)
+
+    @classmethod
+    def unpack(cls, body: bytes, limits: Limits) -> "Recording":
+        """Raises ``RequestError`` for anything that is no clip or more than ``limits``."""
+        if len(body) < _HEAD.size or body[:4] != _MAGIC:
+            raise _bad("not a clip: it begins with other bytes than DGC1")
+        length = _HEAD.unpack_from(body)[1]
+        start = _HEAD.size + length
+        if start > len(body) or length > 100_000:
+            raise _bad("not a clip: its header is longer than the clip, or than any")
+        try:
+            header = json.loads(body[_HEAD.size : start])
+        except (ValueError, RecursionError):
+            raise _bad("not a clip: its header is no JSON") from None
+        if not isinstance(header, dict) or header.keys() != {"times", "sizes"}:
+            raise _bad("not a clip: its header must hold times and sizes")
+        times, sizes = header["times"], header["sizes"]
+        if not _numbers(times, (int, float)) or not _numbers(sizes, (int,)) or len(times) != len(sizes):
+            raise _bad("not a clip: times and sizes must be as many numbers")
+        if not limits.fewest_frames <= len(times) <= limits.clip_frames:
+            raise _bad(f"a clip of {len(times)} frames; {limits.fewest_frames} to {limits.clip_frames} are taken")
+        if not all(-1e9 < time < 1e9 for time in times) or any(b - a < 0.001 for a, b in _pairs(times)):
+            raise _bad("the times of a clip must rise, by a millisecond at least")
+        if times[-1] - times[0] > limits.clip_seconds:
+            raise _bad(f"a clip of {times[-1] - times[0]:.1f} seconds; {limits.clip_seconds:g} are taken at most")
+        if any(size < 1 for size in sizes) or start + sum(sizes) != len(body):
+            raise _bad("not a clip: its pictures are not as long as its header says")
+        ends = np.cumsum([start, *sizes]).tolist()
+        return cls(tuple(body[a:b] for a, b in _pairs(ends)), tuple(float(time) for time in times))
+
+    def frames(self, limits: Limits) -> list[np.ndarray]:
+        """The pictures, uint8 RGB (H, W, 3). Raises ``RequestError`` for one that is no whole JPEG or too large."""
+        size: tuple[int, int] | None = None
+        frames = []
+        for index, picture in enumerate(self.pictures):
+            found = _jpeg_size(picture)  # before it is decoded: a small file can claim to be an enormous picture
+            if found is None or is_damaged(picture):
+                raise _bad(f"picture {index} of the clip is not a whole JPEG")
+            if not 16 <= min(found) <= max(found) <= limits.side:
+                raise _bad(f"picture {index} is {found[1]} x {found[0]}; sides of 16 to {limits.side} pixels are taken")
+            if size not in (None, found):
+                raise _bad(f"picture {index} has another size than the one before; the pictures of a clip have one")
+            size = found
+            frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if frame is None:
+                raise _bad(f"picture {index} of the clip is not a whole JPEG")
+            frames.append(frame)
+        return frames
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A clip in the folder: its name within its gesture, frames and seconds."""
+
+    name: str
+    frames: int
+    seconds: float
+
+
+class ClipFolder:
+    """The user's gestures. Several browsers may use it at once; changes happen one after another."""
+
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        self.folder, self.limits = folder, limits or Limits()
+        self._change = threading.Lock()
+        self._known: dict[tuple[Path, int], Recorded] = {}
+
+    def listing(self) -> list[dict[str, Any]]:
+        """``{"label": ..., "clips": [{"name", "frames", "seconds"}, ...]}`` for each gesture, in natural order."""
+        return [
+            {"label": label, "clips": [asdict(self._describe(path)) for path in self._clips(label)]}
+            for label in gestures(self.folder)
+        ]
+
+    def add(self, label: str, body: bytes) -> Recorded:
+        """Store a recording. Raises ``RequestError`` for what is none, or more than the limits allow."""
+        self._check(label, new=True)
+        recording = Recording.unpack(body, self.limits)
+        frames = recording.frames(self.limits)
+        with self._change:
+            here = gestures(self.folder)
+            if label not in here and len(here) >= self.limits.gestures:
+                raise _full(f"there are {len(here)} gestures, as many as are taken; delete one")
+            if len(self._clips(label)) >= self.limits.clips:
+                raise _full(f"{label} has {self.limits.clips} clips, as many as are taken; delete some")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free < self.limits.free_bytes:
+                raise RequestError(HTTPStatus.INSUFFICIENT_STORAGE, "the disk of this machine is nearly full")
+            return self._describe(write_clip(self.folder, label, frames, recording.times))
+
+    def read(self, label: str, name: str) -> Recording:
+        """A stored recording. Raises ``RequestError`` 404 when there is none of that name."""
+        return read_recording(self._find(label, name))
+
+    def delete(self, label: str, name: str) -> None:
+        """Remove a clip, and its gesture with its last one. Raises ``RequestError`` 404 when there is none."""
+        with self._change:
+            path = self._find(label, name)
+            path.unlink()
+            depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+            if self.listing():
+                refresh_manifest(self.folder)
+            else:
+                for left in ("manifest.csv", "classes.txt"):
+                    (self.folder / left).unlink(missing_ok=True)
+
+    def _clips(self, label: str) -> list[Path]:
+        home = self.folder / label
+        if not home.is_dir() or home.is_symlink():
+            return []
+        found = (path for path in home.iterdir() if path.suffix == SUFFIX and _NAME.fullmatch(path.stem))
+        return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+    def _find(self, label: str, name: str) -> Path:
+        self._check(label, new=False)
+        if not _NAME.fullmatch(name):
+            raise RequestError(HTTPStatus.NOT_FOUND, "there is no such clip")
+        path = self.folder / label / f"{name}{SUFFIX}"
+        if path not in self._clips(label):
+            raise RequestError(HTTPStatus.NOT_FOUND, f"there is no clip {name} of {label}; it may have been deleted")
+        return path
+
+    def _check(self, label: str, new: bool) -> None:
+        try:
+            check_label(label, self.folder if new else None)
+        except DynagestError as error:
+            raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+    def _describe(self, path: Path) -> Recorded:
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._known:
+            times = read_recording(path).times
+            seconds = times[-1] - times[0] if times else 0.0
+            self._known[key] = Recorded(path.stem, len(times), round(seconds, 3))
+        return self._known[key]
+
+
+def read_recording(path: Path) -> Recording:
+    """A Motion JPEG file as it lies there, nothing decoded. Raises ``RequestError`` for one that cannot be read."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            if stream.codec_context.name != "mjpeg" or any(packet.pts is None for packet in packets):
+                raise RequestError(HTTPStatus.CONFLICT, f"{path.name} is no Motion JPEG with times")
+            times = tuple(round(float(packet.pts * packet.time_base), 6) for packet in packets)
+            return Recording(tuple(bytes(packet) for packet in packets), times)
+    except (OSError, av.FFmpegError, IndexError):
+        raise RequestError(HTTPStatus.CONFLICT, f"{path.parent.name}/{path.name} cannot be read; delete it") from None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) by the frame header of a JPEG, ``None`` if there is none."""
+    at = 2
+    if data[:2] != b"\xff\xd8":
+        return None
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        if length < 2:
+            return None
+        at += 2 + length
+    return None
+
+
+def _numbers(values: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(values, list) and all(type(value) in kinds for value in values)
+
+
+def _pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(pairwise(values))
+
+
+def _bad(message: str) -> RequestError:
+    return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+
+
+def _full(message: str) -> RequestError:
+    return RequestError(HTTPStatus.CONFLICT, message)

@@ -1,0 +1,181 @@
+"""Starts the server: which network, which folders, which address. Needs no torch but to export a run first."""
+
+import ipaddress
+import socket
+import subprocess
+import sys
+from asyncio import TimerHandle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dynagest.card import NetworkCard
+from dynagest.errors import RunError, WeightsError
+from dynagest.web.app import Site, create_app
+from dynagest.web.clips import ClipFolder
+from dynagest.web.model import ModelShelf, export_command, load_model
+from dynagest.web.runtime import find_runtime
+from dynagest.web.training import Training
+
+LOOPBACK = "127.0.0.1"
+HEADER_SECONDS = 10.0
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """``model``: an exported network, or a run folder, which is exported first. ``data``: where Teach keeps its clips;
+    ``None`` is ``gestures`` on loopback, and no Teach elsewhere. ``init``: run folder that a training starts from."""
+
+    model: Path
+    host: str = LOOPBACK
+    port: int = 8000
+    data: Path | None = None
+    init: Path | None = None
+    runs: Path = Path("runs")
+    epochs: int | None = None
+    fps: float | None = None
+    names: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def build_site(options: ServeOptions) -> Site:
+    """Everything that can be wrong is found here, before the server listens. Raises ``DynagestError``."""
+    runtime = find_runtime()
+    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps))
+    data = options.data or (Path("gestures") if is_loopback(options.host) else None)
+    if data is None:
+        return Site(
+            shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
+        )
+    init = options.init or (options.model if options.model.is_dir() else None)
+    if init is not None and not (init / "network.json").is_file():
+        raise WeightsError(f"{init}: is no run folder with a network; --init names the weights a training starts from")
+
+    def adopt(path: Path) -> str:
+        model = load_model(path, path.parent.name)
+        shelf.put(model)
+        return model.key
+
+    training = Training(data.absolute(), init and init.absolute(), options.runs.absolute(), adopt, options.epochs)
+    return Site(shelf, runtime, ClipFolder(data.absolute()), training)
+
+
+def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
+    """Serve until Ctrl-C. Raises ``DynagestError`` when something that it needs is missing or the port is taken."""
+    config = build_config(create_app(build_site(options), options.names), options)
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listening = socket.create_server((options.host, options.port), family=family)
+    except OSError as error:
+        raise RunError(
+            f"{options.host}:{options.port}: cannot be listened on ({error.strerror}); choose another with --port or "
+            "--host"
+        ) from error
+    secure = options.certificate is not None
+    if not is_loopback(options.host):
+        say(_warning(options, secure))
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    say(f"{'https' if secure else 'http'}://{host}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
+    sys.stdout.flush()
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def build_config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
+    """uvicorn with limits: connections, the size of headers, and the time that they may take."""
+    return uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        http=ImpatientProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=3,
+        ssl_certfile=options.certificate,
+        ssl_keyfile=options.key,
+    )
+
+
+class ImpatientProtocol(H11Protocol):
+    """uvicorn's, but a client that does not finish its headers within ``HEADER_SECONDS`` is hung up on."""
+
+    _headers_due: TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """The first headers are due."""
+        super().connection_made(transport)
+        self._headers_due = self.loop.call_later(HEADER_SECONDS, self._hang_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Headers have come whole, or their time goes on; the next ones are due from their first byte."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel()
+        elif self._headers_due is None:
+            self._headers_due = self.loop.call_later(HEADER_SECONDS, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is due any more."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _cancel(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _hang_up(self) -> None:
+        self._headers_due = None
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _warning(options: ServeOptions, secure: bool) -> str:
+    teach = " and can record, delete and train here" if options.data is not None else ""
+    camera = (
+        ""
+        if secure
+        else ("\nBrowsers give the camera to pages from another machine only over https: see --certificate and --key.")
+    )
+    return f"WARNING: everybody who can reach {options.host} sees this page{teach}; there is no password.{camera}"
+
+
+def _exported(path: Path) -> Path:
+    """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
+    if not path.is_dir():
+        return path
+    command, exported = export_command(path, NetworkCard.read(path / "network.json"))
+    weights = path / "network.safetensors"
+    if exported.exists() and weights.exists() and exported.stat().st_mtime >= weights.stat().st_mtime:
+        return exported
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunError(f"{path}: cannot be exported for the browser: {(done.stderr or done.stdout).strip()}")
+    return exported
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem

@@ -1,0 +1,262 @@
+// The page: joins camera, recogniser, strip and Teach, and says what is going on.
+
+import { getModel } from "./api.js";
+import { Camera } from "./camera.js";
+import { Recogniser } from "./recogniser.js";
+import { Stage } from "./stage.js";
+import { Teach } from "./teach.js";
+import { Timeline } from "./timeline.js";
+
+const NONE = "none";
+const RANKED = 3;
+const LOGGED = 40;
+const find = (id) => document.getElementById(id);
+const plain = (label) => label.replaceAll("_", " ");
+const title = (label) => label[0].toUpperCase() + plain(label).slice(1);
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+const stage = new Stage();
+const camera = new Camera(find("video"));
+const recogniser = new Recogniser();
+const timeline = new Timeline(find("timeline"));
+const teach = new Teach(camera, stage, say);
+const compute = new URLSearchParams(location.search).get("compute") ?? "auto";
+
+const state = { camera: "start", model: "loading", fault: "", taking: 0, active: null };
+const frames = []; // when the last ones came, ms
+const runs = []; // when the network ran, ms
+const latencies = [];
+
+/** For screen readers, politely. */
+function say(text) {
+  find("spoken").textContent = text;
+}
+
+/** The veil says the first thing that stands in the way. */
+function showState() {
+  if (state.model === "failed") stage.show("failed", state.fault);
+  else if (state.camera !== "on") stage.show(state.camera);
+  else stage.show(state.model === "loading" && view() === "recognise" ? "loading" : "");
+}
+
+const view = () => (location.hash === "#teach" ? "teach" : "recognise");
+
+function showView() {
+  document.body.dataset.view = view();
+  for (const link of document.querySelectorAll(".views a")) {
+    if (link.hash === `#${view()}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  find("privacy").firstChild.textContent =
+    view() === "teach" ? "Only clips that you record are kept, on the machine that serves this page. " : "The camera picture stays in this browser. ";
+  document.title = view() === "teach" ? "Teach – dynagest" : "dynagest";
+  recogniser.reset();
+  if (view() === "teach") teach.refresh();
+  else timeline.draw();
+  showState();
+}
+
+function setActive(event) {
+  state.active = event;
+  document.body.classList.toggle("gesturing", event !== null);
+}
+
+async function loadModel() {
+  state.model = "loading";
+  setActive(null);
+  showState();
+  try {
+    const model = await getModel();
+    timeline.threshold = model.events.threshold;
+    knows(model.card.classes);
+    recogniser.load(model, compute);
+  } catch (error) {
+    fail(error.message);
+  }
+}
+
+function fail(message) {
+  Object.assign(state, { model: "failed", fault: message });
+  showState();
+}
+
+async function startCamera(deviceId) {
+  state.camera = "asking";
+  showState();
+  state.camera = await camera.start(deviceId);
+  showState();
+  if (state.camera === "on") await listCameras();
+}
+
+async function listCameras() {
+  const cameras = await camera.list();
+  find("cameras").replaceChildren(...cameras.map(({ id, name, chosen }) => new Option(name, id, chosen, chosen)));
+  document.querySelector(".pick").hidden = cameras.length < 2;
+}
+
+function pause() {
+  if (state.camera === "paused") return startCamera();
+  if (state.camera !== "on") return undefined;
+  camera.stop();
+  recogniser.reset();
+  state.camera = "paused";
+  showState();
+  find("veil-button").focus();
+  return undefined;
+}
+
+/** The gestures that the network knows, in a fold. */
+function knows(classes) {
+  const names = classes.filter((label) => label !== NONE).map(title);
+  find("knows").querySelector("summary").textContent = `It knows ${names.length} gesture${names.length === 1 ? "" : "s"}`;
+  find("knows").querySelector("ul").replaceChildren(...names.map((name) => element("li", "", name)));
+}
+
+function element(tag, kind, text = "") {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+/** What it sees now: a gesture, perhaps one, or none; and below, what else is likely. */
+function showNow({ scores, evidence }) {
+  const { card, events } = recogniser.model;
+  const ranked = card.classes
+    .map((label, k) => ({ label, score: scores[k], evidence: evidence[k] }))
+    .filter(({ label }) => label !== NONE)
+    .sort((a, b) => b.score - a.score);
+  const active = state.active && ranked.find(({ label }) => label === state.active.label);
+  const likely = Math.max(...ranked.map((each) => each.evidence));
+  const perhaps = ranked.find((each) => each.evidence === likely && likely >= events.threshold / 2);
+  const shown = active ?? perhaps;
+  find("now").classList.toggle("alive", Boolean(active));
+  find("now").classList.toggle("perhaps", Boolean(!active && perhaps));
+  find("now-eyebrow").textContent = active ? "Gesture" : perhaps ? "Perhaps" : "Now";
+  const name = shown ? title(shown.label) : "No gesture";
+  find("now-name").textContent = name;
+  find("now-name").style.setProperty("--chars", name.length);
+  find("now-sure").style.setProperty("--share", shown ? shown.score : 0);
+  find("now-sure").setAttribute("aria-valuenow", Math.round(100 * (shown?.score ?? 0)));
+  find("now-percent").textContent = shown ? percent(shown.score) : "–";
+  find("rank").replaceChildren(...ranked.filter((each) => each !== shown).slice(0, RANKED).map(rankRow));
+  return likely;
+}
+
+function rankRow({ label, score }) {
+  const row = element("li");
+  row.append(element("span", "", title(label)), element("span", "share", percent(score)));
+  row.style.setProperty("--share", score.toFixed(3));
+  return row;
+}
+
+/** A line in the log at the activation, completed when the gesture is over. */
+function logEvent(event) {
+  const key = String(event.fired);
+  let row = [...find("log").children].find((each) => each.dataset.key === key);
+  if (!row) {
+    row = element("li");
+    row.dataset.key = key;
+    row.dataset.label = event.label;
+    row.append(element("time", "", new Date().toLocaleTimeString()), element("strong", "", title(event.label)), element("span"));
+    find("log").prepend(row);
+    while (find("log").children.length > LOGGED) find("log").lastElementChild.remove();
+    say(`${title(event.label)}, ${percent(event.confidence)}`);
+  }
+  const length = event.end === null ? "" : ` · ${(event.end - event.begin).toFixed(1)} s`;
+  row.classList.toggle("alive", event.end === null);
+  row.lastElementChild.textContent = percent(event.confidence) + length;
+  find("log-empty").hidden = true;
+}
+
+/** How many of `times` lie in the last `span` ms, a second. */
+function rate(times, span) {
+  const now = performance.now();
+  while (times.length && times[0] < now - span) times.shift();
+  return times.length / (span / 1000);
+}
+
+function showReadings() {
+  const camerasRate = rate(frames, 2000);
+  const networksRate = rate(runs, 3000);
+  const middle = latencies.toSorted((a, b) => a - b)[Math.floor(latencies.length / 2)];
+  find("latency").textContent = middle === undefined || !networksRate ? "–" : `${Math.round(middle)} ms`;
+  find("camera-rate").textContent = camerasRate ? `${Math.round(camerasRate)} fps` : "–";
+  find("network-rate").textContent = networksRate ? `${networksRate.toFixed(1)} /s` : "–";
+}
+
+camera.addEventListener("frame", async ({ detail }) => {
+  frames.push(performance.now());
+  timeline.now(detail.time);
+  if (view() !== "recognise" || !recogniser.ready || state.taking) return;
+  state.taking = 1; // one at a time, so that they stay in order
+  try {
+    recogniser.push(await camera.picture(), detail.time, detail.arrived);
+  } catch (error) {
+    if (camera.running) throw error; // without a camera there is no picture, which is no fault
+  } finally {
+    state.taking = 0;
+  }
+});
+camera.addEventListener("lost", () => {
+  state.camera = "lost";
+  recogniser.reset();
+  showState();
+});
+camera.addEventListener("found", () => {
+  if (["lost", "missing"].includes(state.camera)) startCamera();
+  else listCameras();
+});
+recogniser.addEventListener("progress", ({ detail }) => stage.progress(detail.share));
+recogniser.addEventListener("ready", ({ detail }) => {
+  state.model = "ready";
+  find("runs-on").textContent = detail.runsOn;
+  showState();
+});
+recogniser.addEventListener("failed", ({ detail }) => fail(detail.message));
+recogniser.addEventListener("work", ({ detail }) => {
+  for (let k = 0; k < detail.runs; k++) runs.push(performance.now());
+});
+recogniser.addEventListener("update", ({ detail }) => {
+  latencies.push(detail.latency);
+  if (latencies.length > 15) latencies.shift();
+  timeline.add(detail.time, showNow(detail));
+});
+recogniser.addEventListener("gesture", ({ detail }) => {
+  setActive(detail.end === null ? detail : null);
+  timeline.put(detail);
+  logEvent(detail);
+});
+stage.addEventListener("act", () => (state.model === "failed" ? loadModel() : startCamera()));
+stage.addEventListener("pause", pause);
+teach.addEventListener("trained", async () => {
+  say("Trained. The page runs the new network.");
+  timeline.clear();
+  location.hash = "#recognise";
+  await loadModel();
+});
+find("cameras").addEventListener("change", ({ target }) => startCamera(target.value));
+addEventListener("hashchange", showView);
+addEventListener("keydown", (event) => {
+  if (event.key === "p" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select, textarea")) pause();
+});
+
+const narrow = matchMedia("(max-width: 719px)");
+const fitStrip = () => {
+  timeline.seconds = narrow.matches ? 8 : 12;
+  find("strip-seconds").textContent = timeline.seconds;
+  timeline.draw();
+};
+narrow.addEventListener("change", fitStrip);
+find("video").addEventListener("resize", ({ target }) => document.body.classList.toggle("upright", target.videoHeight > target.videoWidth));
+
+fitStrip();
+showView();
+timeline.animate(() => state.camera === "on" && view() === "recognise");
+setInterval(showReadings, 500);
+loadModel();
+// Where the camera was allowed before, it need not be asked for again.
+navigator.permissions?.query({ name: "camera" }).then(
+  ({ state: allowed }) => allowed === "granted" && state.camera === "start" && startCamera(),
+  () => {}, // a browser that does not tell asks when the button is pressed
+);

@@ -1,0 +1,92 @@
+// The camera: which there are, starting and stopping one, and its frames with the times at which they were taken.
+
+const WANTED = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
+const STATES = {
+  NotAllowedError: "denied",
+  SecurityError: "denied",
+  NotFoundError: "missing",
+  OverconstrainedError: "missing",
+  NotReadableError: "busy",
+  AbortError: "busy",
+};
+
+/**
+ * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the stream,
+ * `arrived` the performance.now() at which it was taken, or came; `lost` when the camera goes; `found` when one comes.
+ */
+export class Camera extends EventTarget {
+  /** @param {HTMLVideoElement} video shows the picture */
+  constructor(video) {
+    super();
+    this.video = video;
+    this.stream = null;
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.dispatchEvent(new Event("found")));
+  }
+
+  get running() {
+    return this.stream !== null;
+  }
+
+  /**
+   * Start a camera, or another one.
+   * @returns {Promise<string>} "on", or why not: "insecure", "old", "denied", "missing", "busy"
+   */
+  async start(deviceId) {
+    if (!navigator.mediaDevices?.getUserMedia) return self.isSecureContext ? "old" : "insecure";
+    if (!this.video.requestVideoFrameCallback) return "old";
+    this.stop();
+    const choice = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { ...WANTED, ...choice }, audio: false });
+    } catch (error) {
+      return STATES[error.name] ?? "busy";
+    }
+    this.stream = stream;
+    this.video.srcObject = stream;
+    const [track] = stream.getVideoTracks();
+    track.addEventListener("ended", () => this.stream === stream && this.lose());
+    // Only what shows the user is mirrored, as people know themselves; the network sees what the camera sees.
+    this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
+    await this.video.play();
+    this.video.requestVideoFrameCallback((now, frame) => this.take(stream, now, frame));
+    return "on";
+  }
+
+  stop() {
+    for (const track of this.stream?.getTracks() ?? []) track.stop();
+    this.stream = null;
+    this.video.srcObject = null;
+  }
+
+  /** [{id, name, chosen}] of all cameras; names are known only once one was allowed. */
+  async list() {
+    const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    const chosen = this.stream?.getVideoTracks()[0]?.getSettings().deviceId;
+    return devices
+      .filter((device) => device.kind === "videoinput" && device.deviceId)
+      .map((device, k) => ({ id: device.deviceId, name: device.label || `Camera ${k + 1}`, chosen: device.deviceId === chosen }));
+  }
+
+  /** The picture of the moment, unmirrored, at most `side` pixels on its shorter side. */
+  picture(side = Infinity) {
+    const { videoWidth: width, videoHeight: height } = this.video;
+    const scale = Math.min(1, side / Math.min(width, height));
+    if (scale === 1) return createImageBitmap(this.video);
+    const size = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
+    return createImageBitmap(this.video, { ...size, resizeQuality: "medium" });
+  }
+
+  take(stream, now, frame) {
+    if (this.stream !== stream) return;
+    this.video.requestVideoFrameCallback((later, next) => this.take(stream, later, next));
+    // Both clocks are the camera's; not every browser has the first.
+    const detail = { time: (frame.captureTime ?? 1000 * frame.mediaTime) / 1000, arrived: frame.captureTime ?? now };
+    this.dispatchEvent(new CustomEvent("frame", { detail }));
+  }
+
+  lose() {
+    this.stop();
+    this.dispatchEvent(new Event("lost"));
+  }
+}

@@ -1,0 +1,88 @@
+// The recogniser's own thread: frames in, scores and events out. So the page never stutters, however slow the network.
+
+import { EventDetector } from "./events.js";
+import { loadNetwork } from "./network.js";
+import { Shrinker, centreSquare, normalise } from "./preprocess.js";
+import { StateScorer, WindowScorer } from "./scorer.js";
+
+let network, scorer, detector, canvas, context, shrinker;
+
+/** A frame (ImageBitmap) as the network wants it: Float32Array (3*s*s). */
+function prepare(bitmap) {
+  const { x, y, side } = centreSquare(bitmap.width, bitmap.height);
+  if (canvas?.width !== side) {
+    canvas = new OffscreenCanvas(side, side);
+    context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
+    shrinker = new Shrinker(side, network.card.size);
+  }
+  context.drawImage(bitmap, x, y, side, side, 0, 0, side, side);
+  return normalise(shrinker.shrink(context.getImageData(0, 0, side, side).data), network.card);
+}
+
+async function load({ model, compute }) {
+  canvas = undefined;
+  network = await loadNetwork(model, compute, (share) => postMessage({ type: "progress", share }));
+  scorer = new (network.mode === "stream" ? StateScorer : WindowScorer)(network, prepare);
+  detector = new EventDetector(model.card.classes, model.events);
+  postMessage({ type: "ready", runsOn: network.runsOn });
+}
+
+async function recognise({ bitmap, time, late }) {
+  const before = scorer.clock.newest;
+  const began = performance.now();
+  let scores = [];
+  try {
+    scores = await scorer.push(bitmap, time, late);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    reset(); // the camera's clock was set back: another stream
+  } finally {
+    const kept = scorer.clock.newest?.frame;
+    for (const frame of new Set([before?.frame, bitmap])) if (frame && frame !== kept) frame.close();
+  }
+  const events = scores.flatMap((each) => detector.push(each));
+  const newest = scores.at(-1);
+  const update = newest && { time: newest.time, scores: newest.scores, evidence: detector.evidence() };
+  postMessage({ type: "done", time, update, runs: scores.length, events, milliseconds: performance.now() - began });
+}
+
+function reset() {
+  scorer.clock.newest?.frame.close();
+  scorer.reset();
+  const events = detector.finish();
+  if (events.length) postMessage({ type: "events", events });
+}
+
+/** Frames a second that the network could take, with all that is done to one: what benchmarks/browser.py reads. */
+async function measure({ bitmap, seconds }) {
+  const clip = (frames) => {
+    const values = new Float32Array(frames.length * frames[0].length);
+    frames.forEach((each, t) => values.set(each, t * each.length));
+    return network.clip(values);
+  };
+  const frames = Array.from({ length: network.card.num_segments }, () => prepare(bitmap));
+  let state = network.mode === "stream" ? network.initialState() : null;
+  const times = [];
+  const preparing = [];
+  const end = performance.now() + 1000 * seconds;
+  while (performance.now() < end) {
+    const began = performance.now();
+    frames.push(prepare(bitmap));
+    frames.shift();
+    preparing.push(performance.now() - began);
+    if (state) ({ state } = await network.step(frames.at(-1), state));
+    else await clip(frames);
+    times.push(performance.now() - began);
+  }
+  bitmap.close();
+  postMessage({ type: "measured", times, preparing, runsOn: network.runsOn });
+}
+
+const handlers = { load, frame: recognise, reset, measure };
+let queue = Promise.resolve(); // one after another, in order
+
+onmessage = ({ data }) => {
+  queue = queue
+    .then(() => handlers[data.type](data))
+    .catch((error) => postMessage({ type: "failed", message: error.message || String(error) }));
+};

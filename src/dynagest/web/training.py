@@ -1,0 +1,244 @@
+"""One training at a time: from the recorded clips to a network that the page runs. Needs no torch itself.
+
+The work is done by the same commands that a user would type, in processes of their own: `dynagest train webcam`, then
+`dynagest export`. So the server stays light, and cancelling cannot harm it.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal
+
+from dynagest.card import NetworkCard
+from dynagest.errors import DynagestError
+from dynagest.live.recorder import count_clips, gestures, refresh_manifest
+from dynagest.training.recipes import get_recipe
+from dynagest.web.guard import RequestError
+from dynagest.web.model import export_command
+
+FEWEST_CLIPS = 2  # of each gesture
+PATIENCE = 10.0  # seconds that a cancelled training gets to stop by itself
+STEPS = 240  # that a training takes at least: a recipe's epochs are meant for more clips than a handful
+_LEARNING = 0.8  # share of the progress
+_NETWORK_CARD = "network.json"
+
+State = Literal["idle", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the training stands. ``stage``: in words, for the page; ``progress`` in [0, 1]; ``top1`` on the clips
+    trained on; ``key``: of the network that came out."""
+
+    state: State = "idle"
+    stage: str = ""
+    progress: float = 0.0
+    epoch: int = 0
+    epochs: int = 0
+    top1: float | None = None
+    seconds: float = 0.0
+    message: str = ""
+    key: str = ""
+
+
+class Training:
+    """Trains on ``data`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
+
+    ``adopt`` is given the exported file when all went well and returns its key. ``epochs`` overrides ``enough_epochs``.
+    """
+
+    def __init__(
+        self, data: Path, init: Path | None, runs: Path, adopt: Callable[[Path], str], epochs: int | None = None
+    ) -> None:
+        self.data, self.init, self.runs, self.adopt, self.epochs = data, init, runs, adopt, epochs
+        self._lock = threading.Lock()
+        self._status, self._started = Status(), 0.0
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._cancelled = threading.Event()
+        self._run: Path | None = None
+
+    def status(self) -> dict[str, Any]:
+        """The status as plain JSON values."""
+        with self._lock:
+            status, run = self._status, self._run
+        if status.state == "running" and run is not None:
+            status = _with_progress(status, run)
+        if status.state == "running":
+            status = replace(status, seconds=round(time.monotonic() - self._started, 1))
+        return asdict(status)
+
+    def start(self) -> None:
+        """Begin. Raises ``RequestError`` 409 when one is running or there is too little to train on."""
+        if self.init is None:
+            raise RequestError(
+                HTTPStatus.CONFLICT, "this server has no weights to start from; start it with --init RUN (a run folder)"
+            )
+        counts = {name: count for name in gestures(self.data) if (count := count_clips(self.data, name))}
+        few = [name for name, count in counts.items() if count < FEWEST_CLIPS]
+        if len(counts) < 2 or few:
+            what = f"{', '.join(few)} {'has' if len(few) == 1 else 'have'} fewer" if few else f"there is {len(counts)}"
+            raise RequestError(
+                HTTPStatus.CONFLICT,
+                f"two gestures or more are needed, each with {FEWEST_CLIPS} clips or more; {what}",
+            )
+        try:
+            card = NetworkCard.read(self.init / _NETWORK_CARD)
+            refresh_manifest(self.data)
+        except DynagestError as error:
+            raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
+        with self._lock:
+            if self._status.state == "running":
+                raise RequestError(HTTPStatus.CONFLICT, "a training is running already; wait for it, or cancel it")
+            self._status, self._started = Status("running", "Getting ready"), time.monotonic()
+            self._run = None
+            self._cancelled.clear()
+        self._thread = threading.Thread(
+            target=self._go, args=(self.init, card, sum(counts.values())), name="training", daemon=True
+        )
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop the one that is running. Raises ``RequestError`` 409 when none is."""
+        with self._lock:
+            if self._status.state != "running":
+                raise RequestError(HTTPStatus.CONFLICT, "no training is running")
+            self._cancelled.set()
+            process = self._process
+        if process is not None:
+            _signal(process, signal.SIGINT)
+
+    def close(self) -> None:
+        """The server ends: so does what it started."""
+        with self._lock:
+            running = self._status.state == "running"
+        if running:
+            self.cancel()
+            if self._thread is not None:
+                self._thread.join(PATIENCE + 5)
+
+    def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
+        run = _new_folder(self.runs)
+        export, exported = export_command(run, card)
+        command = [sys.executable, "-m", "dynagest"]
+        settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
+        chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        train = ["train", "webcam", "--data", str(self.data), "--init", str(init), "--out", str(run), *chosen]
+        try:
+            with self._lock:
+                self._run = run
+            self._do("Learning", [*command, *train])
+            self._do("Making it run in the browser", export)
+            key = self.adopt(exported)
+            self._end("done", message=f"The new network lies in {run}", key=key, progress=1.0)
+        except _Stopped:
+            self._end("cancelled", message="Cancelled; the network is the one before")
+        except DynagestError as error:
+            self._end("failed", message=str(error))
+        except Exception as error:
+            self._end("failed", message=f"{type(error).__name__}: {error}")
+            raise
+
+    def _do(self, stage: str, command: Sequence[str]) -> None:
+        """Run one command to its end. Raises ``DynagestError`` with its last words when it fails."""
+        with self._lock:
+            if self._cancelled.is_set():
+                raise _Stopped
+            self._status = replace(self._status, stage=stage)
+            # A group of its own: Ctrl-C at the server's terminal is for the server, which then ends this one.
+            self._process = process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            )
+        watch = threading.Thread(target=self._kill_when_cancelled, args=(process,), daemon=True)
+        watch.start()
+        assert process.stdout is not None
+        tail = ""
+        with process.stdout as output:
+            for line in output:
+                tail = (tail + line)[-4000:]
+        code = process.wait()
+        with self._lock:
+            self._process = None
+        if self._cancelled.is_set():
+            raise _Stopped
+        if code:
+            raise DynagestError(_last_words(tail) or f"{stage}: ended with code {code}")
+
+    def _kill_when_cancelled(self, process: "subprocess.Popen[str]") -> None:
+        while process.poll() is None:
+            if self._cancelled.wait(0.5):
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    _signal(process, signal.SIGKILL)
+                return
+
+    def _end(self, state: State, **values: Any) -> None:
+        with self._lock:
+            status = _with_progress(self._status, self._run) if self._run is not None else self._status
+            seconds = round(time.monotonic() - self._started, 1)
+            self._status = replace(status, **{"state": state, "seconds": seconds, "stage": "", **values})
+
+
+def enough_epochs(clips: int) -> int:
+    """Epochs of the recipe ``webcam`` for so many clips: its own, or as many more as make ``STEPS`` steps."""
+    recipe = get_recipe("webcam")
+    return max(recipe.epochs, math.ceil(STEPS / math.ceil(clips / recipe.batch)))
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _with_progress(status: Status, run: Path) -> Status:
+    """What the run's log says. Four fifths of the way is training, the rest the export."""
+    try:
+        epochs = int(json.loads((run / "recipe.json").read_text(encoding="utf-8"))["epochs"])
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError):
+        return status  # not there yet, or a line is being written
+    train = [line for line in lines if line["event"] == "train"]
+    ended = [line for line in lines if line["event"] == "epoch"]
+    if not train:
+        return replace(status, epochs=epochs)
+    at = float(train[-1]["epoch"])
+    top1 = ended[-1]["train"]["top1"] if ended else train[-1]["top1"]
+    return replace(status, epochs=epochs, epoch=min(int(at) + 1, epochs), top1=top1, progress=_LEARNING * at / epochs)
+
+
+def _settings(card: NetworkCard) -> dict[str, str]:
+    """The fields of the recipe that must be those of the network that it starts from."""
+    fields = {"model": card.model, "width": card.width, "size": card.size, "num_segments": card.num_segments}
+    settings = {name: str(value) for name, value in fields.items()}
+    if card.options:
+        settings["options"] = json.dumps(card.options)
+    return settings
+
+
+def _new_folder(runs: Path) -> Path:
+    stamp = time.strftime("taught-%Y%m%d-%H%M%S")
+    taken = [path.name for path in runs.glob(f"{stamp}*")] if runs.is_dir() else []
+    return runs / (f"{stamp}-{len(taken) + 1}" if taken else stamp)
+
+
+def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return  # it has just ended by itself
+
+
+def _last_words(output: str) -> str:
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    _, error, after = plain.rpartition("error:")
+    return after.strip()[:1000] if error else plain.strip()[-1000:]

@@ -1,0 +1,308 @@
+"""The page in real Chromium, with a fake camera that plays generated gestures."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from web_browser import browser, needs_browser, turn_on, until, write_film
+from web_helpers import make_site, running
+
+from dynagest.card import NetworkCard
+from dynagest.clips.check import check
+from dynagest.clips.manifest import Manifest
+from dynagest.export import export
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
+from dynagest.predictor import softmax
+from dynagest.runtimes.model_file import Mode
+from dynagest.runtimes.onnx_network import OnnxNetwork
+from dynagest.stream.events import EventSettings
+from dynagest.stream.prepare import prepare_frame
+from dynagest.synth import get_preset
+from dynagest.synth.recording import label_of, plan, record
+from dynagest.synth.spec import SynthSpec
+from dynagest.web.app import Site, create_app
+from dynagest.web.clips import ClipFolder
+from dynagest.web.model import ModelShelf, load_model
+from dynagest.web.runtime import find_runtime
+from dynagest.web.training import Training
+
+pytestmark = pytest.mark.slow
+DEMO = Path(__file__).resolve().parents[1] / "runs" / "demo"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needed() -> None:
+    needs_browser()
+
+
+def rate_of(spec: SynthSpec) -> float:
+    """Frames a second of its clips."""
+    return spec.num_frames / spec.seconds
+
+
+def clip_frames(spec: SynthSpec, index: int) -> list[np.ndarray]:
+    """The frames (S, S, 3) of test clip ``index``."""
+    footage = record(spec, plan(spec, "test", index), np.arange(spec.num_frames))
+    return list(np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy()))
+
+
+def export_untrained(folder: Path, classes: tuple[str, ...], **options: Any) -> Path:
+    """A run folder with an untrained small network, exported: the ONNX file."""
+    torch.manual_seed(0)
+    net = create_model("action_resnet18", len(classes), 8, width=16, options=options or None)
+    card = NetworkCard(
+        model="action_resnet18", classes=classes, num_segments=8, fps=8.0, size=64, width=16, options=options
+    )
+    save_network(folder, net.eval(), card)
+    mode: Mode = "stream" if options.get("online") else "clip"
+    path = folder / f"{mode}.onnx"
+    export(folder, "onnx", mode=mode, out=path, clips=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_untrained(tmp_path_factory.mktemp("untrained"), ("left", "right", "none"))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = get_preset("demo")
+    return write_film(tmp_path_factory.mktemp("film") / "one.mjpeg", clip_frames(spec, 0), rate_of(spec))
+
+
+def serve(
+    folder: Path, network: Path, init: Path | None = None, epochs: int | None = None, fps: float | None = None
+) -> Site:
+    shelf = ModelShelf(load_model(network, fps=fps))
+
+    def adopt(path: Path) -> str:
+        model = load_model(path)
+        shelf.put(model)
+        return model.key
+
+    clips = ClipFolder(folder / "gestures")
+    training = Training(clips.folder, init, folder / "runs", adopt, epochs)
+    return Site(shelf, find_runtime(), clips, training)
+
+
+@pytest.fixture
+def address(tmp_path: Path, untrained: Path) -> Iterator[str]:
+    with running(create_app(serve(tmp_path, untrained))) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+def scores_seen(page: Any) -> None:
+    until(page, "document.getElementById('network-rate').textContent.includes('/s')")
+    until(page, "document.querySelectorAll('#rank li').length > 0")
+
+
+class TestRecognise:
+    def test_it_runs_isolated_and_from_this_server_alone(self, address: str, film: Path) -> None:
+        with browser(film) as page:
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            turn_on(page, address)
+            scores_seen(page)
+            assert page.evaluate("crossOriginIsolated")
+            assert re.fullmatch(r"CPU, \d threads?", page.inner_text("#runs-on"))
+            assert re.fullmatch(r"\d+ ms", page.inner_text("#latency"))
+            assert {url.split("/")[2] for url in asked} == {address.split("/")[2]}
+            assert page.faults == []
+            # "P" turns the camera off, and the button on again; the focus goes along.
+            page.keyboard.press("p")
+            assert page.inner_text("#veil-title") == "Paused"
+            assert page.evaluate("document.getElementById('video').srcObject") is None
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#pause", state="visible")
+            scores_seen(page)
+
+    def test_a_stream_network(self, tmp_path: Path, film: Path) -> None:
+        network = export_untrained(tmp_path / "net", ("left", "right", "none"), online=True)
+        with running(create_app(serve(tmp_path, network))) as port, browser(film) as page:
+            turn_on(page, f"http://127.0.0.1:{port}/")
+            scores_seen(page)
+            assert page.faults == []
+
+    def test_the_network_gives_in_the_browser_what_it_gives_in_python(
+        self, address: str, film: Path, untrained: Path
+    ) -> None:
+        network = OnnxNetwork(untrained)
+        clip = np.random.default_rng(0).normal(size=(1, 8, 3, 64, 64)).astype(np.float32)
+        script = """async ([values, compute]) => {
+          const { loadNetwork } = await import("/static/network.js");
+          const { getModel } = await import("/static/api.js");
+          const network = await loadNetwork(await getModel(), compute, () => {});
+          return Array.from(await network.clip(new Float32Array(values)));
+        }"""
+        with browser(film) as page:
+            page.goto(address)
+            logits = page.evaluate(script, [clip.ravel().tolist(), "wasm"])
+        assert logits == pytest.approx(network.logits(clip)[0].tolist(), rel=1e-3, abs=1e-4)
+
+    def test_it_names_the_gestures(self, tmp_path: Path) -> None:
+        if not (DEMO / "network.safetensors").exists():
+            pytest.skip("needs the demo's network: `make demo`")
+        path = tmp_path / "demo.onnx"
+        export(DEMO, "onnx", out=path, clips=2)
+        network, spec = OnnxNetwork(path), get_preset("demo")
+        classes, found = network.card.classes, {}
+        for index in range(2 * len(spec.classes)):
+            frames = clip_frames(spec, index)
+            picked = [frames[int((k + 0.5) * len(frames) / 8)] for k in range(8)]
+            clip = np.stack([prepare_frame(frame, network.card)[0] for frame in picked])
+            scores = softmax(network.logits(clip[None]))[0]
+            label = label_of(spec, index)
+            if classes[int(scores.argmax())] == spec.classes[label]:
+                found[spec.classes[label]] = max(
+                    found.get(spec.classes[label], (0.0, [])), (float(scores.max()), frames), key=lambda each: each[0]
+                )
+        best = sorted(found, key=lambda name: -found[name][0])[:3]
+        site = serve(tmp_path, path, fps=8 / spec.seconds)
+        settings = EventSettings(smoothing=0.1, threshold=0.25, dip=0.12, cooldown=0.5, lag=0.3)
+        site.models.put(replace(site.models.current, events=settings))
+        with running(create_app(site)) as port:
+            for name in best:
+                frames = found[name][1]
+                reel = write_film(tmp_path / f"{name}.mjpeg", [*frames, *[frames[-1]] * 4], rate_of(spec))
+                with browser(reel) as page:
+                    turn_on(page, f"http://127.0.0.1:{port}/")
+                    until(page, "document.querySelectorAll('#log li').length >= 4", 180)
+                    labels = page.evaluate("[...document.querySelectorAll('#log li')].map((row) => row.dataset.label)")
+                    assert Counter(labels).most_common(1)[0][0] == name, labels
+
+
+class TestStates:
+    def test_no_camera(self, address: str) -> None:
+        with browser(None, flags=("--use-fake-ui-for-media-stream",)) as page:
+            page.goto(address)
+            if page.is_visible("#veil-button"):
+                page.locator("#veil-button").click()
+            until(page, "document.getElementById('veil-title').textContent === 'No camera found'")
+
+    def test_no_permission(self, address: str) -> None:
+        with browser(None, flags=("--use-fake-device-for-media-stream", "--deny-permission-prompts")) as page:
+            page.goto(address)
+            if page.is_visible("#veil-button"):
+                page.locator("#veil-button").click()
+            until(page, "document.getElementById('veil-title').textContent === 'The camera is blocked'")
+            assert page.inner_text("#veil-button") == "Try again"
+
+    def test_a_network_that_does_not_load(self, address: str, film: Path) -> None:
+        with browser(film) as page:
+            page.route("**/model/*", lambda route: route.fulfill(status=404, body='{"error": "gone"}'))
+            page.goto(address)
+            until(page, "document.getElementById('veil-title').textContent === 'The network did not start'")
+            assert page.inner_text("#veil-text") == "gone"
+            page.unroute("**/model/*")
+            page.locator("#veil-button").click()
+            until(page, "document.getElementById('veil-title').textContent !== 'The network did not start'")
+
+    def test_a_camera_that_goes_and_comes_back(self, address: str, film: Path) -> None:
+        with browser(film) as page:
+            turn_on(page, address)
+            page.evaluate("""() => {
+              const [track] = document.getElementById("video").srcObject.getVideoTracks();
+              track.stop();
+              track.dispatchEvent(new Event("ended"));
+            }""")
+            assert page.inner_text("#veil-title") == "The camera is gone"
+            page.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
+            page.wait_for_selector("#pause", state="visible")
+            scores_seen(page)
+
+    def test_teach_that_is_off(self, tmp_path: Path, film: Path) -> None:
+        site = replace(make_site(tmp_path), clips=None, training=None, teach_off="not on this address")
+        with running(create_app(site)) as port, browser(film) as page:
+            page.goto(f"http://127.0.0.1:{port}/#teach")
+            until(page, "document.getElementById('teach-lead').textContent.includes('not on this address')")
+            assert not page.is_visible("#add")
+
+    @pytest.mark.parametrize("size", [(390, 844), (720, 900), (1440, 900)])
+    @pytest.mark.parametrize("view", ["recognise", "teach"])
+    def test_nothing_sticks_out(self, address: str, film: Path, size: tuple[int, int], view: str) -> None:
+        with browser(film, viewport={"width": size[0], "height": size[1]}) as page:
+            turn_on(page, f"{address}#{view}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, a")]
+              .filter((each) => each.checkVisibility())
+              .filter((each) => !(each.ariaLabel || each.innerText.trim() || each.labels?.length))
+              .map((each) => each.outerHTML)""")
+            assert nameless == []
+
+
+def teach(page: Any, address: str, gesture: str, clips: int) -> None:
+    """Name a gesture and record it."""
+    turn_on(page, f"{address}#teach")
+    page.fill("#add-name", gesture)
+    page.keyboard.press("Enter")
+    page.fill("#take-count", str(clips))
+    page.fill("#take-seconds", "1")
+    page.get_by_role("button", name=f"Record {gesture}", exact=True).click()
+    row = (
+        f"[...document.querySelectorAll('.gesture')].find((row) => row.querySelector('h3').textContent === '{gesture}')"
+    )
+    until(page, f"{row}?.querySelectorAll('.clip').length === {clips}", 240)
+
+
+def test_teach_from_the_first_clip_to_the_new_network(tmp_path: Path, untrained: Path) -> None:
+    """Two browsers record a gesture each at the same time, one trains, and the page then tells the two apart."""
+    spec = get_preset("demo")
+    # Of two subjects before two scenes: so easy that a few steps from random weights are enough.
+    films = {
+        name: write_film(tmp_path / f"{index}.mjpeg", clip_frames(spec, index), rate_of(spec))
+        for name, index in (("hello", 0), ("good bye", len(spec.classes)))
+    }
+    site = serve(tmp_path, untrained, init=untrained.parent, epochs=40)
+    with running(create_app(site)) as port:
+        address = f"http://127.0.0.1:{port}/"
+        faults: list[str] = []
+
+        def record_one(name: str) -> None:
+            try:
+                with browser(films[name]) as page:
+                    teach(page, address, name, clips=4)
+                    faults.extend(page.faults)
+            except Exception as error:
+                faults.append(repr(error))
+
+        threads = [threading.Thread(target=record_one, args=(name,)) for name in films]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert faults == []
+        assert site.clips is not None
+        manifest = Manifest.read(site.clips.folder)
+        assert Counter(clip.label for clip in manifest.clips) == {"hello": 4, "good bye": 4}
+        assert check(manifest, 8).exit_code == 0
+
+        before = site.models.current.key
+        for number, name in enumerate(films):
+            with browser(films[name]) as page:
+                if number == 0:
+                    turn_on(page, f"{address}#teach")
+                    page.locator("#train-start").click()
+                    page.wait_for_selector("#train-running", state="visible")
+                    page.wait_for_url("**/#recognise", timeout=400_000)
+                    assert site.models.current.key != before
+                    assert page.inner_text("#train-fault") == ""
+                else:
+                    turn_on(page, address)
+                scores_seen(page)
+                until(page, f"document.getElementById('now-name').textContent.toLowerCase() === '{name}'")
+                assert page.inner_text("#knows summary") == "It knows 2 gestures"
+                # A clip is deleted by its button.
+                if number == 1:
+                    page.goto(f"{address}#teach")
+                    page.get_by_role("button", name="Delete clip 1 of hello").click()
+                    until(page, "document.querySelectorAll('.clip').length === 7")
+        assert len(Manifest.read(site.clips.folder)) == 7

@@ -1,0 +1,74 @@
+"""What the tests of the web page share: a site without a real network, recordings, and a server on a real socket."""
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import uvicorn
+from starlette.types import ASGIApp
+
+from dynagest.card import NetworkCard
+from dynagest.runtimes.model_file import ModelInfo
+from dynagest.stream.events import EventSettings
+from dynagest.web.app import Site
+from dynagest.web.clips import ClipFolder, Limits
+from dynagest.web.model import ModelShelf, ServedModel
+from dynagest.web.serve import ServeOptions, build_config
+from dynagest.web.training import Training
+
+CARD = NetworkCard(model="action_resnet18", classes=("wave", "none"), num_segments=8, fps=4.0, size=64, width=16)
+
+
+def picture(value: int = 90, width: int = 64, height: int = 48) -> bytes:
+    """A JPEG."""
+    image = np.full((height, width, 3), value, np.uint8)
+    cv2.circle(image, (width // 2, height // 2), 10, (0, 200, value), -1)
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def body(pictures: Sequence[bytes] | None = None, times: Sequence[float] | None = None, header: object = None) -> bytes:
+    """A clip as the page sends it: by default 10 pictures in 0.9 s."""
+    pictures = [picture(20 * k) for k in range(10)] if pictures is None else pictures
+    times = [0.1 * k for k in range(len(pictures))] if times is None else times
+    head = {"times": list(times), "sizes": [len(each) for each in pictures]} if header is None else header
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return struct.pack("<4sI", b"DGC1", len(text)) + text + b"".join(pictures)
+
+
+def make_site(folder: Path, limits: Limits | None = None, init: Path | None = None) -> Site:
+    """A site whose network is not one, with Teach in ``folder / "gestures"``."""
+    runtime = folder / "runtime"
+    runtime.mkdir(exist_ok=True)
+    (runtime / "ort.wasm.min.mjs").write_text("export {};")
+    model = ServedModel(
+        "toy", b"not a network", "0" * 32, ModelInfo(mode="clip", precision="fp32", card=CARD), EventSettings()
+    )
+    clips = ClipFolder(folder / "gestures", limits)
+    training = Training(clips.folder, init, folder / "runs", lambda path: "1" * 32)
+    return Site(ModelShelf(model), runtime, clips, training)
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[int]:
+    """A server on loopback, with the limits of the real one: its port."""
+    config = build_config(app, ServeOptions(Path("unused"), port=0))
+    socket = config.bind_socket()
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield socket.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
