@@ -9,6 +9,7 @@ import pytest
 from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 
 from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
+from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError
 
 B_FRAMES = {"bf": "3", "b_strategy": "0", "preset": "ultrafast", "x264-params": "bframes=3:b-adapt=0"}
@@ -242,3 +243,17 @@ def test_an_image_that_is_a_link_to_nowhere(folder: Path) -> None:
     (folder / "000003.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(ClipError, match=r"000003\.jpg: missing"):
         read_frames(folder, [2])
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+def test_a_packet_whose_head_is_lost_does_not_shift_the_others(codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", codec, "yuvj420p" if codec == "mjpeg" else "yuv420p")
+    content = bytearray(path.read_bytes())
+    heads = [at for at in range(len(content)) if content[at : at + 4] == b"00dc"]
+    # Within the pictures, not in the index at the end, which names every packet as well.
+    head = heads[20]
+    content[head : head + 8] = bytes(8)
+    path.write_bytes(content)
+    for read in (count_frames, lambda file: read_frames(file, [0, 40]), lambda file: list(iterate_video(file))):
+        with pytest.raises(ClipError, match=r"a\.avi: (truncated or )?corrupt"):
+            read(path)

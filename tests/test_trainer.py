@@ -272,10 +272,11 @@ def test_overwriting_removes_what_belongs_to_the_old_run(tmp_path: Path) -> None
     train(toy_recipe(epochs=1, milestones=()), toy_data(), tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "my notes.txt").write_text("keep")
+    (tmp_path / "network-int8.onnx").write_bytes(b"of the network that was here")
     train(toy_recipe(epochs=1, milestones=(), msd="none"), toy_data(), tmp_path, overwrite=True)
     names = {path.name for path in tmp_path.iterdir()}
     assert "my notes.txt" in names
-    assert not names & {"metrics.json", "decoders.json", "decoders.safetensors"}
+    assert not names & {"metrics.json", "decoders.json", "decoders.safetensors", "network-int8.onnx"}
 
 
 def test_resuming_with_another_recipe_says_what_differs(finished: Path) -> None:

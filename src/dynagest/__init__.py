@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dynagest.networks.weights import load_weights as load_weights
     from dynagest.networks.weights import save_network as save_network
     from dynagest.predictor import Predictor as Predictor
+    from dynagest.stream.events import EventDetector as EventDetector
+    from dynagest.stream.events import EventSettings as EventSettings
+    from dynagest.stream.recogniser import Recogniser as Recogniser
     from dynagest.synth.dataset import SynthDataset as SynthDataset
     from dynagest.synth.dataset import SynthSpec as SynthSpec
     from dynagest.task.decoder import MultiScaleDecoder as MultiScaleDecoder
@@ -42,11 +45,14 @@ _HOME = {
     "DepthSpec": "clips.depth",
     "DepthTask": "task.task",
     "DynagestError": "errors",
+    "EventDetector": "stream.events",
+    "EventSettings": "stream.events",
     "Manifest": "clips.manifest",
     "MultiScaleDecoder": "task.decoder",
     "NetworkCard": "card",
     "Predictor": "predictor",
     "Recipe": "training.recipe",
+    "Recogniser": "stream.recogniser",
     "SynthDataset": "synth.dataset",
     "SynthSpec": "synth.dataset",
     "View": "clips.dataset",

@@ -15,6 +15,8 @@ import numpy as np
 from dynagest.card import NetworkCard
 from dynagest.clips.frames import count_frames, read_frames
 from dynagest.errors import ClipError
+from dynagest.runtimes.load import load_clip_network
+from dynagest.runtimes.torch_network import TorchNetwork as TorchNetwork
 from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Predictor:
 
     Example::
 
-        predictor = dg.Predictor.load("runs/demo")
+        predictor = dg.Predictor.load("runs/demo")  # or an exported file: demo.onnx
         for name, score in predictor.predict("wave.mp4").top(3):
             print(f"{score:6.1%}  {name}")
     """
@@ -65,12 +67,26 @@ class Predictor:
         self.network = network
 
     @classmethod
-    def load(cls, path: Path | str, device: str | None = None) -> "Predictor":
-        """From a run folder or a ``.safetensors`` file with its card beside it. Raises ``WeightsError`` for others.
+    def load(
+        cls,
+        path: Path | str,
+        device: str | None = None,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+    ) -> "Predictor":
+        """From a run folder, a ``.safetensors`` file with its card beside it, or an exported ``.onnx`` or ``.xml``.
 
-        ``device`` is a torch device such as ``cuda``; by default the CPU.
+        ``device`` is a torch device such as ``cuda`` (default: the CPU); ``threads`` and ``providers`` are for exported
+        files, which need no torch. Raises ``WeightsError`` for what is no network, ``RecipeError`` for an option that
+        does not go with it.
         """
-        return cls(TorchNetwork.load(Path(path), device or "cpu"))
+        return cls(load_clip_network(path, device, threads, providers))
+
+    @classmethod
+    def of(cls, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> "Predictor":
+        """From a torch network in memory and its card."""
+        return cls(TorchNetwork(net, card, device))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -102,31 +118,6 @@ class Predictor:
                 axis=0
             )
         return Prediction(card.classes, total / how.views)
-
-
-class TorchNetwork:
-    """A ``ClipNetwork`` run by torch."""
-
-    def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
-        self._net = net.to(device).eval()
-        self._card, self._device = card, device
-
-    @classmethod
-    def load(cls, path: Path, device: str) -> "TorchNetwork":
-        """A saved network. Raises ``WeightsError`` when it is missing, damaged or without its card."""
-        from dynagest.networks.weights import load_network
-
-        return cls(*load_network(path), device)
-
-    @property
-    def card(self) -> NetworkCard:
-        return self._card
-
-    def logits(self, clips: np.ndarray) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            return self._net(torch.from_numpy(clips).to(self._device)).float().cpu().numpy()
 
 
 def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:

@@ -132,7 +132,7 @@ def synth(
         Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
         raise typer.Exit(130) from None
     told = ", ".join(f"{spec.length(split)} {split}" for split in ("train", "val", "test"))
-    print(f"{path}: {told} clips of {len(spec.classes)} classes")
+    print(f"{path}: {told} clips of {len(spec.labels)} classes")
     if sheet is not None:
         print(f"sheet: {write_sheet(spec, sheet)}")
     print(f"next: dynagest train demo --data {shlex.quote(str(folder))}")

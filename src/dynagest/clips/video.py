@@ -125,6 +125,9 @@ class _Video:
             self.container.close()
             raise ClipError(f"{path}: has no pictures in it")
         self.stream = self.container.streams.video[0]
+        # The sizes of an AVI's packets, by its index; an empty entry repeats a picture.
+        entries = self.stream.index_entries if self.container.format.name == "avi" else ()
+        self.listed = [entry.size for entry in entries if entry.size > 0]
         # Data-loading workers are the parallelism; more threads a video make each frame dearer.
         self.stream.codec_context.thread_count = 1
         if self.stream.codec_context.name == "mjpeg":
@@ -141,20 +144,29 @@ class _Video:
 
     def packets(self) -> Iterator[av.Packet]:
         """The packets that give a picture each, in order of decoding. Raises ``ClipError`` where some are missing."""
-        stored = 0
-        for packet in self.container.demux(self.stream):
-            self._check(packet)
-            stored += packet.size > 0
+        for packet in self._demux():
             # Empty: the end. Discarded: cut off by the file's edit list, and never shown. Hidden: see there.
             if packet.size and not packet.is_discard and not self._hidden(packet):
                 yield packet
-        # An MP4 lists every packet at its start or end; the count in an AVI's header is often wrong in sound files.
-        if "mp4" in self.container.format.name and stored < self.stream.frames:
-            raise ClipError(f"{self.path}: truncated: {stored} of {self.stream.frames} frames")
 
-    def _check(self, packet: av.Packet) -> None:
-        if packet.is_corrupt:
-            raise ClipError(f"{self.path}: truncated or corrupt")
+    def _demux(self) -> Iterator[av.Packet]:
+        """The packets, each compared with what the file lists, as far as it does.
+
+        Where damage swallows the head of a packet, FFmpeg goes on with the next one and the rest would shift unnoticed.
+        """
+        stored = 0
+        for packet in self.container.demux(self.stream):
+            if packet.is_corrupt:
+                raise ClipError(f"{self.path}: truncated or corrupt")
+            if packet.size:
+                if stored < len(self.listed) and packet.size != self.listed[stored]:
+                    raise ClipError(f"{self.path}: corrupt: frame {stored} is not where the file lists it")
+                stored += 1
+            yield packet
+        # An MP4 lists every packet at its start or end; the count in an AVI's header is often wrong in sound files.
+        listed = self.stream.frames if "mp4" in self.container.format.name else len(self.listed)
+        if stored < listed:
+            raise ClipError(f"{self.path}: truncated: {stored} of {listed} frames")
 
     def _hidden(self, packet: av.Packet) -> bool:
         # VP8 stores reference pictures that are never shown as packets of their own; bit 4 of the frame tag says so.
@@ -170,8 +182,7 @@ class _Video:
     def decode_all(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """(index, frame) of every frame, in order of presentation."""
         index = 0
-        for packet in self.container.demux(self.stream):
-            self._check(packet)
+        for packet in self._demux():
             for frame in packet.decode():
                 yield index, frame
                 index += 1

@@ -28,12 +28,13 @@ from dynagest.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from dynagest.training.recipe import Recipe
 
 RECIPE_FILE, ENVIRONMENT_FILE, STAGES_FOLDER = "recipe.json", "environment.json", "stages"
-# All that training and testing write; starting a run anew removes these and nothing else.
+# All that training, testing and export write, as patterns; starting a run anew removes these and nothing else.
 CONTENTS = (
     *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, STAGES_FOLDER, "unreadable.jsonl", "log.jsonl", "tensorboard"),
-    *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json"),
+    *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json", "partner.safetensors"),
     *("metrics.json", "metrics.scores.npz", "report.html", "panels", "panels.png"),
-    *("events.json", "stream_metrics.json", "stream_timeline.svg"),
+    *("events.json", "stream_metrics.json", "stream_timeline.svg", "masks.json"),
+    *("network-*.onnx", "network-*.xml", "network-*.bin"),
 )
 PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
 
@@ -82,7 +83,8 @@ def start_run(
         )
     if not overwrite and (run_dir / "network.safetensors").exists():
         raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
-    for path in (run_dir / name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER)):
+    contents = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
+    for path in [path for name in contents for path in run_dir.glob(name)]:
         try:
             if path.is_dir():
                 shutil.rmtree(path)

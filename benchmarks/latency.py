@@ -1,0 +1,226 @@
+"""Time networks as clips and as streams, in fp32, bf16 and int8, in PyTorch, ONNX Runtime and OpenVINO.
+
+    python benchmarks/latency.py                                  # ACTION-R50 8 x 224 and ACTION-R18 8 x 64, all rows
+    python benchmarks/latency.py --only action_resnet18:16:64 --rounds 3                              # a quick check
+    python benchmarks/latency.py --modes stream --only action_resnet50:64:224 --threads 2
+
+A network is NAME:WIDTH:SIZE. Its weights are random with BatchNorm statistics that fit noise: latency does not depend
+on them; `dynagest export` is what tells accuracy. Every round times each row once, one after the other, so that a
+change in the machine's load meets all alike. "x eager" is the median over rounds of eager fp32 PyTorch's time by the
+row's in the same round; "of peak" is the network's multiply-adds (two operations each, those of the torch network) by
+the row's fastest time, as a share of the best that this machine did in the same run on a convolution or a matrix
+product of that precision. A file that cannot be made is said to be left out.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dynagest.card import NetworkCard
+from dynagest.errors import DynagestError
+from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.write import Runtime, convert_clips, write_model
+from dynagest.networks.build import create_model
+from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.count import count
+from dynagest.runtimes.load import load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import CLIPS, Mode, ModelInfo, Precision
+from dynagest.runtimes.torch_network import TorchNetwork
+from dynagest.stream.torch_networks import TorchStream
+
+CLASSES, FRAMES = 83, 8
+FILES: tuple[tuple[Runtime, Precision], ...] = (
+    ("onnx", "fp32"),
+    ("onnx", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+)
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something to time: what it is called, its precision, and one run of it."""
+
+    name: str
+    precision: str
+    step: Step
+
+
+def build(name: str, width: int, size: int, online: bool) -> tuple[ClipNet, NetworkCard]:
+    """A random network whose activations stay in bounds."""
+    torch.manual_seed(0)
+    options = {"online": True} if online else {}
+    net = create_model(name, CLASSES, FRAMES, width=width, options=options)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    net.train()
+    with torch.no_grad():
+        net(torch.randn(1, FRAMES, 3, size, size))
+    names = tuple(f"class {index}" for index in range(CLASSES))
+    card = NetworkCard(
+        model=name, classes=names, num_segments=FRAMES, stride=1, size=size, width=width, options=options, fps=10.0
+    )
+    return net.eval(), card
+
+
+def torch_rows(net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray) -> Iterator[Row]:
+    """Eager PyTorch, in fp32 and under bf16 autocast."""
+    if mode == "clip":
+        network = TorchNetwork(net, card)
+        yield Row("PyTorch eager", "fp32", lambda: network.logits(clip[None]))
+        yield Row("PyTorch eager, autocast", "bf16", autocast(lambda: network.logits(clip[None])))
+        return
+    stream = TorchStream(net, card)
+    state = stream.initial_state()
+    yield Row("PyTorch eager", "fp32", lambda: stream.step(clip[:1], state))
+    yield Row("PyTorch eager, autocast", "bf16", autocast(lambda: stream.step(clip[:1], state)))
+
+
+def autocast(step: Step) -> Step:
+    """``step`` in bf16."""
+
+    def run() -> object:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return step()
+
+    return run
+
+
+def file_rows(
+    net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray, folder: Path, threads: int
+) -> Iterator[Row]:
+    """Every file that can be made of the network."""
+    for to in ("onnx", "openvino"):
+        model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card)
+        for runtime, precision in FILES:
+            if runtime != to:
+                continue
+            title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}"
+            inputs = (
+                ({CLIPS: each[None]} for each in (clip,)) if mode == "clip" else stream_inputs(net, card, clip[None])
+            )
+            path = folder / f"{mode}-{precision}{SUFFIX[to]}"
+            info = ModelInfo(mode=mode, precision=precision, card=card, state=state)
+            try:
+                copied = type(model)()
+                copied.CopyFrom(model)
+                write_model(copied, info, runtime, inputs, path)
+                yield Row(title, precision, runner(path, mode, clip, threads))
+            except DynagestError as error:
+                print(f"{title}, {precision}, {mode}: left out: {error}")
+
+
+def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:
+    """One run of an exported file."""
+    if mode == "clip":
+        network = load_clip_network(path, threads=threads)
+        return lambda: network.logits(clip[None])
+    stream = load_stream_network(path, threads=threads)
+    kept = stream.initial_state()
+    return lambda: stream.step(clip[:1], kept)
+
+
+def peak_rows(folder: Path, threads: int) -> list[tuple[Row, float]]:
+    """What the machine can do at best, with the operations of one run: products in torch, convolutions in OpenVINO."""
+    n = 1536
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    low_a, low_b = a.bfloat16(), b.bfloat16()
+    rows: list[tuple[Row, float]] = [
+        (Row("matrix product", "fp32", lambda: a @ b), 2.0 * n**3),
+        (Row("matrix product", "bf16", lambda: low_a @ low_b), 2.0 * n**3),
+    ]
+    conv = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1, bias=False) for _ in range(4)))
+    x = np.random.default_rng(0).standard_normal((8, 128, 28, 28), dtype=np.float32)
+    operations = 4 * 2.0 * x.shape[0] * 128 * 128 * 9 * 28 * 28
+    model = _convolutions(conv)
+    card = NetworkCard(model="none", classes=("a", "b"), num_segments=1, stride=1, size=32, width=64)
+    for precision in ("fp32", "bf16", "int8"):
+        path = folder / f"peak-{precision}.xml"
+        info = ModelInfo(mode="clip", precision=precision, card=card)
+        copied = type(model)()
+        copied.CopyFrom(model)
+        write_model(copied, info, "openvino", [{CLIPS: x}], path)
+        network = load_clip_network(path, threads=threads)
+        rows.append((Row("3x3 convolutions", precision, lambda network=network: network.logits(x)), operations))  # type: ignore[misc]
+    return rows
+
+
+def _convolutions(net: nn.Module):  # type: ignore[no-untyped-def]
+    from dynagest.export.convert import to_onnx
+    from dynagest.runtimes.model_file import LOGITS
+
+    return to_onnx(net, (torch.zeros(8, 128, 28, 28),), [CLIPS], [LOGITS], dynamic=False)
+
+
+def measure(rows: list[Row], rounds: int) -> list[list[float]]:
+    """Seconds of every row in every round, after one round that is not counted."""
+    seconds: list[list[float]] = [[] for _ in rows]
+    for counted in [False] + [True] * rounds:
+        for row, times in zip(rows, seconds, strict=True):
+            begin = time.perf_counter()
+            row.step()
+            if counted:
+                times.append(time.perf_counter() - begin)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=["action_resnet50:64:224", "action_resnet18:16:64"])
+    parser.add_argument("--modes", nargs="+", choices=("clip", "stream"), default=["clip", "stream"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peaks = peak_rows(folder, arguments.threads)
+        for network in arguments.only:
+            model, width, size = network.split(":")
+            for mode in arguments.modes:
+                net, card = build(model, int(width), int(size), online=mode == "stream")
+                clip = np.random.default_rng(0).standard_normal((FRAMES, 3, int(size), int(size)), dtype=np.float32)
+                frames = FRAMES if mode == "clip" else 1
+                operations = 2.0 * count(net, (1, FRAMES, 3, int(size), int(size))).multiply_adds * frames / FRAMES
+                rows = [
+                    *torch_rows(net, card, mode, clip),
+                    *file_rows(net, card, mode, clip, folder, arguments.threads),
+                ]
+                seconds = measure([*rows, *(row for row, _ in peaks)], arguments.rounds)
+                setting = f"{FRAMES} x {size}" if mode == "clip" else f"a frame of {size}"
+                print_table(f"{model}, width {width}, {mode}, {setting}", rows, seconds, operations, peaks)
+
+
+def print_table(
+    title: str, rows: list[Row], seconds: list[list[float]], operations: float, peaks: list[tuple[Row, float]]
+) -> None:
+    """Print milliseconds, the ratio to the first row, and the share of the peak of the row's precision."""
+    best: dict[str, float] = {}
+    for (row, each), times in zip(peaks, seconds[len(rows) :], strict=True):
+        best[row.precision] = max(best.get(row.precision, 0.0), each / min(times))
+    told = ", ".join(f"{precision} {value / 1e9:.0f}" for precision, value in best.items())
+    print(f"\n{title}; {operations / 1e9:.1f} GFLOP; peak in GFLOP/s: {told}")
+    print(f"{'':26}{'':6}{'median ms':>11}{'min ms':>9}{'x eager':>9}{'of peak':>9}")
+    for row, times in zip(rows, seconds, strict=False):
+        ratio = statistics.median(eager / mine for eager, mine in zip(seconds[0], times, strict=True))
+        share = operations / min(times) / best[row.precision]
+        print(
+            f"{row.name:26}{row.precision:6}{1000 * statistics.median(times):11.1f}{1000 * min(times):9.1f}"
+            f"{ratio:9.2f}{share:9.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

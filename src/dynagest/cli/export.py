@@ -1,0 +1,92 @@
+"""``dynagest export``: a trained network as a file that runs without PyTorch."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dynagest.export import Export
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to ``app``."""
+    app.command(
+        epilog="Examples: `dynagest export runs/demo` &nbsp; `dynagest export runs/demo --to openvino --precision int8`"
+    )(export)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder or a .safetensors file.")],
+    to: Annotated[Literal["onnx", "openvino"], typer.Option(help="What shall run it.")] = "onnx",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"], typer.Option(help="bf16: OpenVINO only. int8: calibrated on clips.")
+    ] = "fp32",
+    mode: Annotated[
+        Literal["clip", "stream"], typer.Option(help="Whole clips, or frame by frame (networks trained with online).")
+    ] = "clip",
+    out: Annotated[Path | None, typer.Option(help="The file. [default: RUN/network-PRECISION.onnx or .xml]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A manifest. [default: the run's own, or generated clips where that is gone]")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on, and as many others to compare on.")] = 64,
+    agreement: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least share of clips with PyTorch's best class.")
+    ] = None,
+    drop: Annotated[float | None, typer.Option(min=0, max=100, help="Most points of accuracy to lose.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with. [default: all cores]")] = None,
+) -> None:
+    """Export a network to ONNX or OpenVINO, run the file and compare it with PyTorch; it is kept only if they agree."""
+    from dataclasses import replace
+
+    from dynagest.export import TOLERANCES
+    from dynagest.export import export as write
+
+    tolerance = TOLERANCES[precision]
+    tolerance = replace(
+        tolerance,
+        agreement=tolerance.agreement if agreement is None else agreement,
+        drop=tolerance.drop if drop is None else drop / 100,
+    )
+    console = Console(stderr=True)
+    with console.status("exporting") as status:
+        result = write(
+            run,
+            to,
+            precision=precision,
+            mode=mode,
+            out=out,
+            data=data,
+            clips=clips,
+            tolerance=tolerance,
+            threads=threads,
+            progress=lambda what: status.update(what),
+        )
+    _print(result)
+    print(f"next: dynagest predict {shlex.quote(str(result.path))} VIDEO" if mode == "clip" else f"{result.path}")
+
+
+def _print(result: "Export") -> None:
+    table, compared = Table(box=SIMPLE, padding=0, collapse_padding=True), result.comparison
+    unit = "clip" if result.info.mode == "clip" else "frame"
+    for column in ("", "size", f"ms a {unit}", "accuracy"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+
+    def accuracy(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1%}"
+
+    rows = (
+        ("PyTorch, fp32", result.size_torch, result.latency_torch, compared.accuracy_torch),
+        (f"{result.path.name}, {result.info.precision}", result.size, result.latency, compared.accuracy_file),
+    )
+    for name, size, latency, share in rows:
+        table.add_row(name, f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", accuracy(share))
+    Console().print(table)
+    print(
+        f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "
+        f"largest difference {compared.difference:.2g} of the logits' spread"
+    )

@@ -1,0 +1,120 @@
+"""The clips that an export is calibrated on and compared on: of a manifest, or generated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+from dynagest.clips.manifest import Manifest
+from dynagest.errors import ClipError, ManifestError, RunError
+from dynagest.predictor import normalise_frames
+from dynagest.synth.gestures import GESTURES
+from dynagest.synth.recording import label_of, plan, record
+from dynagest.synth.spec import PerSplit, Split, SynthSpec
+from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
+from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes
+from dynagest.training.run import trained_on
+
+_HOW = get_protocol("center")
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Normalised clips (n, T, 3, s, s) float32 and their logits' indices (n,) int64, -1 where the network has none.
+
+    ``source`` says where they come from, in words.
+    """
+
+    clips: np.ndarray
+    labels: np.ndarray
+    source: str
+
+
+@dataclass(frozen=True)
+class GeneratedVideos:
+    """A ``VideoSource`` of generated gestures, rendered when they are asked for."""
+
+    spec: SynthSpec
+    split: Split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.spec.classes
+
+    def __len__(self) -> int:
+        return self.spec.length(self.split)
+
+    def label(self, index: int) -> int:
+        return label_of(self.spec, index)
+
+    def name(self, index: int) -> str:
+        return f"generated clip {index}"
+
+    def num_frames(self, index: int) -> int:
+        return self.spec.num_frames
+
+    def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
+        footage = record(self.spec, plan(self.spec, self.split, index), wanted)
+        return np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
+
+
+def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: int = 0) -> tuple[ClipSet, ClipSet]:
+    """``count`` clips for calibration and as many others for the comparison.
+
+    Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
+    validation, or other clips of training where there is none). Without either, generated gestures. Raises
+    ``ManifestError`` and ``ClipError`` when there are none to be read.
+    """
+    manifest = _manifest(run, data)
+    if manifest is None:
+        spec = _spec(card, count)
+        return tuple(
+            _read(GeneratedVideos(spec, split), card, count, seed, f"generated {split} clips")
+            for split in ("train", "test")
+        )  # type: ignore[return-value]
+    training = manifest.split("train")
+    held_out = next((part for name in ("test", "val") if len(part := manifest.split(name))), training)
+    return (
+        _read(ManifestVideos(training), card, count, seed, f"{manifest.path} (train)"),
+        _read(ManifestVideos(held_out), card, count, seed + 1, f"{manifest.path} ({held_out.clips[0].split})"),
+    )
+
+
+def _manifest(run: Path, data: Path | None) -> Manifest | None:
+    if data is not None:
+        return Manifest.read(data)
+    try:
+        return Manifest.read(trained_on(run))
+    except (RunError, ManifestError):  # a network without its run, or whose data has gone: generated clips do as well
+        return None
+
+
+def _spec(card: NetworkCard, count: int) -> SynthSpec:
+    """Gestures that the network knows, if it knows generated ones; of any kind otherwise."""
+    classes = tuple(name for name in card.classes if name in GESTURES) or tuple(GESTURES)
+    each = -(-count // len(classes))
+    return SynthSpec(
+        classes=classes,
+        size=max(card.size, 72),
+        num_frames=max(12, card.num_segments),
+        clips_per_class=PerSplit(train=each, val=each, test=each),
+    )
+
+
+def _read(videos: VideoSource, card: NetworkCard, count: int, seed: int, source: str) -> ClipSet:
+    if len(videos) == 0:
+        raise ManifestError(f"{source}: has no clips; an export is calibrated on the training split: name other --data")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(videos))[:count])
+    known = {index for index, name in enumerate(videos.classes) if name in card.classes}
+    logit = match_classes(videos.classes, card.classes, known)
+    clips, labels = [], []
+    for index in map(int, chosen):
+        plan_ = plan_frames(_HOW, videos.num_frames(index), card, seed, index)
+        squares = cut_squares(videos.frames(index, plan_.frames), _HOW, card.size)
+        (view,) = iterate_views(squares, plan_.samples)
+        clips.append(normalise_frames(view, card))
+        labels.append(logit[videos.label(index)])
+    if not clips:
+        raise ClipError(f"{source}: no clip could be read")
+    return ClipSet(np.stack(clips), np.array(labels, dtype=np.int64), source)

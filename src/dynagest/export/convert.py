@@ -1,0 +1,136 @@
+"""From a torch module to an ONNX model: BatchNorm folded, any number of clips, checked."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import onnx_ir
+import torch
+from onnx_ir.passes import Sequential, common
+from onnxscript.optimizer import fold_constants
+from torch import nn
+
+from dynagest.errors import ExportError
+
+_EXPORTER = "torch.onnx._internal.exporter._registration"
+_SPATIAL = {4: {2, 3}, 5: {2, 3, 4}}
+
+
+def to_onnx(
+    net: nn.Module,
+    inputs: Sequence[Any],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    dynamic: bool,
+) -> onnx.ModelProto:
+    """The ONNX model of ``net``, called with ``inputs``. ``dynamic``: the first dimension of each may be any number.
+
+    Raises ``ExportError`` when torch cannot trace or translate the network.
+    """
+    axes = torch.utils._pytree.tree_map(lambda _: {0: torch.export.Dim.DYNAMIC} if dynamic else None, tuple(inputs))
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.export.export(net.eval(), tuple(inputs), dynamic_shapes=axes, strict=False)
+            exported = torch.onnx.export(
+                program, dynamo=True, input_names=input_names, output_names=output_names, verbose=False, optimize=False
+            )
+            assert exported is not None
+            _tidy(exported.model)
+            model = onnx_ir.to_proto(exported.model)
+    except Exception as error:  # the exporter's own kinds, torch's and those of whatever it calls
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(
+            f"{type(net).__name__}: torch {torch.__version__} cannot export this network to ONNX ({reason}); "
+            "run it in PyTorch, or report it with the name of the network"
+        ) from error
+    drop_zero_biases(model)
+    name_by_module(model)
+    pool_globally(model)
+    check(model)
+    return model
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raise ``ExportError`` unless the ONNX checker accepts the model, shapes included."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the ONNX checker refuses what was made: {error}; please report this") from error
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Keep ``metadata`` inside the model and nothing else: the exporter's own tells of paths on this machine."""
+    del model.metadata_props[:]
+    for owner in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del owner.metadata_props[:]
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+    onnx.helper.set_model_props(model, dict(metadata))
+
+
+def drop_zero_biases(model: onnx.ModelProto) -> None:
+    """Take the zeros off that the exporter gives to convolutions without bias: in a shape that OpenVINO refuses."""
+    zeros = {each.name for each in model.graph.initializer if not onnx.numpy_helper.to_array(each).any()}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [each for each in model.graph.initializer if each.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def name_by_module(model: onnx.ModelProto) -> None:
+    """Rename every node ``module/path/Operator_k`` after the module that it comes from, so that one can be told."""
+    for index, node in enumerate(model.graph.node):
+        scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "[]")
+        path = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+        inner = path[-2] if len(path) > 1 else ""  # the last one is the operator's own name
+        node.name = "/".join(filter(None, (*inner.split("."), f"{node.op_type}_{index}")))
+
+
+def pool_globally(model: onnx.ModelProto) -> None:
+    """Turn means over height and width into ``GlobalAveragePool``, which runtimes have in int8 as well."""
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in model.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        rank = ranks.get(node.input[0], 0)
+        axes = {int(axis) % rank for axis in constants[node.input[1]]} if rank else set()
+        keeps = all(each.i for each in node.attribute if each.name == "keepdims")
+        if keeps and axes and axes == _SPATIAL.get(rank):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:]
+            del node.attribute[:]
+
+
+def _tidy(model: onnx_ir.Model) -> None:
+    # What `optimize=True` does, without its 40 rewriting rules: they take a minute and find nothing to do here.
+    fold_constants(model)
+    passes = (
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.NameFixPass(),
+    )
+    Sequential(*passes)(model)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's word on torchvision, which is absent on purpose, and torch's on its own internals."""
+    logger = logging.getLogger(_EXPORTER)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

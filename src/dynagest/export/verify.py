@@ -1,0 +1,133 @@
+"""Whether an exported file does what the network does: on the same clips, by numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynagest.errors import ExportError
+from dynagest.export.clips import ClipSet
+from dynagest.predictor import ClipNetwork
+from dynagest.runtimes.model_file import Precision
+from dynagest.stream.state import StreamNetwork
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an exported network may be from PyTorch.
+
+    ``difference``: the largest one between two logits, by their spread (standard deviation); ``agreement``: least share
+    of clips with the same best class; ``drop``: of accuracy, at most, as a share.
+    """
+
+    difference: float | None
+    agreement: float
+    drop: float
+
+
+# fp32 differs by rounding alone, some 1e-5 in deep networks; near ties between classes may then fall either way.
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(1e-3, 0.99, 0.01),
+    "bf16": Tolerance(None, 0.95, 0.01),
+    "int8": Tolerance(None, 0.90, 0.02),
+}
+
+
+@dataclass(frozen=True)
+class ClipRunner:
+    """Clips through a network, one at a time."""
+
+    network: ClipNetwork
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """Clips (n, T, 3, s, s) -> their logits (n, K)."""
+        return np.concatenate([self.network.logits(clip[None]) for clip in clips])
+
+    def labels(self, clips: ClipSet) -> np.ndarray:
+        """The label of each row of ``logits``."""
+        return clips.labels
+
+
+@dataclass(frozen=True)
+class StreamRunner:
+    """Clips through a network of streams, frame by frame; each clip begins a stream."""
+
+    network: StreamNetwork
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """Clips (n, T, 3, s, s) -> the logits after every frame (n * T, K)."""
+        rows = []
+        for clip in clips:
+            state = self.network.initial_state()
+            for frame in clip:
+                logits, state = self.network.step(frame[None], state)
+                rows.append(logits[0].copy())
+        return np.stack(rows)
+
+    def labels(self, clips: ClipSet) -> np.ndarray:
+        """The label of each row of ``logits``; -1 before the last frame, where a gesture need not be recognised."""
+        labels = np.full(clips.clips.shape[:2], -1)
+        labels[:, -1] = clips.labels
+        return labels.reshape(-1)
+
+
+Runner = ClipRunner | StreamRunner
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks on the same clips, ``rows`` answers of each.
+
+    Accuracies are of the answers with a label that the network knows, ``None`` where there is none.
+    """
+
+    rows: int
+    difference: float
+    agreement: float
+    accuracy_torch: float | None
+    accuracy_file: float | None
+
+    @classmethod
+    def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray) -> "Comparison":
+        """From logits (n, K) of PyTorch and of the file, and labels (n,), -1 for unknown."""
+        known = labels >= 0
+        best_expected, best_actual = expected.argmax(axis=1), actual.argmax(axis=1)
+
+        def accuracy(best: np.ndarray) -> float | None:
+            return float((best == labels)[known].mean()) if known.any() else None
+
+        return cls(
+            rows=len(expected),
+            difference=float(np.abs(expected - actual).max() / max(float(expected.std()), 1e-12)),
+            agreement=float((best_expected == best_actual).mean()),
+            accuracy_torch=accuracy(best_expected),
+            accuracy_file=accuracy(best_actual),
+        )
+
+    def check(self, tolerance: Tolerance, precision: Precision) -> None:
+        """Raise ``ExportError`` with the numbers where they are further apart than ``tolerance`` allows."""
+        drop = (self.accuracy_torch or 0.0) - (self.accuracy_file or 0.0)
+        faults = []
+        # Written so that NaN is a fault.
+        if tolerance.difference is not None and not self.difference <= tolerance.difference:
+            faults.append(
+                f"logits differ by {self.difference:.2g} of their spread, {tolerance.difference:g} is allowed"
+            )
+        if not self.agreement >= tolerance.agreement:
+            faults.append(
+                f"the best class is the same for {self.agreement:.1%}, at least {tolerance.agreement:.0%} must"
+            )
+        if not drop <= tolerance.drop:
+            faults.append(
+                f"accuracy falls from {self.accuracy_torch:.1%} to {self.accuracy_file:.1%}, "
+                f"{100 * tolerance.drop:g} points are allowed"
+            )
+        if faults:
+            advice = {
+                "fp32": "please report this with the name of the network",
+                "bf16": "export in fp32",
+                "int8": "calibrate on more clips (--clips), of the data that it is for (--data), or export in fp32",
+            }[precision]
+            raise ExportError(
+                f"the {precision} file does not agree with PyTorch on {self.rows} answers, so it was removed: "
+                f"{'; '.join(faults)}. What to do: {advice}"
+            )

@@ -1,0 +1,227 @@
+"""``dynagest export``: write the file, run it, compare it with PyTorch, and keep it only if they agree."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+
+from dynagest.card import NetworkCard
+from dynagest.errors import ExportError, RunError, WeightsError
+from dynagest.export.clips import gather
+from dynagest.export.convert import check, set_metadata, to_onnx
+from dynagest.export.fold import fold_batchnorm
+from dynagest.export.frames import frame_form
+from dynagest.export.quantise import Inputs, pooled_nodes, quantise_onnx, quantise_openvino
+from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
+from dynagest.export.volumes import VolumeNet
+from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import load_network
+from dynagest.runtimes.load import load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import CLIPS, KEY, LOGITS, Mode, ModelInfo, Precision, StateTensor, check_rgb
+from dynagest.runtimes.torch_network import TorchNetwork
+from dynagest.stream.events import EVENTS_FILE, EventSettings
+from dynagest.stream.torch_networks import TorchStream
+
+Runtime = Literal["onnx", "openvino"]
+ROUNDS = 5  # of the latency that is printed; benchmarks/latency.py measures with care
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, and how it compares. ``size`` in bytes; latencies in seconds for one clip (or frame)."""
+
+    path: Path
+    info: ModelInfo
+    source: str
+    comparison: Comparison
+    size: int
+    size_torch: int
+    latency: float
+    latency_torch: float
+
+
+def export(
+    run: Path | str,
+    to: Runtime,
+    *,
+    precision: Precision = "fp32",
+    mode: Mode = "clip",
+    out: Path | None = None,
+    data: Path | None = None,
+    clips: int = 64,
+    tolerance: Tolerance | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Export:
+    """Export the network of a run folder (or a ``.safetensors`` file) and return how the file compares with it.
+
+    ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` in the name.
+    ``data``: a manifest whose training clips calibrate int8 and whose test clips are compared; see ``gather`` for the
+    default. ``clips``: how many of each. ``progress`` is told what is being done.
+
+    Raises ``ExportError`` when the combination does not exist, the network cannot be exported, or the file disagrees
+    with PyTorch by more than ``tolerance``: nothing is left of it then, and an older file stays as it was.
+
+    Example: ``export("runs/demo", "onnx", precision="int8").comparison.agreement``
+    """
+    tell = progress or (lambda _: None)
+    run = Path(run)
+    check_combination(to, precision, mode)
+    net, card = load_network(run)
+    check_rgb(card, str(run))
+    folder = run if run.is_dir() else run.parent
+    target = out or folder / default_name(to, precision, mode)
+    check_target(target, to)
+
+    tell("reading clips")
+    calibration, held_out = gather(folder, card, data, clips)
+    tell("tracing the network")
+    model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card)
+    info = ModelInfo(
+        mode=mode,
+        precision=precision,
+        batch=None if isinstance(net, VideoNet) and mode == "clip" else 1,
+        card=card,
+        state=state,
+        events=_events(folder),
+    )
+    inputs = (
+        ({CLIPS: clip[None]} for clip in calibration.clips)
+        if mode == "clip"
+        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)])
+    )
+    with _staged(target) as staged:
+        tell(f"writing {precision}")
+        write_model(model, info, to, inputs, staged)
+        tell("comparing with PyTorch")
+        pair: tuple[Runner, Runner]
+        if mode == "clip":
+            pair = (ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(staged, threads=threads)))
+        else:
+            pair = (StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(staged, threads=threads)))
+        expected, actual = (runner.logits(held_out.clips) for runner in pair)
+        comparison = Comparison.of(expected, actual, pair[0].labels(held_out))
+        comparison.check(tolerance or TOLERANCES[precision], precision)
+        latency_torch, latency = _latencies(pair, held_out.clips[0])
+        size = sum(part.stat().st_size for part in _parts(staged))
+    return Export(
+        path=target,
+        info=info,
+        source=held_out.source,
+        comparison=comparison,
+        size=size,
+        size_torch=sum(each.numel() * each.element_size() for each in net.state_dict().values()),
+        latency=latency,
+        latency_torch=latency_torch,
+    )
+
+
+def check_combination(to: Runtime, precision: Precision, mode: Mode) -> None:
+    """Raise ``ExportError`` for what no runtime does, rather than do something else silently."""
+    if to == "onnx" and precision == "bf16":
+        raise ExportError(
+            "--to onnx --precision bf16: ONNX Runtime has no bf16 kernels for the CPU; use --to openvino --precision "
+            "bf16, or --precision int8, which is faster still"
+        )
+
+
+def default_name(to: Runtime, precision: Precision, mode: Mode) -> str:
+    """What a file is called in its run folder."""
+    return f"network-{precision}{'-stream' if mode == 'stream' else ''}{_suffix(to)}"
+
+
+def check_target(target: Path, to: Runtime) -> None:
+    """Raise ``ExportError`` for a name that this runtime's files do not have."""
+    if target.suffix != _suffix(to):
+        raise ExportError(f"--out {target}: a file for --to {to} ends in {_suffix(to)}")
+    if target.is_dir():
+        raise ExportError(f"--out {target}: is a folder; name a file")
+
+
+def convert_clips(net: ClipNet, card: NetworkCard, to: Runtime) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
+    """The network as an ONNX model in the form that the runtime is fast at; clips leave no state."""
+    clip = torch.zeros(1, card.num_segments, 3, card.size, card.size)
+    folded = fold_batchnorm(net, clip)
+    if not isinstance(folded, VideoNet):
+        return to_onnx(folded, (clip,), [CLIPS], [LOGITS], dynamic=False), {}
+    form: torch.nn.Module = VolumeNet(folded) if to == "openvino" else frame_form(folded)
+    # Two clips, for torch takes a dimension of one for a constant.
+    return to_onnx(form, (clip.expand(2, -1, -1, -1, -1),), [CLIPS], [LOGITS], dynamic=True), {}
+
+
+def write_model(
+    model: onnx.ModelProto, info: ModelInfo, to: Runtime, calibration: Iterable[Inputs], path: Path
+) -> None:
+    """Write ``model`` in the precision of ``info``, with ``info`` inside."""
+    text = info.model_dump_json()
+    if to == "onnx":
+        model = quantise_onnx(model, calibration) if info.precision == "int8" else model
+        set_metadata(model, {KEY: text})
+        check(model)
+        onnx.save(model, path)
+        return
+    import openvino
+
+    set_metadata(model, {})
+    converted = openvino.Core().read_model(model.SerializeToString())
+    if info.precision == "int8":
+        converted = quantise_openvino(converted, calibration, pooled_nodes(model))
+    converted.set_rt_info(text, [KEY])
+    # fp16 holds more digits than the bf16 in which it is computed.
+    openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
+
+
+def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
+    """Seconds that each takes for one clip, or one frame: the median of rounds in which they take turns."""
+    times: list[list[float]] = [[] for _ in runners]
+    for _ in range(ROUNDS):
+        for runner, each in zip(runners, times, strict=True):
+            begin = time.perf_counter()
+            steps = len(runner.logits(clip[None]))
+            each.append((time.perf_counter() - begin) / steps)
+    return [statistics.median(each) for each in times]
+
+
+def _events(folder: Path) -> dict[str, object] | None:
+    path = folder / EVENTS_FILE
+    if not path.exists():
+        return None
+    try:
+        return EventSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump()
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be used ({error}); tune again, or remove it") from error
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` for a file that takes its place if all goes well, and is removed otherwise."""
+    staged = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield staged
+        for part, final in zip(_parts(staged), _parts(target), strict=True):
+            part.replace(final)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written ({error.strerror}); make room, or name another --out") from error
+    finally:
+        for part in _parts(staged):
+            part.unlink(missing_ok=True)
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    # The weights first: an .xml that is there has its .bin.
+    return (path.with_suffix(".bin"), path) if path.suffix == ".xml" else (path,)
+
+
+def _suffix(to: Runtime) -> str:
+    return ".onnx" if to == "onnx" else ".xml"

@@ -1,0 +1,55 @@
+"""The network that lies at a path, whatever runs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynagest.errors import RecipeError
+from dynagest.runtimes.model_file import SUFFIXES
+from dynagest.runtimes.onnx_network import CPU, OnnxNetwork, OnnxStream
+from dynagest.runtimes.openvino_network import OpenVinoNetwork, OpenVinoStream
+from dynagest.runtimes.torch_network import TorchNetwork
+
+
+def is_exported(path: Path | str) -> bool:
+    """Whether the path is that of an exported file rather than of a run folder or of weights."""
+    return Path(path).suffix in SUFFIXES
+
+
+def load_clip_network(
+    path: Path | str, device: str | None = None, threads: int | None = None, providers: Sequence[str] | None = None
+) -> TorchNetwork | OnnxNetwork | OpenVinoNetwork:
+    """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` file.
+
+    ``device`` is a torch device such as ``cuda`` (default: the CPU), for networks that torch runs; ``threads`` and
+    ``providers`` are for exported ones. Raises ``WeightsError`` when there is no network or it is damaged,
+    ``RecipeError`` for an option that this runtime does not have or a runtime that is not installed.
+    """
+    path = Path(path)
+    _check_options(path, device, threads, providers)
+    if path.suffix == ".onnx":
+        return OnnxNetwork(path, threads, providers or CPU)
+    if path.suffix == ".xml":
+        return OpenVinoNetwork(path, threads)
+    return TorchNetwork.load(path, device or "cpu")
+
+
+def load_stream_network(
+    path: Path | str, threads: int | None = None, providers: Sequence[str] | None = None
+) -> OnnxStream | OpenVinoStream:
+    """An exported file of ``--mode stream``. Options and errors as of ``load_clip_network``."""
+    path = Path(path)
+    _check_options(path, None, threads, providers)
+    if path.suffix not in SUFFIXES:
+        raise RecipeError(f"{path}: is no exported file; give one that `dynagest export --mode stream` made")
+    return OnnxStream(path, threads, providers or CPU) if path.suffix == ".onnx" else OpenVinoStream(path, threads)
+
+
+def _check_options(path: Path, device: str | None, threads: int | None, providers: Sequence[str] | None) -> None:
+    runtime = SUFFIXES.get(path.suffix, "torch")
+    if device is not None and runtime != "torch":
+        raise RecipeError(f"{path}: a device is for networks that torch runs; this one runs in {runtime} on the CPU")
+    if providers is not None and runtime != "ONNX Runtime":
+        raise RecipeError(f"{path}: providers are ONNX Runtime's; this network runs in {runtime}")
+    if threads is not None and (runtime == "torch" or threads < 1):
+        reason = "set OMP_NUM_THREADS for torch" if runtime == "torch" else "at least 1 is needed"
+        raise RecipeError(f"{path}: threads={threads}: {reason}")

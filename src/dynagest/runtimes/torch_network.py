@@ -1,0 +1,54 @@
+"""A network run by torch, which is imported only when one is made."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+from dynagest.errors import RecipeError
+from dynagest.runtimes.model_file import check_rgb
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchNetwork:
+    """A ``ClipNetwork`` run by torch.
+
+    Raises ``WeightsError`` for a network that wants depth, ``RecipeError`` for a device that is not there.
+    """
+
+    def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
+        check_rgb(card, card.model)
+        try:
+            self._net = net.to(device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
+            reason = str(error).strip().splitlines()[0]
+            raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
+        self._card, self._device = card, device
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> "TorchNetwork":
+        """A saved network. Raises ``WeightsError`` when it is missing, damaged or without its card."""
+        try:
+            from dynagest.networks.weights import load_network
+        except ModuleNotFoundError as error:
+            if error.name not in ("torch", "safetensors"):
+                raise
+            raise RecipeError(
+                f"{path}: running a network of PyTorch needs {error.name}: pip install 'dynagest[train]'; or export it "
+                "where torch is installed (`dynagest export`) and use the file"
+            ) from error
+        return cls(*load_network(path), device)
+
+    @property
+    def card(self) -> NetworkCard:
+        return self._card
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """See ``ClipNetwork.logits``."""
+        import torch
+
+        with torch.inference_mode():
+            return self._net(torch.from_numpy(clips).to(self._device)).float().cpu().numpy()

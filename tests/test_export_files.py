@@ -1,0 +1,237 @@
+"""Exported files in use: without torch, on the command line, and what a damaged or foreign one says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from export_helpers import CLASSES, make_network, noise
+from onnx import TensorProto, helper
+
+import dynagest as dg
+from dynagest.errors import DynagestError, RecipeError, WeightsError
+from dynagest.export.convert import set_metadata
+from dynagest.runtimes.batches import run_in_batches
+from dynagest.runtimes.load import load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
+
+WITHOUT_TORCH = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "safetensors", "accelerate", "onnx", "matplotlib"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def tiny_model(mode: str = "clip") -> onnx.ModelProto:
+    """An ONNX graph that needs no exporter: the mean over all pixels, times 1, 2 and 3."""
+    card = make_network("tsn_resnet18")[1]
+    state = {"seen": StateTensor(shape=(1, 2))} if mode == "stream" else {}
+    shape = ["n", 4, 3, 64, 64] if mode == "clip" else [1, 3, 64, 64]
+    name = "clips" if mode == "clip" else "frame"
+    axes = list(range(1, len(shape)))
+    nodes = [
+        helper.make_node("ReduceMean", [name, "axes"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["column"]),
+        helper.make_node("Mul", ["column", "weight"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [shape[0], 3])]
+    if mode == "stream":
+        nodes.append(helper.make_node("Add", ["state.seen", "one"], ["next.seen"]))
+        inputs.append(helper.make_tensor_value_info("state.seen", TensorProto.FLOAT, [1, 2]))
+        outputs.append(helper.make_tensor_value_info("next.seen", TensorProto.FLOAT, [1, 2]))
+    constants = {
+        "axes": np.array(axes),
+        "last": np.array([1]),
+        "weight": np.float32([[1, 2, 3]]),
+        "one": np.float32([1]),
+    }
+    graph = helper.make_graph(
+        nodes, "tiny", inputs, outputs, [onnx.numpy_helper.from_array(v, k) for k, v in constants.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    info = ModelInfo(mode=mode, precision="fp32", card=card, state=state)  # type: ignore[arg-type]
+    set_metadata(model, {KEY: info.model_dump_json()})
+    return model
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.onnx"
+    onnx.save(tiny_model(), path)
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    folder = tmp_path / "video"
+    folder.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.full((40, 50, 3), 200, np.uint8))
+    return folder
+
+
+def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_TORCH + code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_file_names_a_gesture(file: Path, video: Path) -> None:
+    predictor = dg.Predictor.load(file, threads=1)
+    assert predictor.classes == CLASSES
+    # 200 / 255 lies above the mean of ImageNet, so the largest weight wins.
+    grey = np.mean([(200 / 255 - mean) / std for mean, std in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])  # noqa: B905
+    powers = np.exp(grey * np.array([1, 2, 3]))
+    np.testing.assert_allclose(predictor.predict(video).scores, powers / powers.sum(), atol=1e-5)
+
+
+def test_predicting_needs_no_torch(file: Path, video: Path) -> None:
+    done = run_without_torch(
+        f"""
+import dynagest as dg
+print(dg.Predictor.load({str(file)!r}).predict({str(video)!r}).label)
+from dynagest.cli import main
+sys.argv = ["dynagest", "predict", {str(file)!r}, {str(video)!r}, "--top", "1", "--json"]
+main()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    label, line = done.stdout.splitlines()
+    assert label == "push"
+    assert json.loads(line)["top"][0]["class"] == "push"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["export", "--help"]])
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    done = run_without_torch(f"sys.argv = ['dynagest', *{arguments!r}]\nfrom dynagest.cli import main\nmain()")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_torch_a_run_folder_says_what_it_needs(tmp_path: Path) -> None:
+    done = run_without_torch(
+        f"""
+from dynagest.errors import RecipeError
+import dynagest as dg
+try:
+    dg.Predictor.load({str(tmp_path)!r})
+except RecipeError as error:
+    print(error)
+"""
+    )
+    assert "pip install 'dynagest[train]'" in done.stdout, done.stderr
+
+
+def test_a_network_in_memory_a_run_folder_and_a_file_have_one_interface(tmp_path: Path, video: Path) -> None:
+    from dynagest.networks.weights import save_network
+
+    net, card = make_network("tsn_resnet18")
+    save_network(tmp_path, net, card)
+    in_memory, folder = dg.Predictor.of(net, card), dg.Predictor.load(tmp_path)
+    np.testing.assert_array_equal(in_memory.predict(video).scores, folder.predict(video).scores)
+
+
+def test_a_stream_file_steps(tmp_path: Path) -> None:
+    path = tmp_path / "stream.onnx"
+    onnx.save(tiny_model("stream"), path)
+    stream = load_stream_network(path, threads=1)
+    state = stream.initial_state()
+    np.testing.assert_array_equal(state["seen"], np.zeros((1, 2), np.float32))
+    logits, later = stream.step(np.full((1, 3, 64, 64), 2, np.float32), state)
+    np.testing.assert_allclose(logits, [[2, 4, 6]])
+    np.testing.assert_array_equal(later["seen"], np.ones((1, 2)))
+    with pytest.raises(WeightsError, match="--mode clip"):
+        load_clip_network(path)
+
+
+def test_fixed_batches_are_run_one_after_the_other() -> None:
+    shown: list[int] = []
+
+    def run(part: np.ndarray) -> np.ndarray:
+        shown.append(len(part))
+        return part * 2
+
+    np.testing.assert_array_equal(run_in_batches(run, np.arange(3), 1), [0, 2, 4])
+    assert shown == [1, 1, 1]
+    run_in_batches(run, np.arange(3), None)
+    assert shown[-1] == 3
+
+
+def test_foreign_other_truncated_and_absent_files_are_named(file: Path, tmp_path: Path) -> None:
+    model = onnx.load(file)
+    info = json.loads(model.metadata_props[0].value)
+
+    def changed(metadata: dict[str, str]) -> Path:
+        set_metadata(model, metadata)
+        onnx.save(model, tmp_path / "changed.onnx")
+        return tmp_path / "changed.onnx"
+
+    with pytest.raises(WeightsError, match="was not exported by dynagest"):
+        load_clip_network(changed({}))
+    with pytest.raises(WeightsError, match=r"is of format 2, this dynagest reads format 1; export .* newer"):
+        load_clip_network(changed({KEY: json.dumps({"format": 2, "news": True})}))
+    with pytest.raises(WeightsError, match="precision: is 'fp7'"):
+        load_clip_network(changed({KEY: json.dumps({**info, "precision": "fp7"})}))
+    info["card"]["options"] = {"inputs": "rgbd"}
+    with pytest.raises(WeightsError, match="wants 'rgbd' frames"):
+        load_clip_network(changed({KEY: json.dumps(info)}))
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(WeightsError, match=r"cut\.onnx: damaged, or no ONNX network"):
+        load_clip_network(cut)
+    cut.write_bytes(b"")
+    with pytest.raises(WeightsError, match="the file is empty"):
+        load_clip_network(cut)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_clip_network(tmp_path / "none.onnx")
+
+
+def test_openvino_files_come_in_twos(tmp_path: Path) -> None:
+    xml = tmp_path / "network.xml"
+    xml.write_text("<net/>")
+    with pytest.raises(WeightsError, match=r"network\.bin: is missing; an OpenVINO network is two files"):
+        load_clip_network(xml)
+    xml.with_suffix(".bin").write_bytes(b"0")
+    with pytest.raises(WeightsError, match="damaged, or no OpenVINO network"):
+        load_clip_network(xml)
+
+
+def test_a_foreign_openvino_network_is_refused_and_ours_is_read(file: Path, tmp_path: Path) -> None:
+    import openvino
+
+    xml = tmp_path / "network.xml"
+    network = openvino.Core().read_model(str(file))
+    openvino.save_model(network, xml)
+    with pytest.raises(WeightsError, match="was not exported by dynagest"):
+        load_clip_network(xml)
+    network.set_rt_info(onnx.load(file).metadata_props[0].value, [KEY])
+    openvino.save_model(network, xml)
+    read = load_clip_network(xml, threads=1)
+    assert read.card == load_clip_network(file).card
+    clips = noise(3)
+    np.testing.assert_allclose(read.logits(clips), load_clip_network(file).logits(clips), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("a.onnx", {"device": "cuda"}, "runs in ONNX Runtime on the CPU"),
+        ("a.xml", {"providers": ["CPUExecutionProvider"]}, "runs in OpenVINO"),
+        ("a.onnx", {"threads": 0}, "at least 1"),
+        ("run", {"threads": 2}, "OMP_NUM_THREADS"),
+    ],
+)
+def test_options_that_do_not_go_with_a_runtime_are_refused(path: str, options: dict, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_clip_network(path, **options)
+
+
+def test_an_unknown_provider_is_refused(file: Path) -> None:
+    with pytest.raises(DynagestError, match=r"has no NoneExecutionProvider; it has .*CPUExecutionProvider"):
+        load_clip_network(file, providers=["NoneExecutionProvider"])
