@@ -10,6 +10,7 @@ import pytest
 
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ClipError, ManifestError
+from dynagest.synth.write import write_mjpeg
 
 
 def _read(folder: Path, text: str) -> StreamSet:
@@ -105,6 +106,17 @@ def test_a_broken_video_is_named(tmp_path: Path):
     (tmp_path / "x.avi").write_bytes(b"RIFF")
     with pytest.raises(ClipError, match=r"x\.avi"):
         next(Stream(tmp_path / "x.avi").frames())
+
+
+def test_a_broken_frame_within_is_named_and_not_left_out(tmp_path: Path):
+    path = tmp_path / "y.avi"
+    write_mjpeg(str(path), np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3), np.uint8), 32, 24.0)
+    assert len(list(Stream(path).frames())) == 20
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(ClipError, match=r"y\.avi"):
+        list(Stream(path).frames())
 
 
 def test_a_real_clip_has_all_its_frames(shared_data: Path):

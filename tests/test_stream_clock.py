@@ -89,6 +89,9 @@ def test_a_gap_is_filled_from_both_sides() -> None:
     assert picks(ticks) == [0, 1, 1, 1, 2, 2, 2]
     assert [tick.repeated for tick in ticks] == [False, False, True, True, False, True, True]
     assert not any(tick.first for tick in ticks[1:])
+    # Of two that are as near the newer one; a gap of just ``longest_gap`` is still filled.
+    assert picks(feed(Clock(4.0, LONGEST_GAP), [0.0, 0.5])) == [0, 1, 1]
+    assert [tick.first for tick in feed(Clock(4.0, LONGEST_GAP), [0.0, LONGEST_GAP])] == [True] + 4 * [False]
 
 
 def test_a_longer_gap_begins_another_stream() -> None:

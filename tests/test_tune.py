@@ -18,7 +18,7 @@ from dynagest.stream.events import EventSettings, EventsFile
 from dynagest.stream.metrics import summarise
 from dynagest.stream.scored import ScoredStream, detect, score_streams
 from dynagest.stream.scores import Scores
-from dynagest.stream.tune import OBJECTIVES, RANGES, objective_value, tune
+from dynagest.stream.tune import OBJECTIVES, RANGES, draw, middle, objective_value, tune
 from dynagest.synth import PRESETS, read_stream_spec
 from dynagest.testing.report import write_report
 from dynagest.testing.stream_evaluation import StreamEvaluation
@@ -62,6 +62,31 @@ def test_the_same_seed_gives_the_same_settings_and_none_worse_than_at_the_start(
     for name, (low, high) in RANGES.items():
         value = getattr(one.settings, name) / (one.settings.threshold if name == "dip" else 1)
         assert low - 1e-3 <= value <= high + 1e-2
+
+
+def test_the_middle_is_that_of_each_parameter_and_no_setting_that_came_first_by_chance():
+    """Medians of three; those of dip / threshold are 0.5, 1 and 0.25."""
+    lows, highs = EventSettings(smoothing=0, threshold=0.4, dip=0.2, lag=0.1), EventSettings(threshold=0.8, dip=0.8)
+    found = middle([lows, highs, EventSettings(smoothing=0.3, threshold=0.6, dip=0.15, cooldown=1, lag=0.9)])
+    assert found == EventSettings(smoothing=0.15, threshold=0.6, dip=0.3, cooldown=0.6, longest=4, lag=0.4)
+
+
+def test_of_a_hundred_settings_the_middle_of_the_best_five_is_taken_unless_the_start_is_better():
+    streams = [scored(1)]
+
+    def value(settings: EventSettings) -> float:
+        return objective_value(summarise([detect(one, CLASSES, settings) for one in streams]), "balanced")
+
+    rng = np.random.default_rng(0)
+    drawn = [draw(rng) for _ in range(99)]
+    ranked = sorted([EventSettings(), *drawn], key=value, reverse=True)
+    found = tune(streams, CLASSES, candidates=99)
+    assert found.settings == middle(ranked[:5])
+    assert (found.tried, found.value_after) == (100, pytest.approx(value(found.settings)))
+    best = max((draw(rng) for _ in range(200)), key=value)
+    ranked = sorted([best, *drawn], key=value, reverse=True)
+    assert value(best) > value(middle(ranked[:5]))
+    assert tune(streams, CLASSES, candidates=99, start=best).settings == best
 
 
 def test_the_objective_by_hand():

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dynagest.cli.data import progress_bar
 from dynagest.card import BACKGROUND
+from dynagest.cli.data import progress_bar
 from dynagest.cli.runs import Device, Fps, choose_device
 from dynagest.errors import RecipeError
 
@@ -97,7 +97,7 @@ def tune(
     objective: Annotated[
         Literal["balanced", "levenshtein", "jaccard"], typer.Option(help="What to maximise; see docs/events.md.")
     ] = "balanced",
-    candidates: Annotated[int, typer.Option(min=0, help="Random settings to try before the search by steps.")] = 150,
+    candidates: Annotated[int, typer.Option(min=0, help="Random settings to try.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random settings.")] = 0,
     fps: Fps = None,
     device: Device = None,
@@ -109,7 +109,7 @@ def tune(
 
     card, rate, scored = _scored(run, data, split, device, fps)
     with progress_bar("trying settings") as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=candidates + 1)
         found = search(
             scored,
             card.classes,

@@ -137,7 +137,7 @@ class EventDetector:
             too_long = time - self._active.fired >= settings.longest
             if too_long or now < self._active.confidence - settings.dip or (ready and best != self._class):
                 # With the last scores that spoke for it: a camera that was away for long has not seen it go on.
-                events.append(self._end(min(before, self._active.fired + settings.longest)))
+                events.append(self._end(before))
                 self._valley[self._class] = now
                 ready = ready and best != self._class
         if ready and self._active is None:

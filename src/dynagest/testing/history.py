@@ -52,7 +52,7 @@ class History:
         return kept[-1] if kept else None
 
     def charts(self, chance: float | None) -> tuple[Chart, ...]:
-        """Accuracy, losses, depth losses and learning rate, as far as the run has them."""
+        """Accuracy, losses, what is learnt besides the class, and learning rate, as far as the run has them."""
         found = (
             _chart(
                 "Accuracy", self._epoch_lines("top1"), percent=True, reference=("chance", chance) if chance else None
@@ -64,6 +64,9 @@ class History:
                 "Depth masks, squared error",
                 [*self._epoch_lines("local", "local"), *self._epoch_lines("global", "global")],
             ),
+            _chart("Depth network, class", self._epoch_lines("depth_cross_entropy")),
+            _chart("Alignment of RGB and depth network", self._epoch_lines("alignment")),
+            _chart("Hand mask, cross-entropy", self._epoch_lines("mask")),
             _chart("Learning rate", self._step_lines(("lr", "learning rate")), log=self._rate_falls_in_steps()),
         )
         return tuple(chart for chart in found if chart is not None)
