@@ -5,16 +5,17 @@ Each sub-command imports what it needs when it runs, so that ``--help`` answers 
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from dynagest.cli import data, inspect, runs
+from dynagest import __version__
+from dynagest.cli import data, export, inspect, live, reproduce, runs, serve, stream
 from dynagest.errors import DynagestError
 
 app = typer.Typer(
     name="dynagest",
-    help="Dynamic hand gestures from any RGB camera, taught by depth.",
     epilog="First steps: `dynagest doctor`, `dynagest data index folders DATA`, `dynagest data check data/folders`.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -23,7 +24,29 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 runs.register(app)
+export.register(app)
 inspect.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dynagest {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Dynamic hand gestures from any RGB camera, taught by depth."""
+
+
+reproduce.register(app)
+stream.register(app, data.app)
+live.register(app, data.app)
+serve.register(app)
 
 
 def main() -> None:
