@@ -160,6 +160,19 @@ def test_two_stages_and_rgb_alone_is_saved(tmp_path: Path) -> None:
     assert "task.partner.classifier.weight" in last.keys() & apart.keys()
 
 
+def test_the_next_run_starts_both_networks_from_those_of_this_one(tmp_path: Path) -> None:
+    """As MTUT on NVGesture starts from MTUT on EgoGesture; from an RGB network alone, depth's stem is inflated."""
+    train(mtut(), toy_data(), tmp_path)
+    trained = load_file(tmp_path / "checkpoint.safetensors")
+    task, _ = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)
+    for name, value in task.state_dict().items():
+        assert torch.equal(value, trained[f"task.{name}"]), name
+    (tmp_path / "partner.safetensors").unlink()
+    inflated = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)[0].state_dict()
+    stem = "features.conv1.conv.weight"
+    torch.testing.assert_close(inflated[f"partner.{stem}"], trained[f"task.network.{stem}"].mean(dim=1, keepdim=True))
+
+
 def test_it_needs_depth(tmp_path: Path) -> None:
     clips = [Clip(tmp_path / f"{k}.mp4", f"c{k % 2}", split=("train", "val")[k // 2], row=k + 2) for k in range(4)]
     with pytest.raises(RecipeError, match=r"no training clip has depth.*RGB alone"):

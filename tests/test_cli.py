@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import dynagest
 from dynagest.cli import app, main
 from dynagest.errors import ManifestError
 
@@ -33,6 +34,10 @@ def run(*arguments: str) -> tuple[int, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
+
+
+def test_version() -> None:
+    assert run("--version") == (0, f"dynagest {dynagest.__version__}\n")
 
 
 @pytest.fixture

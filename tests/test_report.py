@@ -23,6 +23,7 @@ from dynagest.task.saved import save_decoders
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.figures import confusion_png, confusion_svg, linear_axis, log_axis
+from dynagest.testing.history import History
 from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
 from dynagest.testing.report import duration, write_report
 
@@ -187,6 +188,31 @@ def test_a_run_without_depth(tmp_path: Path) -> None:
     page = report(fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5), depth=False))
     assert len(page.all("svg", "chart")) == 3
     assert "No panels: they have not been made" in page.text
+
+
+@pytest.mark.parametrize(
+    ("terms", "titles"),
+    [
+        (
+            {"depth_cross_entropy": 0.7, "alignment": 0.2},
+            {"Depth network, class", "Alignment of RGB and depth network"},
+        ),
+        ({"mask": 0.3}, {"Hand mask, cross-entropy"}),
+        ({"mask": None}, set()),
+    ],
+)
+def test_what_other_tasks_learn_has_its_curve(tmp_path: Path, terms: dict[str, float | None], titles: set[str]) -> None:
+    lines = []
+    for epoch in (1, 2):
+        part = {"loss": 2.0, "cross_entropy": 1.5, "top1": 0.5, "clips": 10, **terms}
+        head = {"event": "epoch", "time": 1.0, "step": epoch, "epoch": epoch, "best": True}
+        lines.append({**head, "train": part, "validation": part})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    history = History.read(tmp_path)
+    assert history is not None
+    charts = {chart.title: chart.keys for chart in history.charts(None)}
+    assert charts.keys() - {"Accuracy", "Loss"} == titles
+    assert all(charts[title] == ("training", "validation") for title in titles)
 
 
 def test_parts_may_be_missing(tmp_path: Path) -> None:

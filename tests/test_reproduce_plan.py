@@ -1,20 +1,27 @@
 """The paper's tables as data, and the jobs that they become."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from reproduce_helpers import NO_SPEEDS
 
+from dynagest.card import NetworkCard
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, WeightsError
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
 from dynagest.reproduce.cost import describe
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.plan import plan
+from dynagest.reproduce.pretrained import random_starts, start_from
 from dynagest.reproduce.results import published_cost
 from dynagest.reproduce.scales import SCALES, get_scale
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES, get_table
+from dynagest.testing.protocols import get_protocol
 from dynagest.training.recipes_systems import SYSTEMS
 
 
@@ -76,8 +83,8 @@ def test_rows_of_a_seed_share_clips_initialisation_and_order(name, scale):
                 assert job.data == theirs.data
             assert job.recipe.seed == theirs.recipe.seed == seed
             if cell.row.budget == "clips":
-                stages = 1 + len(job.recipe.stages)
-                assert job.recipe.epochs == max(theirs.recipe.epochs // stages, 1)
+                stages = [job.recipe.stage(place).epochs for place in range(len(job.recipe.stages))]
+                assert job.recipe.epochs + sum(stages) == max(theirs.recipe.epochs, 1 + len(stages))
 
 
 def test_a_budget_in_time_becomes_epochs():
@@ -160,10 +167,89 @@ def test_the_paper_scale_says_what_is_missing(datasets):
         plan(TABLES["IV"], get_scale("paper"), {}, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="egogesture=MANIFEST"):
         plan(TABLES["II"], get_scale("paper"), {"nvgesture": datasets["nvgesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="--data egogestur: names no dataset of the paper"):
+        plan(TABLES["II"], get_scale("paper"), {"egogestur": datasets["egogesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="decoders is not of the paper"):
+        plan(STUDY["decoders"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="there is no scale 'big'"):
         get_scale("big")
     with pytest.raises(RecipeError, match="did you mean VIII"):
         get_table("VIIII", TABLES)
+
+
+@pytest.mark.parametrize("table", ["I", "II", "III", "V"])
+def test_every_network_takes_the_views_that_it_is_tested_on(table, datasets):
+    for job in plan(TABLES[table], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs:
+        recipe, side = job.recipe, get_protocol(job.protocol).size(job.recipe.size)
+        with torch.device("meta"):
+            net = create_model(recipe.model, 2, recipe.num_segments, size=recipe.size, options=recipe.options).eval()
+            assert net(torch.empty(1, recipe.num_segments, net.channels, side, side)).shape == (1, 2)
+        assert job.protocol == "center" or net.inputs == "rgb", "only RGB is cut into the paper's views"
+
+
+def test_runs_start_from_the_weights_that_are_given(tmp_path, datasets):
+    made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    assert [line.split(" start ")[0] for line in random_starts([made])] == [
+        "2 runs of tsm_resnet50",
+        "2 runs of tea_res2net50",
+    ]
+    assert "NOT from ImageNet weights" in describe(made.jobs[0], made.jobs).starts_from
+    card = NetworkCard(model="tsm_resnet50", classes=("a", "b", "c"))
+    file = save_network(tmp_path, create_model("tsm_resnet50", 3), card)
+    (started,) = start_from([made], {"tsm_resnet50": file})
+    by = {
+        (cell.row.name, cell.dataset): (cell.jobs[0], old.jobs[0])
+        for cell, old in zip(started.cells, made.cells, strict=True)
+    }
+    for row in ("TSM", "TSM + MSD"):
+        (ego, ego_before), (nv, nv_before) = by[row, "egogesture"], by[row, "nvgesture"]
+        assert (ego.recipe.init, nv.recipe.init, nv.after) == (str(file), None, ego.key)
+        assert len({ego.key, ego_before.key, nv.key, nv_before.key}) == 4
+        assert describe(ego, started.jobs).starts_from == str(file)
+    assert by["TEA", "nvgesture"][0] == by["TEA", "nvgesture"][1]
+    assert {job.key for cell in started.cells for job in cell.jobs.values()} <= {job.key for job in started.jobs}
+    assert all(job.after in {each.key for each in started.jobs} for job in started.jobs if job.after)
+    assert [line.split()[3] for line in random_starts([started])] == ["tea_res2net50"]
+    for init, error, message in (
+        ({"": file}, RecipeError, "say for which model"),
+        ({"c3d": file}, RecipeError, "no run starts with that model; there are tea_res2net50, tsm_resnet50"),
+        ({"tea_res2net50": file}, WeightsError, "weights of another network than tea_res2net50"),
+        ({"tea_res2net50": tmp_path / "nothing"}, WeightsError, "there is no such file"),
+    ):
+        with pytest.raises(error, match=message):
+            start_from([made], init)
+
+
+def test_the_only_model_needs_no_name_and_a_staged_system_starts_its_first_stage(tmp_path, datasets):
+    card = NetworkCard(model="c3d", classes=("a", "b"), num_segments=16, size=112)
+    file = save_network(tmp_path, create_model("c3d", 2, 16, size=112), card)
+    row = next(row for row in TABLES["II"].rows if row.system == "prernn")
+    made = plan(replace(TABLES["II"], rows=(row,)), get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    (started,) = start_from([made], {"": file})
+    first, second = started.jobs
+    assert (first.first_recipe.model, first.first_recipe.init) == ("c3d", str(file))
+    assert second.after == first.key
+
+
+def test_another_manifest_at_the_same_place_is_another_run(datasets):
+    def keys() -> list[str]:
+        return [job.key for job in plan(TABLES["I"], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs]
+
+    before = keys()
+    assert keys() == before
+    moved = datasets["egogesture"].parent.rename(datasets["egogesture"].parent.with_name("elsewhere"))
+    datasets["egogesture"] = moved / "manifest.csv"
+    assert keys() == before
+    manifest(moved, {"train": 5, "val": 2, "test": 3})
+    assert not set(keys()) & set(before)
+
+
+def test_data_that_a_table_cannot_take_is_refused(datasets):
+    two = {name: datasets[name] for name in ("egogesture", "isogd")}
+    with pytest.raises(RecipeError, match="given 2 times"):
+        plan(TABLES["IV"], SCALES["small"], two, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="compares kinds of generated clips"):
+        plan(STUDY["conditions"], SCALES["small"], {"": datasets["isogd"]}, range(1), NO_SPEEDS)
 
 
 def test_a_dry_run_tells_clips_schedule_and_cost(datasets):

@@ -1,5 +1,6 @@
 """Running what is missing: once, whatever interrupts it."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
 from reproduce_helpers import NO_SPEEDS
 
-from dynagest.errors import RunError
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import RunError, TrainingError
 from dynagest.reproduce.footage import Footage, footage_folder, render_split
-from dynagest.reproduce.jobs import Generated, Job
+from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.results import collect
 from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
@@ -59,6 +62,18 @@ def test_footage_is_what_the_generator_gives(tmp_path):
     assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])
     with pytest.raises(IndexError):
         few[0, 4]
+
+
+def test_both_arms_see_the_same_pictures(tmp_path):
+    """Reading depth along draws nothing: frames, crops and colours are those of the arm without it."""
+    plain, taught = (
+        job(seed=5, msd=msd, jitter=1.0).data.training(job(seed=5, msd=msd, jitter=1.0).recipe, tmp_path).train
+        for msd in ("none", "both")
+    )
+    assert (plain.view.depth, taught.view.depth) == (False, True)
+    for key in ((0, 0), (3, 7)):
+        assert plain[key]["rgb"].equal(taught[key]["rgb"])
+    assert not plain[0, 0]["rgb"].equal(plain[1, 0]["rgb"])
 
 
 def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
@@ -114,6 +129,62 @@ def test_a_run_that_diverges_is_an_outcome(tmp_path):
     assert "not finite" in outcome.failed
 
 
+def test_what_diverged_is_not_run_again_and_what_starts_from_it_is_named(tmp_path):
+    ledger, said = Ledger(tmp_path / "ledger.jsonl"), []
+    first = job()
+    ledger.add(Outcome(key=first.key, name=first.name, top1=None, failed="not finite"))
+    after = [job(seed=seed).model_copy(update={"after": first.key}) for seed in (1, 2)]
+    errors = run_missing([first, *after], tmp_path, ledger, told=said.append)
+    assert said == []
+    assert [error.split(":")[0] for error in errors] == [each.name for each in after]
+    assert all(first.key in error for error in errors)
+
+
+def test_training_that_could_go_on_another_day_is_no_outcome(tmp_path, monkeypatch):
+    def dead(*arguments, **options):
+        raise TrainingError("a data worker ended in mid-run (killed)")
+
+    monkeypatch.setattr("dynagest.training.trainer.train", dead)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    (tmp_path / "runs" / job().name).mkdir(parents=True)
+    with pytest.raises(TrainingError, match="data worker"):
+        run_job(job(), tmp_path, ledger)
+    assert ledger.read() == {}
+
+
+def test_a_run_stopped_while_it_was_starting_has_not_failed(tmp_path, monkeypatch):
+    """Until a job's process has imported everything, SIGINT ends it as any Python."""
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT); print(1)"]
+    monkeypatch.setattr(
+        "dynagest.reproduce.runner._start",
+        lambda *arguments: subprocess.Popen(command, stderr=subprocess.DEVNULL),
+    )
+    said: list[str] = []
+    assert run_missing([job()], tmp_path, Ledger(tmp_path / "ledger.jsonl"), told=said.append) == []
+    assert said[-1] == f"stopped {job().name}"
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_manifest_is_tested_on_the_split_of_the_job(tmp_path, split):
+    """IsoGD's job tests on val, and what is not in it is not there."""
+    clips = []
+    for index, part in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 3):
+        label = "ab"[index % 2]
+        video = save_video(tmp_path / "clips" / f"{index}.avi", rgb_frames(8, seed=index))
+        depth = save_video(tmp_path / "clips" / f"{index}d.avi", depth_frames(8))
+        clips.append(Clip(video, label, depth, split=part))
+    path = Manifest.of(clips, depth=BRIGHT, classes=("a", "b")).write(tmp_path / "manifest.csv").path
+    assert path is not None
+    data = OnDisk(name="isogd", manifest=path, content=digest(path), split=split)
+    for changes in ({}, {"options": {"inputs": "rgbd"}, "msd": "none"}):
+        once = job(epochs=1, **changes).model_copy(update={"data": data})
+        once = once.model_copy(update={"protocol": "paper" if once.recipe.inputs == "rgb" else "center"})
+        ledger = Ledger(tmp_path / "ledger.jsonl")
+        (tmp_path / "runs" / once.name).mkdir(parents=True)
+        run_job(once, tmp_path, ledger)
+        assert ledger.read()[once.key].clips == {"val": 2, "test": 3}[split]
+
+
 def test_a_job_that_cannot_run_is_named_and_the_others_go_on(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     wrong = job(flip_labels={"grab": "nothing"})
@@ -158,8 +229,10 @@ def test_a_table_of_outcomes():
     assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
 
 
-def reproduce(out: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dynagest", "reproduce", "IV", "--scale", "smoke", "--out", str(out), *options]
+def reproduce(out: Path) -> subprocess.Popen[bytes]:
+    # Always two at once: with another number of threads sums are added up in another order.
+    command = [sys.executable, "-m", "dynagest", "reproduce", "IV", "--scale", "smoke", "--parallel", "2"]
+    command += ["--out", str(out)]
     return subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -169,12 +242,18 @@ def scores(out: Path) -> list[object]:
     return [row["scores"][0]["by_seed"] for row in json.loads((out / "table-IV.json").read_text())["rows"]]
 
 
+def networks(out: Path) -> dict[str, str]:
+    """A digest of each run's weights: accuracies on eight clips do not tell two runs apart."""
+    paths = (out / "runs").glob("*/network.safetensors")
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path):
     assert reproduce(tmp_path / "whole").wait() == 0
     broken = tmp_path / "broken"
     for seconds in (3.0, 6.0, 9.0):
-        process = reproduce(broken, "--parallel", "2")
+        process = reproduce(broken)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -184,6 +263,8 @@ def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path):
     process.wait()
     assert reproduce(broken).wait() == 0
     assert scores(broken) == scores(tmp_path / "whole")
+    assert len(networks(broken)) == 4
+    assert networks(broken) == networks(tmp_path / "whole")
 
 
 @pytest.mark.slow

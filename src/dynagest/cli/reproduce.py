@@ -35,6 +35,13 @@ def reproduce(
             help="Clips to use instead of generated ones; for the paper's schedules name the dataset. Repeatable.",
         ),
     ] = [],  # noqa: B006
+    init: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[MODEL=]FILE",
+            help="Weights that runs of this model start from, as ImageNet's for action_resnet50. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     scale: Annotated[str, typer.Option(help="smoke (minutes), small (a night) or paper (as published).")] = "small",
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
@@ -50,6 +57,7 @@ def reproduce(
     Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table.
     """
     from dynagest.reproduce.plan import plan
+    from dynagest.reproduce.pretrained import random_starts, start_from
     from dynagest.reproduce.runner import LEDGER_FILE, Ledger, run_missing
     from dynagest.reproduce.scales import get_scale
     from dynagest.reproduce.speed import Speeds
@@ -60,10 +68,13 @@ def reproduce(
     chosen = [get_table(name, TABLES | STUDY) for name in tables]
     folder = out or Path("runs") / f"reproduce-{scale}"
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), Speeds(folder)) for table in chosen]
+    plans = start_from(plans, _weights(init))
     if dry_run:
         for each in plans:
             _print_plan(each)
         return
+    for line in random_starts(plans):
+        print(f"WARNING: {line}")
     book = Ledger(ledger or folder / LEDGER_FILE)
     jobs = [job for each in plans for job in each.jobs]
     console = Console()
@@ -97,6 +108,19 @@ def _manifests(data: list[str]) -> dict[str, Path]:
     return found
 
 
+def _weights(init: list[str]) -> dict[str, Path]:
+    """``MODEL=FILE`` or ``FILE`` by model, "" for one that is not named."""
+    found: dict[str, Path] = {}
+    for text in init:
+        name, separator, path = text.partition("=")
+        if not separator:
+            name, path = "", text
+        if name in found:
+            raise RecipeError(f"--init {text}: given twice; one file a model")
+        found[name] = Path(path)
+    return found
+
+
 def _write(plan: "Plan", folder: Path, ledger: "object", console: Console) -> None:
     from dynagest.reproduce.masks_table import write_masks
     from dynagest.reproduce.panels import write_panels_figure
@@ -107,14 +131,15 @@ def _write(plan: "Plan", folder: Path, ledger: "object", console: Console) -> No
     assert isinstance(ledger, Ledger)
     command = shlex.join(["dynagest", *sys.argv[1:]])
     results = collect(plan, ledger.read())
+    pictured = results.complete and not any(score.failed for line in results.lines for score in line.scores)
     if plan.table.name == "masks":
-        if not results.complete:
-            console.print("masks: some runs have no outcome yet, so there is no table")
+        if not pictured:
+            console.print("masks: some runs have no outcome yet, or failed, so there is no table")
             return
         text, paths = write_masks(plan, folder, command)
     else:
         text, paths = markdown(results, command), write_results(folder, results, command)
-    if plan.table.name in ("fig5", "masks") and results.complete:
+    if plan.table.name in ("fig5", "masks") and pictured:
         paths += write_panels_figure(plan, folder)
     console.print(Markdown(text))
     console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
@@ -135,6 +160,6 @@ def _print_plan(plan: "Plan") -> None:
         print(f"    test   {line.test}")
         print(f"    cost   {line.multiply_adds / 1e12:,.1f} x 10^12 multiply-adds\n")
     print(
-        f"{len(plan.jobs)} runs, {total / 1e15:,.2f} x 10^15 multiply-adds of the networks: three forward passes for "
-        "each clip of an epoch, one for each tested view."
+        f"{len(plan.jobs)} runs, {total / 1e15:,.2f} x 10^15 multiply-adds of the networks, without what trains "
+        "along: three forward passes for each clip of an epoch, one for each tested view."
     )

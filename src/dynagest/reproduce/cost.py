@@ -1,14 +1,16 @@
 """What a job will take, for a dry run: its clips, its schedule and its multiply-adds, without running it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
-from dynagest.clips.manifest import Manifest
 from dynagest.networks.build import create_model
-from dynagest.networks.count import count
+from dynagest.networks.count import Count, count
 from dynagest.reproduce.jobs import Generated, Job
+from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.testing.protocols import get_protocol
 from dynagest.training.recipe import Recipe
 
@@ -32,16 +34,28 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
     recipe, (training, testing, classes) = job.recipe, _sizes(job)
     protocol = get_protocol(job.protocol)
     stages = [*(recipe.stage(place) for place in range(len(recipe.stages))), recipe]
-    passes = sum((1 + _BACKWARD) * training * stage.epochs * _cost(stage, classes, stage.size) for stage in stages)
-    tested = testing * protocol.views * _cost(recipe, classes, protocol.size(recipe.size))
+    passes = sum(
+        (1 + _BACKWARD) * training * stage.epochs * network_cost(stage, classes, stage.size).multiply_adds
+        for stage in stages
+    )
+    view = network_cost(recipe, classes, protocol.size(recipe.size)).multiply_adds
+    tested = testing * protocol.views * view
     return Line(
         data=job.data.name,
         clips=training,
         schedule=tuple(_schedule(stage) for stage in stages),
         test=f"{testing:,} clips, {protocol.name} ({protocol.views} views)",
-        starts_from=next((each.name for each in jobs if each.key == job.after), recipe.starts_from or "scratch"),
+        starts_from=_start(job, jobs),
         multiply_adds=passes + tested,
     )
+
+
+def _start(job: Job, jobs: Sequence[Job]) -> str:
+    first = job.first_recipe
+    if not starts_at_random(job):
+        return first.init or next(each.name for each in jobs if each.key == job.after)
+    meant = f", NOT from {first.starts_from}: give --init {first.model}=FILE" if first.starts_from else ""
+    return f"random weights{meant}"
 
 
 def _sizes(job: Job) -> tuple[int, int, int]:
@@ -49,18 +63,21 @@ def _sizes(job: Job) -> tuple[int, int, int]:
     if isinstance(job.data, Generated):
         spec = job.data.spec
         return job.data.first or spec.length("train"), spec.length("test"), len(spec.classes)
-    manifest = Manifest.read(job.data.manifest)
+    manifest = job.data.read()
     training = sum(clip.split in job.recipe.train_splits for clip in manifest.clips)
     return training, len(manifest.split(job.data.split)), len(manifest.classes)
 
 
-def _cost(recipe: Recipe, classes: int, side: int) -> int:
+def network_cost(recipe: Recipe, classes: int, side: int) -> Count:
+    """What the network of a recipe costs on one view of ``side`` x ``side`` pixels."""
+    return _network_cost(recipe.model, classes, recipe.num_segments, recipe.width, side, json.dumps(recipe.options))
+
+
+@cache
+def _network_cost(model: str, classes: int, frames: int, width: int, side: int, options: str) -> Count:
     with torch.device("meta"):
-        net = create_model(
-            recipe.model, classes, recipe.num_segments, width=recipe.width, size=side, options=recipe.options
-        )
-    channels = {"rgb": 3, "rgbd": 4, "depth": 1}[recipe.inputs]
-    return count(net, (1, recipe.num_segments, channels, side, side)).multiply_adds
+        net = create_model(model, classes, frames, width=width, size=side, options=json.loads(options))
+    return count(net, (1, frames, net.channels, side, side))
 
 
 def _schedule(recipe: Recipe) -> str:

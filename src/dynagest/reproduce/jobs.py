@@ -3,13 +3,14 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dynagest.clips.depth import DepthSpec
-from dynagest.clips.manifest import Manifest
+from dynagest.clips.depth import DEPTH_FILE, DepthSpec
+from dynagest.clips.manifest import CLASSES_FILE, Manifest
 from dynagest.clips.view import View
 from dynagest.reproduce.footage import Footage
 from dynagest.synth.spec import SynthSpec
@@ -40,37 +41,47 @@ class Generated(BaseModel):
         """Classes that a network tells apart."""
         return len(self.spec.labels)
 
+    @property
+    def split(self) -> Literal["test"]:
+        """The split that is tested on."""
+        return "test"
+
     def testing(self, recipe: Recipe, footage: Path) -> Footage:
         """The test split: other people in other places."""
         return Footage.rendered(footage, self.spec, "test", _test_view(recipe), seed=0)
 
 
 class OnDisk(BaseModel):
-    """The clips of a manifest, tested on ``split``."""
+    """The clips of a manifest, tested on ``split``.
+
+    ``content`` is a digest of the manifest and of the meaning of its depth: where they change, the runs are others.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["manifest"] = "manifest"
     name: str
     manifest: Path
+    content: str
     split: Literal["val", "test"] = "test"
     depth: DepthSpec | None = Field(default=None, description="instead of the manifest's own depth.yaml")
 
     def training(self, recipe: Recipe, footage: Path) -> TrainingData:
         """The splits that the recipe names."""
-        return TrainingData.of_manifest(self._read(), recipe)
+        return TrainingData.of_manifest(self.read(), recipe)
 
     @property
     def num_classes(self) -> int:
         """Classes that a network tells apart."""
-        return len(self._read().classes)
+        return len(self.read().classes)
 
     def testing(self, recipe: Recipe, footage: Path) -> Manifest:
         """The split to test on."""
-        return self._read().split(self.split)
+        return self.read().split(self.split)
 
-    def _read(self) -> Manifest:
-        manifest = Manifest.read(self.manifest)
+    def read(self) -> Manifest:
+        """The manifest, with the depth of this job."""
+        manifest = read_once(self.manifest, self.content)
         return manifest if self.depth is None else replace(manifest, depth=self.depth)
 
 
@@ -88,13 +99,19 @@ class Job(BaseModel):
     after: str | None = None
 
     @property
+    def first_recipe(self) -> Recipe:
+        """What is trained first: the recipe's first stage, where it has any."""
+        return self.recipe.stage(0) if self.recipe.stages else self.recipe
+
+    @property
     def key(self) -> str:
         """Sixteen hexadecimal digits: the same for the same job, whichever table asks for it.
 
         Of fields that stand as the recipe leaves them: one that is added later does not rename the runs of before.
+        Where a manifest lies does not matter, its content does.
         """
         recipe = self.recipe.model_dump(mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name"}))
-        data = self.data.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+        data = self.data.model_dump(mode="json", exclude_defaults=True, exclude={"name", "manifest"})
         parts = [recipe, data, self.protocol, self.after]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -102,6 +119,19 @@ class Job(BaseModel):
     def name(self) -> str:
         """The folder of its run: readable, and unique by its key."""
         return f"{self.recipe.model}-{self.recipe.msd}-{self.recipe.seed}-{self.key}"
+
+
+def digest(manifest: Path) -> str:
+    """What tells a manifest from another: its clips, its classes and the meaning of its depth, not where it lies."""
+    beside = (manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
+    files = [path.read_bytes() for path in beside if path.exists()]
+    return hashlib.sha256(b"\0".join(files)).hexdigest()[:16]
+
+
+@cache
+def read_once(manifest: Path, content: str) -> Manifest:
+    """A manifest of this ``content``; hundreds of jobs ask for the same one."""
+    return Manifest.read(manifest)
 
 
 def _test_view(recipe: Recipe) -> View:

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Literal
 
 from dynagest.clips.depth import PRESETS, DepthSpec
-from dynagest.clips.manifest import Manifest
 from dynagest.errors import RecipeError
-from dynagest.reproduce.jobs import Generated, Job, OnDisk
+from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import DATASETS, Row, Table
+from dynagest.rivals.build import RIVALS
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
 GENERATED, OWN = "generated", "data"  # columns of a table that is not run on the paper's datasets
 # IsoGD's test split has no public labels in the paper: it reports on the validation split.
-_TESTED_ON = {"isogd": "val"}
+_TESTED_ON: dict[str, Literal["val", "test"]] = {"isogd": "val"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
     ``data`` maps a dataset's name to its manifest, or "" to a manifest of one's own; empty: generated clips. Raises
     ``RecipeError`` when the ``paper`` scale lacks a dataset that the table was printed for.
     """
+    _check_data(table, scale, data)
     if scale.spec is None:
         return _published(table, scale, data, tuple(seeds))
     column = OWN if data else GENERATED
@@ -75,6 +76,22 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
     return _ordered(table, scale, (column,), cells, {})
 
 
+def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
+    if scale.spec is None:
+        if not table.datasets:
+            raise RecipeError(
+                f"table {table.name} is not of the paper, so scale paper has no schedule for it; use small"
+            )
+        return
+    if len(data) > 1:
+        raise RecipeError(f"--data is given {len(data)} times; at scale {scale.name} all rows are run on one manifest")
+    generated = sorted({field for row in table.rows for field in row.data if field != "depth"})
+    if data and generated:
+        raise RecipeError(
+            f"table {table.name} compares kinds of generated clips ({', '.join(generated)}), so it takes no --data"
+        )
+
+
 def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
     """The row's published recipe, made small: its method stays, its budget becomes the scale's."""
     recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
@@ -84,7 +101,7 @@ def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
 def _clips(row: Row, scale: Scale, data: Mapping[str, Path], seed: int) -> Generated | OnDisk:
     if data:
         manifest = next(iter(data.values()))
-        clips = OnDisk(name=str(manifest), manifest=manifest.resolve(), split=_held_out(manifest))
+        clips = _on_disk(str(manifest), manifest, _held_out(manifest))
         return clips.model_copy(update={"depth": _depth(manifest, row.data["depth"])}) if "depth" in row.data else clips
     assert scale.spec is not None
     changes = dict(row.data)
@@ -102,7 +119,7 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
 
     Raises ``RecipeError`` when it is not known how to align it.
     """
-    own = Manifest.read(manifest).depth
+    own = read_once(manifest, digest(manifest)).depth
     if own is None:
         raise RecipeError(f"{manifest}: has no clips with depth, so there is nothing for decoders to find")
     shipped = own.model_copy(update={"affine": None})
@@ -117,7 +134,7 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
 
 def _held_out(manifest: Path) -> Literal["val", "test"]:
     """The split to report on: test, or val where there is none. Raises ``RecipeError`` where there is neither."""
-    clips = Manifest.read(manifest)
+    clips = read_once(manifest, digest(manifest))
     splits: tuple[Literal["test", "val"], ...] = ("test", "val")
     for split in splits:
         if clips.split(split).clips:
@@ -129,6 +146,12 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
     """The exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
     if set(data) == {""} and len(table.datasets) == 1:
         data = {table.datasets[0]: data[""]}
+    unknown = sorted(set(data) - set(DATASETS))
+    if unknown:
+        raise RecipeError(
+            f"--data {unknown[0] or data['']}: names no dataset of the paper; give DATASET=MANIFEST with one of "
+            f"{', '.join(DATASETS)}"
+        )
     needed = {"egogesture", *table.datasets}
     missing = [name for name in DATASETS if name in needed and name not in data]
     if missing:
@@ -137,9 +160,6 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
             f"table {table.name} at scale paper also needs {options}: the models of NVGesture and IsoGD start from "
             "that of EgoGesture. `dynagest data index` writes a manifest; --scale small needs none"
         )
-    unknown = sorted(set(data) - set(DATASETS))
-    if unknown:
-        raise RecipeError(f"--data {unknown[0]}=...: no dataset of the paper; there are {', '.join(DATASETS)}")
     cells, before = [], {}
     for row in table.rows:
         for dataset in table.datasets:
@@ -156,9 +176,15 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
 
 def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, after: str | None) -> Job:
     recipe = SYSTEMS[row.system](get_recipe(dataset)).with_overrides({**row.changes, "seed": seed})
-    split = _TESTED_ON.get(dataset, "test")
-    clips = OnDisk.model_validate({"name": dataset, "manifest": data[dataset].resolve(), "split": split})
-    return Job(recipe=recipe, data=clips, protocol="paper", after=after)
+    clips = _on_disk(dataset, data[dataset], _TESTED_ON.get(dataset, "test"))
+    # The paper's views are larger than those of training, and of RGB alone.
+    takes_them = recipe.inputs == "rgb" and not (recipe.model in RIVALS and RIVALS[recipe.model].flattens)
+    return Job(recipe=recipe, data=clips, protocol="paper" if takes_them else "center", after=after)
+
+
+def _on_disk(name: str, manifest: Path, split: Literal["val", "test"]) -> OnDisk:
+    manifest = manifest.resolve()
+    return OnDisk(name=name, manifest=manifest, content=digest(manifest), split=split)
 
 
 def _ordered(

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
-from dynagest.networks.build import create_model
-from dynagest.networks.count import Count, count
+from dynagest.networks.count import Count
+from dynagest.reproduce.cost import network_cost
 from dynagest.reproduce.paired import Interval, interval, paired
 from dynagest.reproduce.plan import Cell, Plan
 from dynagest.reproduce.runner import Outcome
 from dynagest.reproduce.tables import Row
-from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
@@ -70,15 +68,7 @@ def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
 def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
     """What the row's network costs on one view of the published size, for the classes of the first dataset."""
     recipe = SYSTEMS[row.system](get_recipe("egogesture")).with_overrides(row.changes)
-    return _cost(recipe.model_dump_json(), CLASSES[datasets[0] if datasets else "egogesture"])
-
-
-@cache
-def _cost(recipe_json: str, classes: int) -> Count:
-    recipe = Recipe.model_validate_json(recipe_json)
-    net = create_model(recipe.model, classes, recipe.num_segments, size=recipe.size, options=recipe.options)
-    channels = {"rgb": 3, "rgbd": 4, "depth": 1}[recipe.inputs]
-    return count(net, (1, recipe.num_segments, channels, recipe.size, recipe.size))
+    return network_cost(recipe, CLASSES[datasets[0] if datasets else "egogesture"], recipe.size)
 
 
 def _accuracies(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[int, float]:

@@ -16,11 +16,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dynagest.atomic import write_atomically
-from dynagest.errors import DynagestError, RunError, TrainingError
+from dynagest.errors import DivergedError, DynagestError, RunError
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
 
 LEDGER_FILE, JOB_FILE, OUTPUT_FILE, METRICS_FILE = "ledger.jsonl", "job.json", "output.txt", "metrics.json"
+STOPPED = (130, -signal.SIGINT)  # exit codes of a job that Ctrl-C reached, the latter while it was still importing
 
 
 class Outcome(BaseModel):
@@ -78,8 +79,8 @@ def run_missing(
     """Run every job without an outcome, in order, ``parallel`` at once; returns what went wrong, a line each.
 
     A job waits for the one that it starts from (``after``), which is run again where its network is gone. ``seconds``
-    ends the command early: no further job
-    is started, and those at work are stopped as by Ctrl-C, to be resumed by the next call.
+    ends the command early: no further job is started, and those at work are stopped as by Ctrl-C, to be resumed by the
+    next call.
     """
     waiting, errors = _missing(jobs, root, ledger), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
@@ -94,7 +95,7 @@ def run_missing(
             if late and not working:
                 break
             if not late and waiting and not working:
-                errors.append(f"{waiting[0].name}: what it starts from, {waiting[0].after}, has no outcome")
+                errors += [f"{job.name}: what it starts from, {job.after}, has left no network" for job in waiting]
                 break
             time.sleep(0.2)
             if late:
@@ -103,7 +104,7 @@ def run_missing(
                 _wait_for_all(working)
             for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
                 del working[job.key]
-                if process.returncode not in (0, 130):
+                if process.returncode not in (0, *STOPPED):
                     errors.append(f"{job.name}: {_last_words(root, job)}")
                 told(_line(job, ledger.read().get(job.key), process.returncode))
     except BaseException:
@@ -114,11 +115,15 @@ def run_missing(
 
 
 def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger) -> list[Job]:
-    """The jobs without an outcome, and those without a network that another one starts from."""
+    """The jobs without an outcome, and those without a network that another one starts from.
+
+    One that diverged has none and will have none: it is not run again.
+    """
     known, by_key = ledger.read(), {job.key: job for job in jobs}
+    diverged = {key for key, outcome in known.items() if outcome.top1 is None}
     missing = {key: job for key, job in by_key.items() if key not in known}
     for job in list(missing.values()):
-        if job.after is not None and _network(root, job.after) is None:
+        if job.after is not None and job.after not in diverged and _network(root, job.after) is None:
             missing[job.after] = by_key[job.after]
     return [job for key, job in by_key.items() if key in missing]
 
@@ -156,7 +161,7 @@ def _last_words(root: Path, job: Job) -> str:
 
 def _line(job: Job, outcome: Outcome | None, code: int) -> str:
     if outcome is None:
-        return f"stopped {job.name}" if code == 130 else f"failed  {job.name}"
+        return f"stopped {job.name}" if code in STOPPED else f"failed  {job.name}"
     if outcome.top1 is None:
         return f"failed  {job.name}: {outcome.failed}"
     return f"done    {job.name}: {100 * outcome.top1:.1f} % of {outcome.clips} clips, {outcome.seconds / 60:.1f} min"
@@ -164,8 +169,11 @@ def _line(job: Job, outcome: Outcome | None, code: int) -> str:
 
 def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     """Train, resuming where it stopped, test, and put down the outcome. Another process that is at it is waited for."""
+    import torch
+
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate
+    from dynagest.training.data import choose_workers
     from dynagest.training.run import has_run
     from dynagest.training.trainer import train
 
@@ -186,11 +194,21 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
                 init=init,
                 resume=has_run(folder),
             )
-        except TrainingError as error:
+        except DivergedError as error:
             ledger.add(Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), failed=str(error)))
             return
         net, card = load_network(folder)
-        tested = evaluate(net, card, job.data.testing(job.recipe, footage), protocol=job.protocol, batch=32)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        tested = evaluate(
+            net,
+            card,
+            job.data.testing(job.recipe, footage),
+            protocol=job.protocol,
+            split=job.data.split,
+            batch=32,
+            workers=choose_workers(job.recipe, device, 1)[0],
+            device=device,
+        )
         tested.write(folder / METRICS_FILE)
         ledger.add(
             Outcome(

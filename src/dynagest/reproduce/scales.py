@@ -58,7 +58,10 @@ class Scale:
     def shrink(self, recipe: Recipe, system: str) -> Recipe:
         """A published recipe at this scale: task, stages and loss stay. Its stages share the scale's epochs."""
         small = recipe.throughout(dict(self.fields or {})).with_overrides(_SYSTEMS.get(system, {}))
-        return small.with_overrides({"epochs": max(small.epochs // (1 + len(small.stages)), 1)})
+        each = max(small.epochs // (1 + len(small.stages)), 1)
+        stages = {f"{stage.name}.epochs": each for stage in small.stages}
+        # What does not divide goes to the last training, so that all systems see as many clips.
+        return small.with_overrides(stages | {"epochs": max(small.epochs - each * len(small.stages), 1)})
 
 
 SCALES = {

@@ -147,6 +147,12 @@ def _legend(results: Results) -> str:
         f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
         "parameters, multiply-adds and legacy GFLOPs are of the published network and input, the paper's in brackets",
     ]
+    center = [
+        cell.row.name for cell in results.plan.cells if {job.protocol for job in cell.jobs.values()} == {"center"}
+    ]
+    if 0 < len(center) < len(results.plan.cells):
+        names = ", ".join(dict.fromkeys(center))
+        parts.append(f"tested by 30 views as published, but by one centre view what cannot take those: {names}")
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."

@@ -24,22 +24,24 @@ INPUTS: Options = {"inputs": ("rgb", "rgbd", "depth")}
 class Rival:
     """How to build a network, its published input (``frames`` of ``size`` x ``size``), and its own switches.
 
-    ``build`` takes (name, num_classes, num_segments, width, dropout, size, options).
+    ``build`` takes (name, num_classes, num_segments, width, dropout, size, options). ``flattens``: the network takes
+    frames of the size that it was built for only.
     """
 
     build: Callable[[str, int, int, int, float, int, Mapping[str, Any]], ClipNet]
     frames: int
     size: int
     options: Options = field(default_factory=lambda: INPUTS)
+    flattens: bool = False
 
 
 RIVALS: dict[str, Rival] = {
-    "c3d": Rival(C3D, 32, 112),
+    "c3d": Rival(C3D, 32, 112, flattens=True),
     "resnext101_3d": Rival(ResNeXt3D, 32, 112),
     "i3d": Rival(I3D, 64, 224),
     "nas1": Rival(NAS1, 32, 112, {**INPUTS, "genotype": None}),
     "resc3d": Rival(ResC3D, 32, 112),
-    "prernn_c3d": Rival(PreRnnC3D, 32, 112, {**INPUTS, "clip": None}),
+    "prernn_c3d": Rival(PreRnnC3D, 32, 112, {**INPUTS, "clip": None}, flattens=True),
     "attention_lstm": Rival(AttentionLSTM, 32, 112, {**INPUTS, "gated": (False, True)}),
-    "segmentation_lstm": Rival(SegmentationLSTM, 8, 224),
+    "segmentation_lstm": Rival(SegmentationLSTM, 8, 224, flattens=True),
 }

@@ -6,15 +6,20 @@ other one's correlations between positions, the more so the larger the differenc
 used afterwards.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import nn
 
+from dynagest.atomic import write_atomically
 from dynagest.task.base import Task, TaskOutput, Term, mean_over
 from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts
 from dynagest.task.taps import Taps
 
+PARTNER_FILE = "partner.safetensors"
 BETA = 2.0  # of the focal factor, exp(BETA * difference) - 1
 LIMIT = 10.0  # of the weighted alignment; beyond it a clip no longer pulls
 MAX_DIFFERENCE = 20.0  # of cross-entropies: exp(2 * 20) is far beyond the limit and still finite
@@ -25,7 +30,7 @@ class AlignmentTask(Task):
 
     ``CE(rgb) + CE(depth) + weight * (alignment(rgb to depth) + alignment(depth to rgb))``, all but the first over the
     clips that have depth. Features are read at the module ``tap``; a weight of 0 leaves alignment out (MTUT's
-    first stage).
+    first stage). In a run's folder the partner lies beside the network, as ``partner.safetensors``.
     """
 
     def __init__(self, network: nn.Module, partner: nn.Module, tap: str, weight: float, class_weight: float = 1.0):
@@ -70,6 +75,11 @@ class AlignmentTask(Task):
             terms["alignment"] = mean_over(pull * has_depth, counts.with_depth)
             loss = loss + self.weight * terms["alignment"]
         return TaskOutput(loss, logits, {name: value.detach() for name, value in terms.items()})
+
+    def save_companions(self, run_dir: Path) -> None:
+        """The depth network, from which that of the next run starts. Raises ``RunError`` when it cannot be written."""
+        state = {name: value.detach().cpu().contiguous() for name, value in self.partner.state_dict().items()}
+        write_atomically(run_dir / PARTNER_FILE, save(state))
 
 
 def correlations(features: torch.Tensor, clips: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import LoadReport, load_weights
-from dynagest.task.alignment import AlignmentTask
+from dynagest.task.alignment import PARTNER_FILE, AlignmentTask
 from dynagest.task.base import Task
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.loss import DepthLoss, LossWeights
@@ -52,8 +52,9 @@ def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> Cl
 def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -> Task:
     if recipe.task == "alignment":
         partner = _network(recipe, num_classes, {**recipe.options, "inputs": "depth"})
-        if init:
-            load_weights(partner, init)
+        if init:  # a run of this task left a depth network too; others have one of RGB
+            left = init / PARTNER_FILE
+            load_weights(partner, left if left.exists() else init)
         return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
     if recipe.task == "segmentation":
         return SegmentationTask.for_network(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)

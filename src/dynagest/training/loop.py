@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dynagest.clips.dataset import Batch
 from dynagest.clips.workers import read_ahead
-from dynagest.errors import DynagestError, TrainingError
+from dynagest.errors import DivergedError, DynagestError
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkpoint
 from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
@@ -123,7 +123,7 @@ class Run:
             self.engine.discard()
             names = gather_object([clip_name(self.data.train, int(index)) for index in batch["index"]])
             what = f"loss {self._means(sums)['loss']:g}, gradient norm {norm:g}"
-            raise TrainingError(
+            raise DivergedError(
                 f"step {step + 1} (epoch {step // self.epoch_steps + 1}), learning rate {lr:g}: not finite ({what}). "
                 f"Nothing of this step is saved. Its clips: {', '.join(names)}. Try a lower lr, a warm-up "
                 "(warmup_epochs) or precision=fp32, and look at these clips with `dynagest data check`"

@@ -64,8 +64,9 @@ def train(
     ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
 
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
-    ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (the loss is not finite, too many clips are
-    unreadable, a data worker died) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
+    ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips are unreadable, a data
+    worker died; ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after Ctrl-C, when the
+    checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """
