@@ -279,7 +279,7 @@ def test_saved_networks_come_back_identical(tmp_path: Path, name: str) -> None:
         assert not loaded.training
         assert unchanged(loaded, snapshot(net))
         with torch.no_grad():
-            # The weights are the same bit for bit; another memory format may choose other kernels, which round otherwise.
+            # The weights are the same bit for bit; in another memory format other kernels round otherwise.
             torch.testing.assert_close(loaded(clip), net(clip), rtol=1e-4, atol=1e-4)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
