@@ -70,7 +70,7 @@ def test_costs_are_those_of_the_published_network(system, parameters, legacy):
 
 
 @pytest.mark.parametrize("name", [*TABLES, *STUDY])
-@pytest.mark.parametrize("scale", ["smoke", "small"])
+@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
 def test_rows_of_a_seed_share_clips_initialisation_and_order(name, scale):
     made = plan(get_table(name, TABLES | STUDY), SCALES[scale], {}, range(2), NO_SPEEDS)
     for cell in made.cells:

@@ -153,8 +153,8 @@ def test_training_that_could_go_on_another_day_is_no_outcome(tmp_path, monkeypat
 
 
 def test_a_run_stopped_while_it_was_starting_has_not_failed(tmp_path, monkeypatch):
-    """Until a job's process has imported everything, SIGINT ends it as any Python."""
-    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGINT); print(1)"]
+    """Until a job's process has imported everything, SIGTERM ends it as any process."""
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM); print(1)"]
     monkeypatch.setattr(
         "dynagest.reproduce.runner._start",
         lambda *arguments: subprocess.Popen(command, stderr=subprocess.DEVNULL),

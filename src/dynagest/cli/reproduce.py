@@ -42,8 +42,10 @@ def reproduce(
             help="Weights that runs of this model start from, as ImageNet's for action_resnet50. Repeatable.",
         ),
     ] = [],  # noqa: B006
-    scale: Annotated[str, typer.Option(help="smoke (minutes), small (a night) or paper (as published).")] = "small",
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5]")] = None,
+    scale: Annotated[
+        str, typer.Option(help="smoke (minutes), small (a night), full (a GPU) or paper (as published).")
+    ] = "small",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5; full: 3]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Outcomes so far; what is in it is not run again. [default: OUT/ledger.jsonl]")

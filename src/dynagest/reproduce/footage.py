@@ -2,13 +2,21 @@
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import repeat
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import Sample, make_sample
@@ -64,20 +72,54 @@ def _render(folder: Path, spec: SynthSpec, split: Split, progress: Progress | No
         kind: np.lib.format.open_memmap(begun[kind], "r+" if done else "w+", dtype=dtype, shape=full)
         for kind, (dtype, full) in kinds.items()
     }
-    for index in range(done, shape[0]):
-        footage = record(spec, plan(spec, split, index))
-        arrays["rgb"][index] = footage.rgb.permute(0, 2, 3, 1).numpy()
-        arrays["depth"][index] = footage.depth.numpy().astype(np.uint16)
-        if (index + 1) % _FLUSH == 0:
-            for array in arrays.values():
-                array.flush()
-            write_atomically(note, json.dumps(index + 1).encode())
-        if progress:
-            progress(index + 1, shape[0])
+    with _filmed(spec, split, range(done, shape[0])) as clips:
+        for index, (rgb, depth) in enumerate(clips, start=done):
+            arrays["rgb"][index], arrays["depth"][index] = rgb, depth
+            if (index + 1) % _FLUSH == 0:
+                for array in arrays.values():
+                    array.flush()
+                write_atomically(note, json.dumps(index + 1).encode())
+            if progress:
+                progress(index + 1, shape[0])
     for kind in ("depth", "rgb"):  # the one that tells that all are there comes last
         arrays.pop(kind).flush()
         begun[kind].replace(folder / f"{split}.{kind}.npy")
     note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _filmed(spec: SynthSpec, split: Split, indices: range) -> Iterator[Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """RGB and depth of each clip in order, rendered on all cores: whoever else needs them has to wait anyway."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or len(indices) < _FLUSH:
+        yield map(_film, repeat(spec), repeat(split), indices)
+        return
+    # Not fork, for the reasons given in training/data.py.
+    with ProcessPoolExecutor(cores, get_context("forkserver"), _start_worker) as pool:
+        try:
+            yield pool.map(_film, repeat(spec), repeat(split), indices, chunksize=8)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker that waits for its next clip would not notice that its parent was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _film(spec: SynthSpec, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A clip: uint8 RGB (F, S, S, 3), uint16 depth (F, S, S)."""
+    footage = record(spec, plan(spec, split, index))
+    return footage.rgb.permute(0, 2, 3, 1).contiguous().numpy(), footage.depth.numpy().astype(np.uint16)
 
 
 class Footage:

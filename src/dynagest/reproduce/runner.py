@@ -21,7 +21,8 @@ from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
 
 LEDGER_FILE, JOB_FILE, OUTPUT_FILE, METRICS_FILE = "ledger.jsonl", "job.json", "output.txt", "metrics.json"
-STOPPED = (130, -signal.SIGINT)  # exit codes of a job that Ctrl-C reached, the latter while it was still importing
+# Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Outcome(BaseModel):
@@ -79,7 +80,7 @@ def run_missing(
     """Run every job without an outcome, in order, ``parallel`` at once; returns what went wrong, a line each.
 
     A job waits for the one that it starts from (``after``), which is run again where its network is gone. ``seconds``
-    ends the command early: no further job is started, and those at work are stopped as by Ctrl-C, to be resumed by the
+    ends the command early: no further job is started, and those at work save where they stand, to be resumed by the
     next call.
     """
     waiting, errors = _missing(jobs, root, ledger), []
@@ -100,7 +101,7 @@ def run_missing(
             time.sleep(0.2)
             if late:
                 for _, process in working.values():
-                    process.send_signal(signal.SIGINT)
+                    process.terminate()  # SIGINT is ignored in what a shell started in the background
                 _wait_for_all(working)
             for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
                 del working[job.key]

@@ -1,11 +1,12 @@
 """How large the tables are run: ``smoke`` in minutes, ``small`` in a night on two cores, ``paper`` as published.
 
-At ``smoke`` and ``small`` all systems learn the same generated clips from scratch, with one optimiser and one budget:
-what they share with the paper is the method, not the numbers.
+``full`` has the published networks at their published size on generated clips, for a GPU (``benchmarks/full_size.py``).
+But for ``paper`` all systems learn the same generated clips from scratch, with one optimiser and one budget: what they
+share with the paper is the method, not the numbers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dynagest.errors import RecipeError
@@ -37,27 +38,34 @@ _FROM_SCRATCH: dict[str, Any] = {
 
 # What a system has at these scales of its own. Generated clips have 16 frames: 3D networks see all of them, in order.
 _ALL_FRAMES = {"num_segments": 16, "sampling": "segment"}
-_SYSTEMS: dict[str, dict[str, Any]] = {
-    "tsn": {"model": "tsn_resnet18"},
-    "tsm": {"model": "tsm_resnet18"},
-    "action": {"model": "action_resnet18"},
+_SEEN: dict[str, dict[str, Any]] = {
     "prernn": {"num_segments": 32, "sampling": "segment"},  # two clips of 16, each frame shown twice
     **dict.fromkeys(("c3d", "resc3d", "mtut", "nas1", "resnext101_3d", "attention_lstm", "redundancy"), _ALL_FRAMES),
 }
+_SMALLER: dict[str, dict[str, Any]] = _SEEN | {
+    "tsn": {"model": "tsn_resnet18"},
+    "tsm": {"model": "tsm_resnet18"},
+    "action": {"model": "action_resnet18"},
+}
+_PUBLISHED_SIDE = {name: fields | {"size": 224 if name == "mtut" else 112} for name, fields in _SEEN.items()}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A size: the generated clips, the fields of every recipe at it, and how many seeds. ``paper`` has no clips."""
+    """A size: the generated clips, the fields of every recipe at it, and how many seeds. ``paper`` has no clips.
+
+    ``systems`` are further fields of single systems.
+    """
 
     name: str
     seeds: int
     spec: SynthSpec | None = None
-    fields: Mapping[str, Any] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def shrink(self, recipe: Recipe, system: str) -> Recipe:
         """A published recipe at this scale: task, stages and loss stay. Its stages share the scale's epochs."""
-        small = recipe.throughout(dict(self.fields or {})).with_overrides(_SYSTEMS.get(system, {}))
+        small = recipe.throughout(dict(self.fields)).with_overrides(self.systems.get(system, {}))
         each = max(small.epochs // (1 + len(small.stages)), 1)
         stages = {f"{stage.name}.epochs": each for stage in small.stages}
         # What does not divide goes to the last training, so that all systems see as many clips.
@@ -81,6 +89,7 @@ SCALES = {
         ),
         fields=_FROM_SCRATCH
         | {"width": 8, "size": 32, "batch": 8, "epochs": 1, "warmup_epochs": 0, "precision": "fp32", "jitter": 0.0},
+        systems=_SMALLER,
     ),
     "small": Scale(
         "small",
@@ -97,6 +106,25 @@ SCALES = {
             }
         ),
         fields=_FROM_SCRATCH | {"width": 16, "size": 48, "batch": 32, "epochs": 14, "precision": "bf16"},
+        systems=_SMALLER,
+    ),
+    "full": Scale(
+        "full",
+        seeds=3,
+        spec=PRESETS["demo"].model_copy(
+            update={
+                "size": 240,
+                "num_frames": 16,
+                "clutter": 0.4,
+                "distractors": 0.3,
+                "clips_per_class": PerSplit(train=160, val=10, test=120),
+                "subjects": PerSplit(train=60, val=8, test=40),
+                "scenes": PerSplit(train=300, val=40, test=200),
+            }
+        ),
+        fields=_FROM_SCRATCH
+        | {"lr": 0.001, "width": 64, "size": 224, "batch": 32, "epochs": 20, "precision": "bf16", "workers": None},
+        systems=_PUBLISHED_SIDE,
     ),
     "paper": Scale("paper", seeds=1),
 }
