@@ -11,7 +11,7 @@ from export_helpers import CLASSES, make_network, noise, reference, save_run
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ExportError, ModelError, WeightsError
+from dynagest.errors import ExportError, ModelError, RunError, WeightsError
 from dynagest.export import TOLERANCES, export
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
@@ -25,6 +25,7 @@ from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
 from dynagest.runtimes.onnx_network import OnnxNetwork
 from dynagest.runtimes.torch_network import TorchNetwork
+from dynagest.stream.events import EventSettings, EventsFile
 from dynagest.stream.torch_networks import TorchStream
 
 NAMES = (
@@ -156,7 +157,7 @@ def test_export_reports_and_embeds_tuned_events(
     tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = save_run(tmp_path / "run", "action_resnet18")
-    (run / "events.json").write_text(json.dumps({"threshold": 0.55, "dip": 0.2}))
+    EventsFile(settings=EventSettings(threshold=0.55, dip=0.2)).write(run)
     monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (model, {}))
     done = export(run, "onnx", clips=5, threads=1)
     assert done.path == run / "network-fp32.onnx"
@@ -168,7 +169,7 @@ def test_export_reports_and_embeds_tuned_events(
     assert events is not None
     assert events["threshold"] == 0.55
     (run / "events.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"events\.json: cannot be used"):
+    with pytest.raises(RunError, match=r"events\.json: not an events file"):
         export(run, "onnx", clips=2)
 
 

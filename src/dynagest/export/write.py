@@ -14,7 +14,7 @@ import onnx
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ExportError, RunError, WeightsError
+from dynagest.errors import ExportError, RunError
 from dynagest.export.clips import gather
 from dynagest.export.convert import check, set_metadata, to_onnx
 from dynagest.export.fold import fold_batchnorm
@@ -29,7 +29,7 @@ from dynagest.networks.weights import load_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, LOGITS, Mode, ModelInfo, Precision, StateTensor, check_rgb
 from dynagest.runtimes.torch_network import TorchNetwork
-from dynagest.stream.events import EVENTS_FILE, EventSettings
+from dynagest.stream.events import EVENTS_FILE, EventsFile
 from dynagest.stream.torch_networks import TorchStream
 
 Runtime = Literal["onnx", "openvino"]
@@ -193,13 +193,8 @@ def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
 
 
 def _events(folder: Path) -> dict[str, object] | None:
-    path = folder / EVENTS_FILE
-    if not path.exists():
-        return None
-    try:
-        return EventSettings.model_validate_json(path.read_text(encoding="utf-8")).model_dump()
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be used ({error}); tune again, or remove it") from error
+    """The settings that ``dynagest tune`` left beside the network, if it has."""
+    return EventsFile.read(folder).settings.model_dump() if (folder / EVENTS_FILE).exists() else None
 
 
 @contextmanager
