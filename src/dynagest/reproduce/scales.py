@@ -72,6 +72,17 @@ class Scale:
         return small.with_overrides(stages | {"epochs": max(small.epochs - each * len(small.stages), 1)})
 
 
+# People, places and clutter of the study.
+_STUDY = PRESETS["demo"].model_copy(
+    update={
+        "num_frames": 16,
+        "clutter": 0.4,
+        "distractors": 0.3,
+        "subjects": PerSplit(train=60, val=8, test=40),
+        "scenes": PerSplit(train=300, val=40, test=200),
+    }
+)
+
 SCALES = {
     "smoke": Scale(
         "smoke",
@@ -94,34 +105,14 @@ SCALES = {
     "small": Scale(
         "small",
         seeds=5,
-        spec=PRESETS["demo"].model_copy(
-            update={
-                "size": 56,
-                "num_frames": 16,
-                "clutter": 0.4,
-                "distractors": 0.3,
-                "clips_per_class": PerSplit(train=100, val=10, test=120),
-                "subjects": PerSplit(train=60, val=8, test=40),
-                "scenes": PerSplit(train=300, val=40, test=200),
-            }
-        ),
+        spec=_STUDY.model_copy(update={"size": 56, "clips_per_class": PerSplit(train=100, val=10, test=120)}),
         fields=_FROM_SCRATCH | {"width": 16, "size": 48, "batch": 32, "epochs": 14, "precision": "bf16"},
         systems=_SMALLER,
     ),
     "full": Scale(
         "full",
         seeds=3,
-        spec=PRESETS["demo"].model_copy(
-            update={
-                "size": 240,
-                "num_frames": 16,
-                "clutter": 0.4,
-                "distractors": 0.3,
-                "clips_per_class": PerSplit(train=160, val=10, test=120),
-                "subjects": PerSplit(train=60, val=8, test=40),
-                "scenes": PerSplit(train=300, val=40, test=200),
-            }
-        ),
+        spec=_STUDY.model_copy(update={"size": 240, "clips_per_class": PerSplit(train=160, val=10, test=120)}),
         fields=_FROM_SCRATCH
         | {"lr": 0.001, "width": 64, "size": 224, "batch": 32, "epochs": 20, "precision": "bf16", "workers": None},
         systems=_PUBLISHED_SIDE,
