@@ -172,7 +172,9 @@ class TestRecognise:
         with running(create_app(site)) as port:
             for name in best:
                 frames = found[name][1]
-                reel = write_film(tmp_path / f"{name}.mjpeg", [*frames, *[frames[-1]] * 4], rate_of(spec))
+                # A dark pause: shown end to beginning, a hand that swiped up would visibly swipe down again.
+                pause = [np.zeros_like(frames[0])] * len(frames)
+                reel = write_film(tmp_path / f"{name}.mjpeg", [*frames, *pause], rate_of(spec))
                 with browser(reel) as page:
                     turn_on(page, f"http://127.0.0.1:{port}/")
                     until(page, "document.querySelectorAll('#log li').length >= 4", 180)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from dynagest.clips.dataset import Sample, UnreadableClip
 from dynagest.errors import DepthError
@@ -150,3 +151,14 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a run's checkpoint."""
+    return load_file(run_dir / "checkpoint.safetensors")
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,18 @@ def progress_bar(description: str) -> Progress:
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def rendering(what: str, folder: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar for ``progress(done, total)`` while something is rendered into a folder; Ctrl-C says how to go on."""
+    try:
+        with progress_bar(f"rendering {what}") as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
+        raise typer.Exit(130) from None
 
 
 @app.command(
@@ -119,18 +133,8 @@ def synth(
     if show:
         print(describe(spec))
         return
-    try:
-        with progress_bar("rendering clips") as bar:
-            task = bar.add_task("", total=None)
-            path = write_synth(
-                folder,
-                spec,
-                workers=workers,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
-        raise typer.Exit(130) from None
+    with rendering("clips", folder) as progress:
+        path = write_synth(folder, spec, workers=workers, progress=progress)
     told = ", ".join(f"{spec.length(split)} {split}" for split in ("train", "val", "test"))
     print(f"{path}: {told} clips of {len(spec.labels)} classes")
     if sheet is not None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynagest.card import BACKGROUND
-from dynagest.cli.data import progress_bar
+from dynagest.cli.data import progress_bar, rendering
 from dynagest.cli.runs import Device, Fps, choose_device
 from dynagest.errors import RecipeError
 
@@ -71,18 +71,8 @@ def streams(
         own = [line for line in describe(spec).splitlines() if not line.startswith("clips =")]
         print("\n".join((*own, describe(clips))))
         return
-    try:
-        with progress_bar("rendering streams") as bar:
-            task = bar.add_task("", total=None)
-            found = write_streams(
-                folder,
-                spec,
-                workers=workers,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
-        raise typer.Exit(130) from None
+    with rendering("streams", folder) as progress:
+        found = write_streams(folder, spec, workers=workers, progress=progress)
     gestures = sum(len(stream.spans) for stream in found.streams)
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
     print(f"{found.path}: {told} recordings of {spec.minutes:g} minutes, {gestures} gestures")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dynagest.card import NetworkCard
@@ -53,6 +54,10 @@ class ModelInfo(BaseModel):
     card: NetworkCard
     state: dict[str, StateTensor] = {}
     events: dict[str, Any] | None = None
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        """The state before the first frame of a stream."""
+        return {name: np.full(each.shape, each.zero, each.dtype) for name, each in self.state.items()}
 
     @classmethod
     def parse(cls, text: str | None, path: Path) -> "ModelInfo":

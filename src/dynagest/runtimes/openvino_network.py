@@ -57,7 +57,7 @@ class OpenVinoStream:
 
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame."""
-        return {name: np.full(each.shape, each.zero, each.dtype) for name, each in self.info.state.items()}
+        return self.info.initial_state()
 
     def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See ``StreamNetwork.step``."""

@@ -1,0 +1,147 @@
+"""What a run reads: batches of an epoch, views, workers, and what a recipe takes from a manifest."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_toys import ToyClips, toy_recipe
+
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import DepthError, ManifestError, RecipeError
+from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
+from dynagest.training.data import TrainingData, build_loader, choose_workers, training_view, validation_view
+from dynagest.training.trainer import train
+
+CPU = torch.device("cpu")
+
+
+def test_epochs_are_permutations_cut_evenly() -> None:
+    plan = BatchPlan(clips=17, batch=4, seed=3)
+    assert plan.steps_per_epoch == 5
+    batches = [plan.keys(step) for step in range(10)]
+    assert [len(batch) for batch in batches] == [4, 4, 3, 3, 3] * 2
+    for epoch in (0, 1):
+        keys = [key for batch in batches[5 * epoch : 5 * epoch + 5] for key in batch]
+        assert sorted(keys) == [(epoch, index) for index in range(17)]
+    assert [index for _, index in batches[0]] != [index for _, index in batches[5]]
+    assert plan.keys(2) == BatchPlan(17, 4, 3).keys(2) != BatchPlan(17, 4, 4).keys(2)
+
+
+def test_processes_share_a_batch_and_resuming_skips() -> None:
+    plan = BatchPlan(clips=10, batch=4, seed=0)
+    shares = [list(PlannedBatches(plan, 1, 6, process, 2)) for process in (0, 1)]
+    for step, (one, two) in enumerate(zip(*shares, strict=True), start=1):
+        assert sorted(one + two) == sorted(plan.keys(step))
+    validation = [list(InOrder(7, 2, process, 2)) for process in (0, 1)]
+    assert sorted(key for share in validation for batch in share for key in batch) == [(0, i) for i in range(7)]
+
+
+def test_views_of_a_recipe() -> None:
+    recipe = toy_recipe(scales=(0.5,), hue=0.3, msd="none", sampling="dense", stride=3)
+    view = training_view(recipe)
+    assert (view.augment, view.scales, view.hue, view.depth, view.stride) == (True, (0.5,), 0.3, False, 3)
+    assert replace(view, augment=False).num_segments == validation_view(recipe).num_segments == 4
+    assert not validation_view(recipe).augment
+
+
+def test_choosing_workers() -> None:
+    assert choose_workers(toy_recipe(workers=5), CPU, 1)[0] == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynagest.doctor.LOW_SHARED_MIB", float("inf"))
+        assert choose_workers(toy_recipe(workers=None), CPU, 1) == (
+            0,
+            "autodetected 0 data workers because /dev/shm is too small for their batches",
+        )
+    count, why = choose_workers(toy_recipe(workers=None), CPU, 1)
+    assert count >= 1
+    assert why.startswith(f"autodetected {count} data workers because")
+
+
+def test_workers_end_with_the_loader() -> None:
+    loader = build_loader(ToyClips(), InOrder(12, 4), workers=2, prefetch=1, pin=False)
+    batches = iter(loader)
+    batch, unreadable = next(batches)
+    assert batch is not None
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    assert unreadable == []
+    processes = [worker.pid for worker in batches._workers]
+    del batches, loader
+    assert not any(
+        Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in processes
+    )
+
+
+@dataclass
+class ContradictingClips(ToyClips):
+    """Clips whose depth is not what it was declared to be."""
+
+    def __getitem__(self, key: tuple[int, int]):
+        raise DepthError("depth.yaml: says near is bright")
+
+
+def test_mistake_found_by_a_worker_keeps_its_message(tmp_path: Path) -> None:
+    data = TrainingData.of_sources(ContradictingClips(), None)
+    with pytest.raises(DepthError, match=r"^depth\.yaml: says near is bright$"):
+        train(toy_recipe(workers=1), data, tmp_path / "run")
+
+
+class TestManifests:
+    """What a recipe takes from a manifest, and what it says when that is not there."""
+
+    @staticmethod
+    def manifest(tmp_path: Path, *splits: str) -> Manifest:
+        clips = [Clip(tmp_path / f"{k}.mp4", f"c{k % 2}", split=split, row=k + 2) for k, split in enumerate(splits)]
+        return Manifest.of(clips)
+
+    def test_splits(self, tmp_path: Path) -> None:
+        manifest = self.manifest(tmp_path, "train", "val", "train", "test")
+        selected = TrainingData.of_manifest(manifest, toy_recipe(msd="none"))
+        assert (len(selected.train), len(selected.validation)) == (2, 1)
+        both = TrainingData.of_manifest(
+            manifest, toy_recipe(msd="none", train_splits=("train", "val"), validate_on=None)
+        )
+        assert (len(both.train), both.validation) == (3, None)
+        assert selected.fingerprint != both.fingerprint
+
+    def test_fingerprint_is_of_the_clips_not_of_where_they_lie(self, tmp_path: Path) -> None:
+        prints = []
+        for name in ("here", "there"):
+            manifest = self.manifest(tmp_path / name, "train", "val")
+            manifest = replace(manifest, path=tmp_path / name / "manifest.csv")
+            prints.append(TrainingData.of_manifest(manifest, toy_recipe(msd="none")).fingerprint)
+        assert prints[0] == prints[1]
+
+    def test_nothing_to_validate_on(self, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match="validate_on=none"):
+            TrainingData.of_manifest(self.manifest(tmp_path, "train"), toy_recipe(msd="none"))
+
+    def test_nothing_to_train_on(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="no clips in split train"):
+            TrainingData.of_manifest(self.manifest(tmp_path, "test"), toy_recipe(msd="none"))
+
+    def test_one_class_is_nothing_to_learn(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="c0 is its only class"):
+            TrainingData.of_manifest(self.manifest(tmp_path, "train"), toy_recipe(msd="none", validate_on=None))
+
+    def test_decoders_without_depth(self, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match="set msd=none"):
+            TrainingData.of_manifest(self.manifest(tmp_path, "train", "val"), toy_recipe())
+
+    def test_clips_on_disk(self, tmp_path: Path) -> None:
+        """Folders of images, one of them empty: trained on, the empty one left out by name."""
+        import cv2
+
+        random = np.random.default_rng(0)
+        clips = []
+        for k in range(5):
+            folder = tmp_path / "clips" / str(k)
+            folder.mkdir(parents=True)
+            for t in range(6 if k != 4 else 0):
+                cv2.imwrite(str(folder / f"{t:06d}.jpg"), random.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+            clips.append(Clip(folder, f"c{k % 2}", row=k + 2))
+        recipe = toy_recipe(msd="none", validate_on=None, unreadable_share=0.5, epochs=1, milestones=())
+        summary = train(recipe, Manifest.of(clips), tmp_path / "run")
+        assert summary.unreadable == 1
+        assert str(tmp_path / "clips" / "4") in (tmp_path / "run" / "unreadable.jsonl").read_text()

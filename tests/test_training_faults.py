@@ -1,0 +1,136 @@
+"""What goes wrong while training: numbers, clips and disks. Nothing is lost, and one error says which."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from training_toys import ToyClips, assert_same, toy_data, toy_recipe, weights
+
+from dynagest.errors import RunError, TrainingError
+from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.data import TrainingData
+from dynagest.training.log import read_log
+from dynagest.training.trainer import train
+
+
+def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step \d.*learning rate 0\.01.*clip 5") as caught:
+        train(toy_recipe(), toy_data(poisoned=(5,)), tmp_path / "run")
+    assert "warm-up" in str(caught.value)
+
+
+def test_diverging_gradient_stops_before_the_weights_do(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="not finite"):
+        train(toy_recipe(lr=1e30, checkpoint_steps=1), toy_data(), tmp_path / "run")
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values() if value.is_floating_point())
+
+
+def test_unreadable_clips_are_left_out_counted_and_listed(tmp_path: Path) -> None:
+    recipe = toy_recipe(unreadable_share=0.2)
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    summary = train(recipe, toy_data(unreadable=(3, 8)), tmp_path / "run", console=console)
+    assert summary.unreadable == 2
+    listed = [json.loads(line) for line in (tmp_path / "run" / "unreadable.jsonl").read_text().splitlines()]
+    assert sorted((entry["split"], entry["index"], entry["file"], entry["reason"]) for entry in listed) == [
+        *(("train", 3, "clip3.mp4", "truncated"), ("train", 8, "clip8.mp4", "truncated"))
+    ]
+    assert "unreadable, left out" in console.export_text()
+    epochs = [line for line in read_log(tmp_path / "run") if line["event"] == "epoch"]
+    assert [line["train"]["clips"] for line in epochs] == [10, 10]
+
+
+def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"4 of 12 train clips are unreadable.*allows 1 % of them, or 3"):
+        train(toy_recipe(batch=12), toy_data(unreadable=(3, 4, 5, 9)), tmp_path / "run")
+    assert "clip3.mp4" in (tmp_path / "run" / "unreadable.jsonl").read_text()
+    broken = TrainingData.of_sources(ToyClips(), ToyClips(6, unreadable=(0, 1, 2, 3)))
+    with pytest.raises(TrainingError, match="4 of 6 validation clips"):
+        train(toy_recipe(), broken, tmp_path / "validation")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_few_unreadable_clips_of_a_small_set_stop_nothing(tmp_path: Path, split: str) -> None:
+    bad = (3, 4, 5)
+    sources = [ToyClips(12, unreadable=bad if split == "train" else ()), ToyClips(6, unreadable=bad)]
+    data = TrainingData.of_sources(sources[0], None if split == "train" else sources[1])
+    assert train(toy_recipe(), data, tmp_path).steps == 6
+    listed = [json.loads(line)["index"] for line in (tmp_path / "unreadable.jsonl").read_text().splitlines()]
+    assert sorted(listed) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_nothing_readable_stops_however_few_they_are(tmp_path: Path, split: str) -> None:
+    sources = {"train": ToyClips(3), "validation": ToyClips(2)} | {split: ToyClips(2, unreadable=(0, 1))}
+    with pytest.raises(TrainingError, match=f"2 of 2 {split} clips"):
+        train(toy_recipe(), TrainingData.of_sources(sources["train"], sources["validation"]), tmp_path)
+
+
+def test_full_disk_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dynagest.training import checkpoint
+
+    real, calls = checkpoint.write_atomically, []
+
+    def second_fails(path: Path, data: bytes) -> None:
+        calls.append(path)
+        if len(calls) == 3:  # the first is at step 0, the second after epoch 1
+            raise RunError(f"{path}: cannot be written (No space left on device)")
+        real(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", second_fails)
+    with pytest.raises(RunError, match="No space left"):
+        train(toy_recipe(), toy_data(), tmp_path / "run")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "run").progress.step == 3
+    train(toy_recipe(), toy_data(), tmp_path / "run", resume=True)
+    train(toy_recipe(), toy_data(), tmp_path / "whole")
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "events.out.tfevents", "unreadable.jsonl", "network.safetensors"])
+def test_full_disk_ends_in_one_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Half of what is written to one file arrives; from the first step on, since a run begins with the same files."""
+
+    class FullDisk:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def __getattr__(self, attribute: str):
+            return getattr(self.file, attribute)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.file.close()
+
+        def write(self, data) -> None:
+            self.file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = Path.open
+
+    def full(self: Path, mode: str = "r", *args, **kwargs):
+        file = real(self, mode, *args, **kwargs)
+        return FullDisk(file) if name in self.name and mode != "r" and filled else file
+
+    class Filling(ToyClips):
+        def __getitem__(self, key: tuple[int, int]):
+            filled.append(key)
+            return super().__getitem__(key)
+
+    filled: list[tuple[int, int]] = []
+    monkeypatch.setattr(Path, "open", full)
+    data = TrainingData.of_sources(Filling(unreadable=(3,)), ToyClips(6, seed=1), "toy clips")
+    with pytest.raises(RunError, match="No space left on device") as caught:
+        train(toy_recipe(log_steps=1), data, tmp_path)
+    assert name in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+    monkeypatch.undo()
+    # What half a line leaves behind does not keep the run from being resumed.
+    data = TrainingData.of_sources(ToyClips(unreadable=(3,)), ToyClips(6, seed=1), "toy clips")
+    assert train(toy_recipe(log_steps=1), data, tmp_path, resume=True).steps == 6
