@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from training_toys import start, toy_data, toy_recipe, toy_source
+from training_toys import start, toy_data, toy_recipe, toy_source, weights
 
 from dynagest.errors import ModelError, RecipeError, RunError
 from dynagest.networks.weights import load_network
@@ -28,10 +27,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(run_dir / "checkpoint.safetensors")
 
 
 def staged(**changes: object) -> Recipe:

@@ -23,8 +23,10 @@ from dynagest.networks.weights import save_network
 from dynagest.predictor import softmax
 from dynagest.runtimes.model_file import Mode
 from dynagest.runtimes.onnx_network import OnnxNetwork
-from dynagest.stream.events import EventSettings
+from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.prepare import prepare_frame
+from dynagest.stream.recogniser import Recogniser
+from dynagest.stream.window import Unsplit, WindowScorer
 from dynagest.synth import get_preset
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import SynthSpec
@@ -105,6 +107,23 @@ def scores_seen(page: Any) -> None:
     until(page, "document.querySelectorAll('#rank li').length > 0")
 
 
+def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
+    """A gesture and as much dark: shown end to beginning, a hand that swiped up would visibly swipe down again."""
+    return [*frames, *[np.zeros_like(frames[0])] * len(frames)]
+
+
+def named_by_python(
+    network: OnnxNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
+) -> str | None:
+    """What is recognised most often in eight rounds of the film that the page is to see."""
+    scorer = WindowScorer(Unsplit(network), fps=fps)
+    recogniser = Recogniser(scorer, EventDetector(network.card.classes, settings))
+    shown = with_pause(frames) * 8
+    events = [event for k, frame in enumerate(shown) for event in recogniser.push(frame, k / rate).events]
+    labels = Counter(event.label for event in events if event.end is None).most_common(1)
+    return labels[0][0] if labels else None
+
+
 class TestRecognise:
     def test_it_runs_isolated_and_from_this_server_alone(self, address: str, film: Path) -> None:
         with browser(film) as page:
@@ -165,16 +184,20 @@ class TestRecognise:
                 found[spec.classes[label]] = max(
                     found.get(spec.classes[label], (0.0, [])), (float(scores.max()), frames), key=lambda each: each[0]
                 )
-        best = sorted(found, key=lambda name: -found[name][0])[:3]
-        site = serve(tmp_path, path, fps=8 / spec.seconds)
+        fps = 8 / spec.seconds
         settings = EventSettings(smoothing=0.1, threshold=0.25, dip=0.12, cooldown=0.5, lag=0.3)
+        # The page is tested, not the demo's network, which knows no "none": gestures that Python names in such a film.
+        named = [
+            name for name in found if named_by_python(network, found[name][1], rate_of(spec), fps, settings) == name
+        ]
+        best = sorted(named, key=lambda name: -found[name][0])[:3]
+        assert len(best) == 3, "the demo's network names too few gestures in a stream"
+        site = serve(tmp_path, path, fps=fps)
         site.models.put(replace(site.models.current, events=settings))
         with running(create_app(site)) as port:
             for name in best:
                 frames = found[name][1]
-                # A dark pause: shown end to beginning, a hand that swiped up would visibly swipe down again.
-                pause = [np.zeros_like(frames[0])] * len(frames)
-                reel = write_film(tmp_path / f"{name}.mjpeg", [*frames, *pause], rate_of(spec))
+                reel = write_film(tmp_path / f"{name}.mjpeg", with_pause(frames), rate_of(spec))
                 with browser(reel) as page:
                     turn_on(page, f"http://127.0.0.1:{port}/")
                     until(page, "document.querySelectorAll('#log li').length >= 4", 180)
