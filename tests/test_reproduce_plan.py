@@ -90,9 +90,26 @@ def test_rows_of_a_seed_share_clips_initialisation_and_order(name, scale):
 def test_a_budget_in_time_becomes_epochs():
     made = plan(STUDY["rivals"], SCALES["small"], {}, range(1), NO_SPEEDS)
     epochs = {cell.row.name: cell.jobs[0].recipe.epochs for cell in made.cells}
-    assert epochs["ACTION-Net + MSD"] == epochs["TSM, same time"] == 14
+    assert epochs["ACTION-Net + MSD"] == epochs["TSM, same time"] == 20
     # Twice the frames take twice as long, say these speeds.
-    assert (epochs["C3D, same clips"], epochs["C3D, same time"]) == (14, 7)
+    assert (epochs["C3D, same clips"], epochs["C3D, same time"]) == (20, 10)
+
+
+def test_some_rows_of_a_table_come_with_what_they_are_compared_with():
+    decoders = STUDY["decoders"].only(["TSM, b*", "TSN, none"])
+    assert [row.name for row in decoders.rows] == ["TSN, none", "TSM, none", "TSM, both"]
+    made = plan(decoders, SCALES["small"], {}, range(2), NO_SPEEDS)
+    whole = plan(STUDY["decoders"], SCALES["small"], {}, range(2), NO_SPEEDS)
+    assert {job.key for job in made.jobs} < {job.key for job in whole.jobs}
+    with pytest.raises(RecipeError, match=r"has no row 'tsm\*'.*\n  TSN, none\n"):
+        STUDY["decoders"].only(["TSN*", "tsm*"])
+
+
+def test_twice_the_epochs_are_twice_those_of_any_scale():
+    for scale in ("smoke", "small"):
+        made = plan(STUDY["conditions"], SCALES[scale], {}, range(1), NO_SPEEDS)
+        epochs = {cell.row.name: cell.jobs[0].recipe.epochs for cell in made.cells}
+        assert epochs["twice the epochs: both"] == 2 * epochs["as it is: both"] == 2 * SCALES[scale].fields["epochs"]
 
 
 def test_seeds_come_whole():

@@ -46,6 +46,13 @@ def reproduce(
         str, typer.Option(help="smoke (minutes), small (a night), full (a GPU) or paper (as published).")
     ] = "small",
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5; full: 3]")] = None,
+    rows: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATTERN",
+            help="Only the rows of this name (TSM*), and those that they are compared with. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Outcomes so far; what is in it is not run again. [default: OUT/ledger.jsonl]")
@@ -68,6 +75,7 @@ def reproduce(
 
     size = get_scale(scale)
     chosen = [get_table(name, TABLES | STUDY) for name in tables]
+    chosen = [table.only(rows) for table in chosen] if rows else chosen
     folder = out or Path("runs") / f"reproduce-{scale}"
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), Speeds(folder)) for table in chosen]
     plans = start_from(plans, _weights(init))

@@ -95,7 +95,8 @@ def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
 def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
     """The row's published recipe, made small: its method stays, its budget becomes the scale's."""
     recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
-    return recipe.with_overrides({**row.changes, **(row.small if scale.name == "small" else {})})
+    changes = {**row.changes, "epochs": row.rounds * recipe.epochs}
+    return recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
 
 
 def _clips(row: Row, scale: Scale, data: Mapping[str, Path], seed: int) -> Generated | OnDisk:

@@ -39,6 +39,9 @@ def _conditions() -> Table:
     for condition, data in _CONDITIONS.items():
         rows.append(Row(f"{condition}: none", "tsm", PLAIN, data=data))
         rows.append(Row(f"{condition}: both", "tsm", BOTH, data=data, against=f"{condition}: none"))
+    # Whether what the decoders give is had by training longer, too.
+    rows.append(Row("twice the epochs: none", "tsm", PLAIN, rounds=2))
+    rows.append(Row("twice the epochs: both", "tsm", BOTH, rounds=2, against="twice the epochs: none"))
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 
 

@@ -3,9 +3,10 @@
 Accuracies in %, RGB only (Fan et al., arXiv 2110.15639, Tables I to VIII). ``None`` stands where the paper has none.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from dynagest.errors import RecipeError
@@ -20,7 +21,8 @@ class Row:
     ``system`` names an entry of ``recipes_systems.SYSTEMS``; ``changes`` are the fields in which it differs from that
     system's own; ``paper`` the printed accuracy of each dataset, ``printed`` its GFLOPs and parameters. ``against``
     names the row that the paired difference is taken from. ``data`` changes the generated clips: fields of their spec,
-    and ``share``, the part of the training clips that is used. ``small`` are further fields at that scale only.
+    and ``share``, the part of the training clips that is used; ``rounds`` multiplies the scale's epochs. ``small`` are
+    further fields at that scale only.
     ``budget`` on generated clips: as many clips over all stages as the scale's epochs have, or as much time as the
     row ``against`` takes.
     """
@@ -32,6 +34,7 @@ class Row:
     printed: tuple[str, str] | None = None
     against: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 1
     small: Mapping[str, Any] = field(default_factory=dict)
     budget: Literal["clips", "time"] = "clips"
 
@@ -48,6 +51,20 @@ class Table:
     def row(self, name: str) -> Row:
         """The row of this name."""
         return next(row for row in self.rows if row.name == name)
+
+    def only(self, patterns: Sequence[str]) -> "Table":
+        """The rows whose names match one of ``patterns`` (``TSM*``), and those that they are compared with.
+
+        Raises ``RecipeError`` with the table's rows where a pattern matches none.
+        """
+        chosen: set[str] = set()
+        for pattern in patterns:
+            matching = [row for row in self.rows if fnmatchcase(row.name, pattern)]
+            if not matching:
+                names = "".join(f"\n  {row.name}" for row in self.rows)
+                raise RecipeError(f"table {self.name} has no row {pattern!r}; * stands for any text. Its rows:{names}")
+            chosen |= {name for row in matching for name in (row.name, row.against) if name}
+        return replace(self, rows=tuple(row for row in self.rows if row.name in chosen))
 
 
 def _accuracies(ego: float | None, nv: float | None, isogd: float | None = None) -> dict[str, float]:
