@@ -151,7 +151,8 @@ def _write(plan: "Plan", folder: Path, ledger: "object", console: Console) -> No
         text, paths = markdown(results, command), write_results(folder, results, command)
     if plan.table.name in ("fig5", "masks") and pictured:
         paths += write_panels_figure(plan, folder)
-    console.print(Markdown(text))
+    # A pipe or a log has 80 columns by default and would lose half of the headers.
+    console.print(Markdown(text)) if console.is_terminal else print(text)
     console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
 
 
