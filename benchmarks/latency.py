@@ -103,13 +103,16 @@ def file_rows(
 ) -> Iterator[Row]:
     """Every file that can be made of the network."""
     for to in ("onnx", "openvino"):
-        model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card)
+        last = to == "openvino"
+        model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card, channels_last=last)
         for runtime, precision in FILES:
             if runtime != to:
                 continue
             title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}"
             inputs = (
-                ({CLIPS: each[None]} for each in (clip,)) if mode == "clip" else stream_inputs(net, card, clip[None])
+                ({CLIPS: each[None]} for each in (clip,))
+                if mode == "clip"
+                else stream_inputs(net, card, clip[None], channels_last=last)
             )
             path = folder / f"{mode}-{precision}{SUFFIX[to]}"
             info = ModelInfo(mode=mode, precision=precision, card=card, state=state)

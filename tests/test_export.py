@@ -20,6 +20,7 @@ from dynagest.export.verify import Comparison, StreamRunner
 from dynagest.export.volumes import VolumeNet
 from dynagest.export.write import convert_clips, write_model
 from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
@@ -229,6 +230,27 @@ def test_a_stream_gives_what_torch_gives_frame_by_frame(name: str, to: str, tmp_
         load_clip_network(done.path)
 
 
+@pytest.mark.slow
+def test_an_int8_stream_remembers_features_in_bytes(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18", {"online": True})
+    done = export(run, "openvino", precision="int8", mode="stream", clips=24, threads=1)
+    stream = load_stream_network(done.path, threads=1)
+    state = stream.initial_state()
+    features = {name for name in state if name.endswith(".shift")}
+    assert len(features) == 8
+    assert {name for name, each in state.items() if each.dtype == np.uint8} == features
+    assert state["layer2.1.shift"].shape == (1, 8, 8, 16)  # (N, H, W, C)
+    assert done.info == load_stream_network(done.path).info
+    # What is left after a frame is that frame's features, in 256 levels.
+    net, card = make_network("action_resnet18", {"online": True})
+    frame = noise(1)[0, :1]
+    _, expected = StreamNet(net)(torch.from_numpy(frame), StreamNet(net).initial_state(1, card.size))
+    _, left = stream.step(frame, state)
+    exact = expected["layer1.0.shift"].permute(0, 2, 3, 1).detach().numpy()
+    assert np.corrcoef(exact.ravel(), left["layer1.0.shift"].ravel())[0, 1] > 0.98
+    assert done.comparison.agreement >= 0.9
+
+
 def test_only_online_networks_have_a_stream(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="online"):
-        convert_stream(*make_network("tsm_resnet18"))
+        convert_stream(*make_network("tsm_resnet18"), channels_last=False)

@@ -35,7 +35,9 @@ def forms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     run = folder / "run"
     save_network(run, net, card)
     EventsFile(settings=TUNED).write(run)
-    model, state = convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(net, card)
+    model, state = (
+        convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(net, card, channels_last=False)
+    )
     path = folder / "exported.onnx"
     info = ModelInfo(mode=mode, precision="fp32", card=card, state=state, events=TUNED.model_dump())
     write_model(model, info, "onnx", [], path)

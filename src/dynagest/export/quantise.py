@@ -1,10 +1,10 @@
-"""int8 by static calibration: weights by channel, activations by what calibration clips showed."""
+"""int8 by static calibration: weights by channel, activations by what calibration clips showed, streams' state too."""
 
 import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from dynagest.runtimes.model_file import STATE_IN, STATE_OUT, StateTensor
 
 if TYPE_CHECKING:
     import openvino
@@ -63,6 +65,57 @@ def quantise_openvino(
             ),
             ignored_scope=nncf.IgnoredScope(names=list(in_float), types=["MatMul", "Sigmoid"], validate=False),
         )
+
+
+def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor]) -> dict[str, StateTensor]:
+    """Turn what a quantised network remembers at full size into uint8, in place, and return the state as it is now.
+
+    Of a feature that the network quantises anyway the next frame needs no more than those eight bits: an int8
+    ACTION-ResNet-50 at 224 reads and writes 6 MB a frame then instead of 22. What it does not quantise stays float32.
+    """
+    from openvino import opset13 as ops
+
+    before = {name: node for node in model.get_parameters() for name in node.output(0).names}
+    after = {name: node for node in model.get_results() for name in node.input_value(0).names}
+    kept = dict(state)
+    for name, tensor in state.items():
+        parameter, result = before[STATE_IN + name], after[STATE_OUT + name]
+        turned = result.input_value(0).get_node()
+        if turned.get_type_name() != "Transpose":  # small, and not features
+            continue
+        feature, order = turned.input_value(0), turned.input_value(1)
+        top = _quantised_up_to(feature)
+        if top is None:
+            continue
+        read = ops.parameter(list(tensor.shape), np.uint8, name=STATE_IN + name)
+        read.output(0).set_names({STATE_IN + name})
+        (users,) = (target.get_node() for target in parameter.output(0).get_target_inputs())
+        as_float = ops.convert(ops.transpose(read, users.input_value(1)), "f32")
+        value = ops.multiply(as_float, np.float32(top / 255))
+        for target in list(users.output(0).get_target_inputs()):
+            target.replace_source_output(value.output(0))
+        levels = ops.fake_quantize(feature, *map(np.float32, (0, top, 0, 255)), 256)
+        left = ops.transpose(ops.convert(levels, "u8"), order)
+        turned.output(0).set_names(set())
+        left.output(0).set_names({STATE_OUT + name})
+        model.remove_parameter(parameter)
+        model.remove_result(result)
+        model.add_parameters([read])
+        model.add_results([ops.result(left)])
+        kept[name] = StateTensor(shape=tensor.shape, dtype="uint8")
+    model.validate_nodes_and_infer_types()
+    return kept
+
+
+def _quantised_up_to(feature: "openvino.Output") -> float | None:
+    """The largest value of a feature, all of it quantised from 0 on; ``None`` where it is not, or not in that way."""
+    for target in feature.get_target_inputs():
+        node = target.get_node()
+        if node.get_type_name() == "FakeQuantize":
+            low, high = (node.input_value(place).get_node().get_data().ravel() for place in (1, 2))
+            if len(low) == len(high) == 1 and low[0] == 0:
+                return float(high[0])
+    return None
 
 
 def pooled_nodes(model: onnx.ModelProto) -> list[str]:

@@ -19,7 +19,7 @@ from dynagest.export.clips import gather
 from dynagest.export.convert import check, set_metadata, to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
-from dynagest.export.quantise import Inputs, pooled_nodes, quantise_onnx, quantise_openvino
+from dynagest.export.quantise import Inputs, keep_state_in_bytes, pooled_nodes, quantise_onnx, quantise_openvino
 from dynagest.export.streams import convert_stream, stream_inputs
 from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
 from dynagest.export.volumes import VolumeNet
@@ -86,7 +86,11 @@ def export(
     tell("reading clips")
     calibration, held_out = gather(folder, card, data, clips)
     tell("tracing the network")
-    model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card)
+    by_openvino = to == "openvino"
+    if mode == "clip":
+        model, state = convert_clips(net, card, to)
+    else:
+        model, state = convert_stream(net, card, channels_last=by_openvino)
     info = ModelInfo(
         mode=mode,
         precision=precision,
@@ -98,11 +102,11 @@ def export(
     inputs = (
         ({CLIPS: clip[None]} for clip in calibration.clips)
         if mode == "clip"
-        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)])
+        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)], channels_last=by_openvino)
     )
     with _staged(target) as staged:
         tell(f"writing {precision}")
-        write_model(model, info, to, inputs, staged)
+        info = write_model(model, info, to, inputs, staged)
         tell("comparing with PyTorch")
         pair: tuple[Runner, Runner]
         if mode == "clip":
@@ -161,24 +165,25 @@ def convert_clips(net: ClipNet, card: NetworkCard, to: Runtime) -> tuple[onnx.Mo
 
 def write_model(
     model: onnx.ModelProto, info: ModelInfo, to: Runtime, calibration: Iterable[Inputs], path: Path
-) -> None:
-    """Write ``model`` in the precision of ``info``, with ``info`` inside."""
-    text = info.model_dump_json()
+) -> ModelInfo:
+    """Write ``model`` in the precision of ``info``, with ``info`` inside; returns it with the state as it became."""
     if to == "onnx":
         model = quantise_onnx(model, calibration) if info.precision == "int8" else model
-        set_metadata(model, {KEY: text})
+        set_metadata(model, {KEY: info.model_dump_json()})
         check(model)
         onnx.save(model, path)
-        return
+        return info
     import openvino
 
     set_metadata(model, {})
     converted = openvino.Core().read_model(model.SerializeToString())
     if info.precision == "int8":
         converted = quantise_openvino(converted, calibration, pooled_nodes(model))
-    converted.set_rt_info(text, [KEY])
+        info = info.model_copy(update={"state": keep_state_in_bytes(converted, info.state)})
+    converted.set_rt_info(info.model_dump_json(), [KEY])
     # fp16 holds more digits than the bf16 in which it is computed.
     openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
+    return info
 
 
 def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:

@@ -26,13 +26,12 @@ class ModeError(WeightsError):
 
 
 class StateTensor(BaseModel):
-    """One tensor of a stream's state: before the first frame it is filled with ``zero``, which stands for 0."""
+    """One tensor of a stream's state, all zero before the first frame."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, ...]
     dtype: Kind = "float32"
-    zero: int = 0
 
 
 class ModelInfo(BaseModel):
@@ -57,7 +56,7 @@ class ModelInfo(BaseModel):
 
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame of a stream."""
-        return {name: np.full(each.shape, each.zero, each.dtype) for name, each in self.state.items()}
+        return {name: np.zeros(each.shape, each.dtype) for name, each in self.state.items()}
 
     @classmethod
     def parse(cls, text: str | None, path: Path) -> "ModelInfo":
