@@ -12,7 +12,7 @@ from dynagest.card import NetworkCard
 from dynagest.cli import app
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model, natural_input
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.count import Count, count
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.rivals.attention_lstm import AttentionLSTM
@@ -114,7 +114,7 @@ def test_i3d_with_a_depth_stem_lacks_two_channels_of_seven_cubed() -> None:
 
 def test_cost_of_segmentation_lstm_at_its_published_size() -> None:
     with torch.device("meta"):
-        net = SegmentationLSTM("segmentation_lstm", 83, 1, 64, 0.0, (126, 224), {})
+        net = SegmentationLSTM(NetworkSpec("segmentation_lstm", 83, 1), (126, 224))
     frame, clip = count(net, (1, 1, 3, 126, 224)), count(net, (1, 8, 3, 126, 224))
     assert frame.parameters == 16_212_559
     assert round(frame.multiply_adds / 1e9, 3) == 0.605

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dynagest.card import NetworkCard
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
+from dynagest.networks.clipnet import NetworkSpec
 from dynagest.networks.count import count
 from dynagest.networks.weights import load_weights, save_network
 from dynagest.rivals.central_difference import CentralDifferenceConv, Centre
@@ -275,7 +276,7 @@ def test_prernn_recurrence_by_its_definition(tmp_path: Path) -> None:
 
 def test_segmentation_decoder_has_the_published_cost() -> None:
     with torch.device("meta"):
-        net = SegmentationLSTM("segmentation_lstm", 83, 1, 64, 0.0, (126, 224), {})
+        net = SegmentationLSTM(NetworkSpec("segmentation_lstm", 83, 1), (126, 224))
         decoder = SegmentationDecoder(net.encoder.out_channels)
     features = net.encoder.eval()(torch.empty(2, 3, 126, 224, device="meta"))
     assert features.shape == (2, 256, 4, 7)

@@ -9,7 +9,7 @@ from torch import nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.action import Action
-from dynagest.networks.clipnet import CHANNELS, ClipNet
+from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
 from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
 from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet
@@ -75,13 +75,13 @@ def create_model(
             "at least 1 class, 1 segment, width 8, and a dropout in [0, 1) are needed"
         )
     options = dict(options or {})
+    _check_options(name, options, RIVALS[name].options if name in RIVALS else OPTIONS[name.split("_")[0]])
+    spec = NetworkSpec(name, num_classes, num_segments, width, dropout, size, options)
     if name in RIVALS:
-        _check_options(name, options, RIVALS[name].options)
-        return RIVALS[name].build(name, num_classes, num_segments, width, dropout, size, options)
-    _check_options(name, options, OPTIONS[name.split("_")[0]])
+        return RIVALS[name].build(spec)
     channels = CHANNELS[options.get("inputs", "rgb")]
     base_model = _res2net(width, channels) if name == "tea_res2net50" else _resnet(name, width, channels, options)
-    return VideoNet(base_model, name, num_classes, num_segments, width, dropout, options)
+    return VideoNet(base_model, spec)
 
 
 def _check_options(name: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, ...] | None]) -> None:

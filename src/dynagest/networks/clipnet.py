@@ -1,6 +1,7 @@
 """What every network of clips is to the rest of dynagest, ours and the rivals alike."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,6 +9,19 @@ from torch import Tensor, nn
 from dynagest.errors import ModelError
 
 CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}  # of a frame, by the option ``inputs``
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a network is built from: the arguments of ``create_model``."""
+
+    name: str
+    num_classes: int
+    num_segments: int = 8
+    width: int = 64
+    dropout: float = 0.0
+    size: int = 224
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ClipNet(nn.Module):
@@ -24,15 +38,13 @@ class ClipNet(nn.Module):
     head: tuple[str, ...] = ("classifier",)
     classifier: nn.Module
 
-    def __init__(
-        self, name: str, num_classes: int, num_segments: int, width: int, options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.name = name
-        self.num_classes = num_classes
-        self.num_segments = num_segments
-        self.width = width
-        self.options = dict(options or {})
+        self.name = spec.name
+        self.num_classes = spec.num_classes
+        self.num_segments = spec.num_segments
+        self.width = spec.width
+        self.options = dict(spec.options)
 
     @property
     def inputs(self) -> str:

@@ -1,12 +1,11 @@
 """The shell that makes a network of frames a network of clips."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.resnet import ResNet
 
 
@@ -26,20 +25,11 @@ class VideoNet(ClipNet):
 
     taps: tuple[str, str] = ("base_model.maxpool", "base_model.layer4")
 
-    def __init__(
-        self,
-        base_model: ResNet,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float = 0.0,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
+    def __init__(self, base_model: ResNet, spec: NetworkSpec) -> None:
+        super().__init__(spec)
         self.base_model = base_model
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(base_model.out_channels, num_classes)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(base_model.out_channels, self.num_classes)
         self.reset_classifier()
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ Res3D for short-term motion, two convolutional LSTMs for the long term, a Mobile
 paper's tables are this network.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.resnet import convolution
 from dynagest.networks.temporal import global_average
 from dynagest.rivals.convlstm import ConvLSTM, GatedAttentionLSTM
@@ -41,27 +40,18 @@ class AttentionLSTM(ClipNet):
     the released variant with attention on the input and pooled gates. Any T and size.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self.features = Res3D(self.channels, width, strides=(1, 2, 1))
-        recurrent = GatedAttentionLSTM if options.get("gated", False) else ConvLSTM
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.features = Res3D(self.channels, self.width, strides=(1, 2, 1))
+        recurrent = GatedAttentionLSTM if self.options.get("gated", False) else ConvLSTM
         channels = self.features.out_channels
         self.lstm = nn.Sequential(recurrent(channels, channels), recurrent(channels, channels))
         self.tail = nn.Sequential()
         for multiple, stride in TAIL:
-            self.tail.append(SeparableConv(channels, multiple * width, stride))
-            channels = multiple * width
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels, num_classes)
+            self.tail.append(SeparableConv(channels, multiple * self.width, stride))
+            channels = multiple * self.width
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(channels, self.num_classes)
         self.reset_classifier()
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.attention_lstm import AttentionLSTM
 from dynagest.rivals.c3d import C3D
 from dynagest.rivals.i3d import I3D
@@ -24,11 +24,10 @@ INPUTS: Options = {"inputs": ("rgb", "rgbd", "depth")}
 class Rival:
     """How to build a network, its published input (``frames`` of ``size`` x ``size``), and its own switches.
 
-    ``build`` takes (name, num_classes, num_segments, width, dropout, size, options). ``flattens``: the network takes
-    frames of the size that it was built for only.
+    ``flattens``: the network takes frames of the size that it was built for only.
     """
 
-    build: Callable[[str, int, int, int, float, int, Mapping[str, Any]], ClipNet]
+    build: Callable[[NetworkSpec], ClipNet]
     frames: int
     size: int
     options: Options = field(default_factory=lambda: INPUTS)

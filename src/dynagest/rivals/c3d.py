@@ -3,13 +3,12 @@
 The variant behind the paper's tables: BatchNorm after every convolution, fully connected layers of 2048, not 4096.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.convolution import ConvUnit, volume
 
 GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions between two poolings, channels as multiples of the stem's
@@ -23,24 +22,15 @@ class C3D(ClipNet):
     connected layers, 0.5 as published. Raises ``ModelError`` for T or a size that five poolings leave nothing of.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self.clip_frames, self.size = num_segments, size
-        if num_segments < MIN_FRAMES or size < MIN_SIDE:
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.clip_frames, self.size = self.num_segments, spec.size
+        if self.num_segments < MIN_FRAMES or spec.size < MIN_SIDE:
             raise ModelError(
-                f"{name}: {num_segments} frames of {size} x {size}; its poolings need at least {MIN_FRAMES} frames "
-                f"and {MIN_SIDE} pixels a side"
+                f"{self.name}: {self.num_segments} frames of {spec.size} x {spec.size}; its poolings need at least "
+                f"{MIN_FRAMES} frames and {MIN_SIDE} pixels a side"
             )
-        self._build(dropout)
+        self._build(spec.dropout)
 
     def _build(self, dropout: float) -> None:
         self.features = nn.Sequential()

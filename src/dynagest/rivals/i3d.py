@@ -4,14 +4,13 @@ It is the network of each modality in MTUT: Abavisani, Joze, Patel, "Improving t
 Hand-Gesture Recognition with Multimodal Training" (CVPR 2019). Their alignment loss belongs to the task.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.convolution import Sizes, scaled, volume
 
 # (1x1x1, (1x1x1, 3x3x3), (1x1x1, 3x3x3), 1x1x1 after pooling), channels of the four branches at width 64.
@@ -90,35 +89,26 @@ class I3D(ClipNet):
     Option ``inputs``: "depth" is MTUT's second network, with a stem of 1 channel.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
         self.features = nn.Sequential()
         add = self.features.add_module
-        add("conv1", Unit(self.channels, width, 7, 2))
+        add("conv1", Unit(self.channels, self.width, 7, 2))
         add("pool1", MaxPool((1, 3, 3), (1, 2, 2)))
-        add("conv2", Unit(width, width, 1))
-        channels = scaled(192, width)
-        add("conv3", Unit(width, channels, 3))
+        add("conv2", Unit(self.width, self.width, 1))
+        channels = scaled(192, self.width)
+        add("conv3", Unit(self.width, channels, 3))
         add("pool2", MaxPool((1, 3, 3), (1, 2, 2)))
         for stage, branches in MIXED.items():
             if stage == "mixed_4b":
                 add("pool3", MaxPool(3, 2))
             if stage == "mixed_5b":
                 add("pool4", MaxPool(2, 2))
-            mixed = Mixed(channels, _scaled(branches, width))
+            mixed = Mixed(channels, _scaled(branches, self.width))
             add(stage, mixed)
             channels = mixed.out_channels
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Conv3d(channels, num_classes, 1)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Conv3d(channels, self.num_classes, 1)
         self.reset_classifier()
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

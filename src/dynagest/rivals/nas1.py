@@ -5,16 +5,15 @@ Three branches see the clip at its full, half and quarter frame rate; the slower
 ``Genotype``; lateral convolutions pass features from each rate to the next lower one.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.central_difference import CentralDifferenceConv
 from dynagest.rivals.convolution import ConvUnit, scaled, volume
 from dynagest.rivals.genotype import BRANCHES, DEFAULT_GENOTYPE, NODES, Cell, Genotype
@@ -79,30 +78,21 @@ class NAS1(ClipNet):
     genotype that is none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self._check_frames(num_segments)
-        genotype = Genotype.parse(options.get("genotype", DEFAULT_GENOTYPE))
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self._check_frames(self.num_segments)
+        genotype = Genotype.parse(self.options.get("genotype", DEFAULT_GENOTYPE))
         self.branches = nn.ModuleDict(
             {
-                branch: Branch(getattr(genotype, branch), self.channels, scaled(WIDTHS[branch], width))
+                branch: Branch(getattr(genotype, branch), self.channels, scaled(WIDTHS[branch], self.width))
                 for branch in BRANCHES
             }
         )
         self.laterals = nn.ModuleDict(
             {f"{high}_to_{low}": self._laterals(high, low) for high, low in pairwise(BRANCHES)}
         )
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(sum(self._branch(name).outputs[-1] for name in BRANCHES), num_classes)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(sum(self._branch(branch).outputs[-1] for branch in BRANCHES), self.num_classes)
         self.reset_classifier()
 
     def _branch(self, name: str) -> Branch:

@@ -4,14 +4,13 @@ A pretrained fully connected layer becomes a recurrent one: its weights stay as 
 hidden-to-hidden matrix is added, h_t = relu(W x_t + b + U h_(t-1)). Here: C3D's fc6 and fc7, and t counts short clips.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.c3d import C3D, MIN_FRAMES
 
 
@@ -27,28 +26,19 @@ class PreRnnC3D(C3D):
         (0, 8, 16)
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        clip = options.get("clip", min(16, max(MIN_FRAMES, num_segments // 2)))
-        if type(clip) is not int or not MIN_FRAMES <= clip < num_segments:
+    def __init__(self, spec: NetworkSpec) -> None:
+        clip = spec.options.get("clip", min(16, max(MIN_FRAMES, spec.num_segments // 2)))
+        if type(clip) is not int or not MIN_FRAMES <= clip < spec.num_segments:
             raise ModelError(
-                f"{name}: short clips of {clip!r} frames in a clip of {num_segments}; at least {MIN_FRAMES} and fewer "
-                "than the clip has: choose the option clip, or more segments"
+                f"{spec.name}: short clips of {clip!r} frames in a clip of {spec.num_segments}; at least {MIN_FRAMES} "
+                "and fewer than the clip has: choose the option clip, or more segments"
             )
-        ClipNet.__init__(self, name, num_classes, num_segments, width, options)
-        self.clip_frames, self.size = clip, size
-        self.starts = short_clips(num_segments, clip)
-        self._build(dropout)
+        ClipNet.__init__(self, spec)
+        self.clip_frames, self.size = clip, spec.size
+        self.starts = short_clips(self.num_segments, clip)
+        self._build(spec.dropout)
         self.recurrent = nn.ModuleDict(
-            {layer: nn.Linear(32 * width, 32 * width, bias=False) for layer in ("fc6", "fc7")}
+            {layer: nn.Linear(32 * self.width, 32 * self.width, bias=False) for layer in ("fc6", "fc7")}
         )
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

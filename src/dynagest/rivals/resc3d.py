@@ -4,13 +4,12 @@ The published system picks 32 frames by their motion, fuses the features of thre
 and classifies with a linear SVM. The paper's row is RGB alone: one stream, a linear layer.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.convolution import volume
 from dynagest.rivals.residual import Res3D
 
@@ -18,20 +17,11 @@ from dynagest.rivals.residual import Res3D
 class ResC3D(ClipNet):
     """Res3D-18, global average pooling, the classifier. Any T and size."""
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self.features = Res3D(self.channels, width, strides=(1, 2, 2, 2), projected=True)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.features.out_channels, num_classes)
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.features = Res3D(self.channels, self.width, strides=(1, 2, 2, 2), projected=True)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(self.features.out_channels, self.num_classes)
         self.reset_classifier()
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

@@ -1,13 +1,12 @@
 """3D ResNeXt-101: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?"
 (CVPR 2018), which made Köpüklü et al.'s "Real-time Hand Gesture Detection and Classification" (FG 2019)."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.rivals.convolution import ConvUnit, convolution, volume
 from dynagest.rivals.residual import shortcut
 
@@ -45,31 +44,22 @@ class ResNeXt3D(ClipNet):
     Cardinality 32 at ``width`` 64; half the width at others, so that groups stay as thin as published.
     """
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self.stem = ConvUnit(self.channels, width, 7, (1, 2, 2))
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.stem = ConvUnit(self.channels, self.width, 7, (1, 2, 2))
         self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
         self.stages = nn.Sequential()
-        channels = width
+        channels = self.width
         for stage, depth in enumerate(DEPTHS):
-            planes = 2 * width * 2**stage
+            planes = 2 * self.width * 2**stage
             blocks: list[nn.Module] = []
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Bottleneck(channels, planes, stride, groups=width // 2))
+                blocks.append(Bottleneck(channels, planes, stride, groups=self.width // 2))
                 channels = EXPANSION * planes
             self.stages.append(nn.Sequential(*blocks))
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(channels, self.num_classes)
         self.reset_classifier()
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:

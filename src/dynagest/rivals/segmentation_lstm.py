@@ -3,13 +3,12 @@
 The mask's decoder is only there in training: ``dynagest.task.segmentation_decoder``.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.resnet import BasicBlock, Stage, convolution
 
 LAYERS = 4  # of the stacked LSTM
@@ -41,8 +40,9 @@ class FrameEncoder(nn.Module):
 class SegmentationLSTM(ClipNet):
     """Class scores of every frame, four stacked LSTMs over them, ``classifier`` on each step; the last one decides.
 
-    Any T, one size: the encoder's map is flattened. ``size`` is the side of a square, or (height, width); the published
-    input is 126 x 224. The module ``encoder`` gives the map that the segmentation decoder reads, (N*T, 256, h, w).
+    Any T, one size: the encoder's map is flattened. ``frame_size`` (height, width) is a square of the spec's size by
+    default; the published input is 126 x 224. The module ``encoder`` gives the map that the segmentation decoder reads,
+    (N*T, 256, h, w).
 
     Attributes: ``encoder``, ``embedding`` (7168 -> 2048, BatchNorm, ReLU), ``frame_classifier`` (2048 -> K), ``lstm``,
     ``classifier`` (K -> K). All that depends on K is its ``head``.
@@ -50,27 +50,20 @@ class SegmentationLSTM(ClipNet):
 
     head = ("frame_classifier", "lstm", "classifier")
 
-    def __init__(
-        self,
-        name: str,
-        num_classes: int,
-        num_segments: int,
-        width: int,
-        dropout: float,
-        size: int | tuple[int, int],
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(name, num_classes, num_segments, width, options)
-        self.frame_size = (size, size) if isinstance(size, int) else size
-        self.encoder = FrameEncoder(self.channels, width)
+    def __init__(self, spec: NetworkSpec, frame_size: tuple[int, int] | None = None) -> None:
+        super().__init__(spec)
+        self.frame_size = frame_size or (spec.size, spec.size)
+        self.encoder = FrameEncoder(self.channels, self.width)
         height, side = (-(-pixels // SHRINK) for pixels in self.frame_size)
         self.embedding = nn.Sequential(
-            nn.Linear(self.encoder.out_channels * height * side, 32 * width), nn.BatchNorm1d(32 * width), nn.ReLU()
+            nn.Linear(self.encoder.out_channels * height * side, 32 * self.width),
+            nn.BatchNorm1d(32 * self.width),
+            nn.ReLU(),
         )
-        self.dropout = nn.Dropout(dropout)
-        self.frame_classifier = nn.Linear(32 * width, num_classes)
-        self.lstm = nn.LSTM(num_classes, num_classes, LAYERS, batch_first=True)
-        self.classifier: nn.Linear = nn.Linear(num_classes, num_classes)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.frame_classifier = nn.Linear(32 * self.width, self.num_classes)
+        self.lstm = nn.LSTM(self.num_classes, self.num_classes, LAYERS, batch_first=True)
+        self.classifier: nn.Linear = nn.Linear(self.num_classes, self.num_classes)
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:
         """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
