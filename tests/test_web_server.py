@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,28 +10,16 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from web_helpers import CARD, body, make_site, picture, running
+from web_helpers import ORIGIN, body, client_of, make_site, request, running
 
 from dynagest.cli.serve import serve as serve_command
-from dynagest.clips.check import check
-from dynagest.clips.frames import count_frames
-from dynagest.clips.manifest import Manifest
-from dynagest.clips.video import video_rate
 from dynagest.errors import DynagestError, RunError, WeightsError
 from dynagest.web import serve as serving
 from dynagest.web.app import ASSETS, STATIC, Site, create_app
-from dynagest.web.clips import CLIP_TYPE, ClipFolder, Limits
+from dynagest.web.clips import CLIP_TYPE, Limits
 from dynagest.web.guard import Rate
 from dynagest.web.model import load_model
 from dynagest.web.runtime import fetch_runtime, find_runtime
-
-HOST = "http://localhost:8000"
-ORIGIN = {"origin": HOST}
-CLIP = {**ORIGIN, "content-type": CLIP_TYPE}
-
-
-def client_of(site: Site, **options: int) -> TestClient:
-    return TestClient(create_app(site, ("gestures.lan",), **options), base_url=HOST, raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -44,11 +31,6 @@ def site(tmp_path: Path) -> Site:
 def client(site: Site) -> Iterator[TestClient]:
     with client_of(site) as made:
         yield made
-
-
-def post(client: TestClient, label: str = "wave", content: bytes | None = None) -> tuple[int, str]:
-    answer = client.post(f"/api/gestures/{label}/clips", content=body() if content is None else content, headers=CLIP)
-    return answer.status_code, answer.json().get("error", "")
 
 
 class TestPage:
@@ -186,178 +168,6 @@ class TestWho:
         assert [rate.allows("a") for _ in range(3)] == [True, True, False]
 
 
-class TestUploads:
-    def test_a_clip_is_kept_with_its_times_and_comes_back(self, client: TestClient, site: Site, tmp_path: Path) -> None:
-        times = [0, 0.04, 0.08, 0.2, 0.24, 0.3, 0.5, 0.501, 0.6, 1.0]
-        answer = client.post("/api/gestures/thumbs up/clips", content=body(times=[5 + t for t in times]), headers=CLIP)
-        assert answer.status_code == 201
-        assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0}
-        video = tmp_path / "gestures" / "thumbs up" / "001.mkv"
-        assert count_frames(video) == 10
-        assert video_rate(video) == pytest.approx(9.0)
-        assert client.get("/api/gestures").json()["gestures"] == [{"label": "thumbs up", "clips": [answer.json()]}]
-
-        back = client.get("/api/gestures/thumbs up/clips/001").content
-        length = struct.unpack_from("<4sI", back)[1]
-        header = json.loads(back[8 : 8 + length])
-        assert header["times"] == pytest.approx(times, abs=1e-6)
-        assert len(back) == 8 + length + sum(header["sizes"])
-        shown = client.get("/api/gestures/thumbs up/clips/001/picture")
-        assert shown.headers["content-type"] == "image/jpeg"
-        assert shown.content.startswith(b"\xff\xd8")
-
-    def test_the_folder_is_what_data_check_accepts(self, client: TestClient, tmp_path: Path) -> None:
-        for label in ("wave", "none", "wave"):
-            assert post(client, label)[0] == 201
-        manifest = Manifest.read(tmp_path / "gestures")
-        assert sorted(clip.label for clip in manifest.clips) == ["none", "wave", "wave"]
-        assert check(manifest, 8).exit_code == 0
-
-    def test_delete(self, client: TestClient, tmp_path: Path) -> None:
-        for _ in range(2):
-            post(client)
-        assert client.delete("/api/gestures/wave/clips/001", headers=ORIGIN).status_code == 204
-        assert len(Manifest.read(tmp_path / "gestures")) == 1
-        assert client.delete("/api/gestures/wave/clips/001", headers=ORIGIN).status_code == 404
-        assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 204
-        assert client.get("/api/gestures").json()["gestures"] == []
-        assert list((tmp_path / "gestures").iterdir()) == []
-
-    @pytest.mark.parametrize(
-        ("label", "status"),
-        [
-            ("%2e%2e", 400), ("..%2fetc", 400), ("a%2fb", 404), ("a%00b", 400), ("a%0ab", 400), ("%20", 422),
-            ("train", 422), ("nul", 422), ("x" * 65, 422), (".hidden", 422), ("a%5cb", 400), ("<script>", 422),
-            ("%ff%fe", 422),
-        ],
-    )  # fmt: skip
-    def test_names_that_are_none(self, site: Site, tmp_path: Path, label: str, status: int) -> None:
-        content = body()
-        head = (
-            f"POST /api/gestures/{label}/clips HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
-            f"Content-Type: {CLIP_TYPE}\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-        )
-        with running(create_app(site)) as port:
-            got, text = request(port, head, content)
-        assert (got, "error" in json.loads(text)) == (status, True)
-        assert not (tmp_path / "gestures").exists()
-
-    def test_one_name_in_two_spellings(self, client: TestClient) -> None:
-        assert post(client, "wave")[0] == 201
-        status, error = post(client, "Wave")
-        assert status == 422
-        assert "'wave' already" in error
-
-    @pytest.mark.parametrize(
-        ("content", "word"),
-        [
-            (b"", "DGC1"),
-            (b"\x00" * 100, "DGC1"),
-            (b"DGC1\xff\xff\xff\xff", "header"),
-            (body(header=b"{not json"), "JSON"),
-            (body(header=b"[" * 90_000), "JSON"),
-            (body(header=[1, 2]), "times and sizes"),
-            (body(header={"times": "abc", "sizes": [1]}), "numbers"),
-            (body(header={"times": [True] * 10, "sizes": [1] * 10}), "numbers"),
-            (body(header={"times": [0.0], "sizes": [1, 2]}), "as many"),
-            (body(header={"times": [], "sizes": []}), "0 frames"),
-            (body(header={"times": [10**400 + k for k in range(10)], "sizes": [1] * 10}), "rise"),
-            (body(header=b'{"times": [NaN,1,2,3,4,5,6,7,8,9], "sizes": [1,1,1,1,1,1,1,1,1,1]}'), "rise"),
-            (body(header={"times": list(range(10)), "sizes": [-1] * 10}), "as long"),
-            (body(header={"times": list(range(10)), "sizes": [10**30] * 10}), "as long"),
-            (body(times=[0.0] * 10), "rise"),
-            (body(times=[10.0 * k for k in range(10)]), "90.0 seconds"),
-            (body() + b"more", "as long"),
-            (body()[:-1], "as long"),
-            (body([picture()] * 3), "3 frames"),
-            (body([picture()[:40]] * 10), "whole JPEG"),
-            (body([b"GIF89a" + bytes(50)] * 10), "whole JPEG"),
-            (body([picture()[:-60] + b"\xff\xd9"] * 10), "whole JPEG"),
-            (body([picture()] * 9 + [picture(width=80)]), "another size"),
-            (body([picture(width=1400)] * 10), "1400 x 48"),
-            (body([picture(width=64, height=8)] * 10), "64 x 8"),
-        ],
-    )
-    def test_bodies_that_are_no_clip(self, client: TestClient, tmp_path: Path, content: bytes, word: str) -> None:
-        status, error = post(client, "wave", content)
-        assert status == 422
-        assert word in error
-        assert not (tmp_path / "gestures").exists()
-
-    def test_a_small_file_that_claims_to_be_an_enormous_picture(self, client: TestClient) -> None:
-        small = picture()
-        at = small.index(b"\xff\xc0") + 5
-        bomb = small[:at] + struct.pack(">HH", 65500, 65500) + small[at + 4 :]
-        status, error = post(client, "wave", body([bomb] * 10))
-        assert status == 422
-        assert "65500" in error or "whole JPEG" in error
-
-    def test_headers_of_the_body(self, client: TestClient) -> None:
-        def status(headers: dict[str, str], content: bytes = body()) -> int:
-            return client.post("/api/gestures/wave/clips", content=content, headers=ORIGIN | headers).status_code
-
-        assert status({"content-type": "multipart/form-data; boundary=x"}) == 415
-        assert status({}) == 415
-        assert status({"content-type": CLIP_TYPE, "content-length": "99999999999"}) == 413
-        assert client.post("/api/gestures/wave/clips", content=iter([b"DGC1"]), headers=CLIP).status_code == 411
-
-    def test_too_many(self, tmp_path: Path) -> None:
-        with client_of(make_site(tmp_path, Limits(gestures=2, clips=1))) as client:
-            assert [post(client, name)[0] for name in ("a", "b", "c", "a")] == [201, 201, 409, 409]
-
-    def test_a_full_disk(self, tmp_path: Path) -> None:
-        with client_of(make_site(tmp_path, Limits(free_bytes=10**18))) as client:
-            assert post(client) == (507, "the disk of this machine is nearly full")
-
-    def test_links_are_not_followed(self, client: TestClient, tmp_path: Path) -> None:
-        post(client)
-        (tmp_path / "secret.mkv").write_bytes((tmp_path / "gestures/wave/001.mkv").read_bytes())
-        (tmp_path / "gestures/wave/002.mkv").symlink_to(tmp_path / "secret.mkv")
-        (tmp_path / "gestures/other").symlink_to(tmp_path / "gestures/wave", target_is_directory=True)
-        assert client.get("/api/gestures/wave/clips/002").status_code == 404
-        assert client.get("/api/gestures/other/clips/001").status_code == 404
-        assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 404
-        assert (tmp_path / "secret.mkv").exists()
-
-    @pytest.mark.parametrize("name", ["002", "..", "%2e%2e", "001.mkv", "x" * 80, "a%20b"])
-    def test_clips_that_are_none(self, client: TestClient, name: str) -> None:
-        post(client)
-        assert client.get(f"/api/gestures/wave/clips/{name}").status_code in (400, 404)
-
-    def test_a_file_that_is_no_video(self, client: TestClient, tmp_path: Path) -> None:
-        post(client)
-        (tmp_path / "gestures/wave/007.mkv").write_bytes(b"nothing")
-        answer = client.get("/api/gestures/wave/clips/007")
-        assert answer.status_code == 409
-        assert "delete it" in answer.json()["error"]
-
-    def test_two_at_once_get_two_numbers(self, site: Site) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        assert site.clips is not None
-        with ThreadPoolExecutor(4) as pool:
-            names = {each.name for each in pool.map(lambda _: site.clips.add("wave", body()), range(8))}  # type: ignore[union-attr]
-        assert names == {f"{k:03d}" for k in range(1, 9)}
-        assert len(Manifest.read(site.clips.folder)) == 8
-
-    def test_no_teach(self, site: Site) -> None:
-        with client_of(replace(site, clips=None, training=None, teach_off="not here")) as client:
-            assert client.get("/api/gestures").json() == {"teach": False, "reason": "not here", "gestures": []}
-            assert post(client) == (403, "nothing can be recorded here: not here")
-            assert client.get("/api/training").status_code == 403
-
-
-def request(port: int, head: str, content: bytes = b"", wait: float = 10.0) -> tuple[int, str]:
-    """What a server answers to these bytes: status and body; (0, "") when it hangs up without a word."""
-    with socket.create_connection(("127.0.0.1", port), timeout=wait) as connection:
-        connection.sendall(head.encode("latin-1") + content)
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
-    top, _, text = answer.partition(b"\r\n\r\n")
-    return (int(top.split()[1]) if top else 0), text.decode()
-
-
 class TestSockets:
     HEAD = (
         "POST /api/gestures/wave/clips HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
@@ -401,71 +211,6 @@ class TestSockets:
     def test_no_http(self, site: Site, head: str) -> None:
         with running(create_app(site)) as port:
             assert request(port, head)[0] in (400, 421, 431)
-
-
-class TestTraining:
-    def start(self, client: TestClient, content: bytes = b"{}", kind: str = "application/json") -> tuple[int, str]:
-        answer = client.post("/api/training", content=content, headers=ORIGIN | {"content-type": kind})
-        return answer.status_code, answer.json().get("error", "")
-
-    def test_what_it_needs(self, client: TestClient) -> None:
-        assert client.get("/api/training").json()["state"] == "idle"
-        status, error = self.start(client)
-        assert status == 409
-        assert "--init" in error
-        assert client.delete("/api/training", headers=ORIGIN).status_code == 409
-
-    @pytest.mark.parametrize(
-        ("content", "kind", "status"),
-        [
-            (b"{", "application/json", 400),
-            (b"\xff", "application/json", 400),
-            (b"[" * 900, "application/json", 400),
-            (b'{"epochs": 1000000}', "application/json", 422),
-            (b"{}", "text/plain", 415),
-            (b" " * 2000, "application/json", 413),
-        ],
-    )
-    def test_bodies(self, client: TestClient, content: bytes, kind: str, status: int) -> None:
-        assert self.start(client, content, kind)[0] == status
-
-    def test_too_few_clips_then_one_at_a_time_then_cancelled(self, tmp_path: Path) -> None:
-        init = tmp_path / "init"
-        init.mkdir()
-        (init / "network.json").write_text(CARD.model_dump_json())
-        with client_of(make_site(tmp_path, init=init)) as client:
-            assert "there is 0" in self.start(client)[1]
-            post(client, "wave")
-            post(client, "wave")
-            post(client, "none")
-            assert "none has fewer" in self.start(client)[1]
-            post(client, "none")
-            assert self.start(client)[0] == 202
-            status, error = self.start(client)
-            assert (status, "already" in error) == (409, True)
-            assert client.delete("/api/training", headers=ORIGIN).status_code == 202
-            deadline = time.monotonic() + 60
-            while (found := client.get("/api/training").json())["state"] == "running":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            assert found["state"] == "cancelled"
-
-    @pytest.mark.slow
-    def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:
-        init = tmp_path / "init"
-        init.mkdir()
-        (init / "network.json").write_text(CARD.model_copy(update={"model": "no_such_network"}).model_dump_json())
-        with client_of(make_site(tmp_path, init=init)) as client:
-            for label in ("wave", "none") * 2:
-                post(client, label)
-            assert self.start(client)[0] == 202
-            deadline = time.monotonic() + 120
-            while (found := client.get("/api/training").json())["state"] == "running":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        assert found["state"] == "failed"
-        assert "no_such_network" in found["message"]
-        assert "Traceback" not in found["message"]
 
 
 class TestStart:
@@ -521,10 +266,3 @@ class TestStart:
             other.listen()
             with pytest.raises(RunError, match="--port"):
                 serving.serve(serving.ServeOptions(tmp_path, port=other.getsockname()[1]))
-
-
-def test_known_clips_are_described_once(tmp_path: Path) -> None:
-    folder = ClipFolder(tmp_path)
-    added = folder.add("wave", body())
-    assert folder.listing() == [{"label": "wave", "clips": [{"name": "001", "frames": 10, "seconds": 0.9}]}]
-    assert folder.read("wave", added.name).times[-1] == pytest.approx(0.9)
