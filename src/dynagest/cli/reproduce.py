@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
 
 def reproduce(
     tables: Annotated[
-        list[str], typer.Argument(help="I to VIII, fig5, or of the study: decoders, conditions, masks, rivals.")
+        list[str],
+        typer.Argument(help="I to VIII, fig5, or of the study: decoders, weights, conditions, masks, rivals."),
     ],
     data: Annotated[
         list[str],

@@ -45,6 +45,15 @@ def _conditions() -> Table:
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 
 
+def _weights() -> Table:
+    rows = [Row("none", "tsm", PLAIN)]
+    for factor in (1, 10, 100):
+        weights = {"local_weight": float(factor), "global_weight": factor / 100}
+        name = f"1 : {factor} : {factor / 100:g}"
+        rows.append(Row(name, "tsm", BOTH | weights, against="none"))
+    return Table("weights", "The decoders' weights, CE : local : global, from the paper's up (TSM)", (), tuple(rows))
+
+
 # Real clips are few and their scenes large: more pixels and more rounds than generated ones want.
 _REAL = {"size": 112, "epochs": 40, "batch": 16}
 MASKS = Table(
@@ -84,4 +93,10 @@ def _rivals() -> Table:
     return Table("rivals", "All systems at one budget of training: as many clips, or as much time", (), tuple(rows))
 
 
-STUDY: dict[str, Table] = {"decoders": _decoders(), "conditions": _conditions(), "rivals": _rivals(), "masks": MASKS}
+STUDY: dict[str, Table] = {
+    "decoders": _decoders(),
+    "weights": _weights(),
+    "conditions": _conditions(),
+    "rivals": _rivals(),
+    "masks": MASKS,
+}

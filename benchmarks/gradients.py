@@ -1,0 +1,130 @@
+"""Where the gradient of the depth decoders goes: ``python benchmarks/gradients.py RUN``
+
+For a run of ``dynagest reproduce`` with decoders (a folder below ``runs/reproduce-small/runs``), before its first step
+and after its last one: the length of the cross-entropy's gradient in each part of the network, that of the weighted
+squared error of each decoder as a share of it, and the cosine between the class's gradient and the decoders'. Means
+over batches of training clips, as augmented in training, in float32 and with BatchNorm in training mode.
+"""
+
+import argparse
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
+from dynagest.clips.dataset import UnreadableClip, normalise
+from dynagest.networks.weights import load_weights
+from dynagest.reproduce.jobs import Generated, Job
+from dynagest.synth.dataset import SynthDataset
+from dynagest.task.saved import load_decoders
+from dynagest.task.task import DepthTask
+from dynagest.training.assemble import build_task
+from dynagest.training.data import training_view
+
+PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
+Batch = tuple[Tensor, Tensor, Tensor]
+Gradient = dict[str, Tensor]
+
+
+def read_batches(job: Job, count: int) -> list[Batch]:
+    """``count`` batches of normalised RGB, depth and labels."""
+    assert isinstance(job.data, Generated), "only runs on generated clips"
+    source = SynthDataset(job.data.spec, "train", training_view(job.recipe), seed=job.recipe.seed)
+    batches = []
+    for number in range(count):
+        # Labels go round with the index, so that clips in a row are of all classes.
+        samples = [source[0, number * job.recipe.batch + place] for place in range(job.recipe.batch)]
+        assert not any(isinstance(sample, UnreadableClip) for sample in samples)
+        rgb = normalise(torch.stack([sample["rgb"] for sample in samples]), IMAGENET_MEAN, IMAGENET_STD)
+        depth = torch.stack([sample["depth"] for sample in samples])
+        batches.append((rgb, depth, torch.tensor([int(sample["label"]) for sample in samples])))
+    return batches
+
+
+def gradients(task: DepthTask, batch: Batch) -> dict[str, Gradient]:
+    """The gradient of each weighted term, by part of the network, flat."""
+    assert task.decoder is not None
+    rgb, depth, label = batch
+    parts = {part: _parameters(task, part) for part in PARTS}
+    every = [parameter for group in parts.values() for parameter in group]
+    task.train()
+    with task.decoder.attached(task.network) as taps:
+        logits = task.network(rgb)
+    masks = task.decoder(task.decoder.features(taps))
+    weights = task.loss.weights
+    terms = {"cross-entropy": weights.cross_entropy * torch.nn.functional.cross_entropy(logits, label)}
+    for kind, mask in masks._asdict().items():
+        if mask is not None:
+            error = torch.nn.functional.mse_loss(mask, task.loss.target(depth, mask.shape[-2:]))
+            terms[kind.rstrip("_")] = getattr(weights, kind) * error
+    found = {}
+    for name, term in terms.items():
+        flat = torch.autograd.grad(term, every, retain_graph=True, allow_unused=True)
+        by_parameter = dict(zip(map(id, every), flat, strict=True))
+        found[name] = {
+            part: torch.cat([_flat(by_parameter[id(parameter)], parameter) for parameter in group])
+            for part, group in parts.items()
+        }
+    return found
+
+
+def _parameters(task: DepthTask, part: str) -> list[torch.nn.Parameter]:
+    inside = "base_model." + ("" if part == "stem" else f"{part}.")
+    return [
+        parameter
+        for name, parameter in task.network.named_parameters()
+        if name.startswith(inside) and (part != "stem" or "layer" not in name)
+    ]
+
+
+def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros(parameter.numel()) if gradient is None else gradient.flatten()
+
+
+def summarise(rounds: list[Mapping[str, Gradient]]) -> Table:
+    """Means over batches."""
+    kinds = [name for name in rounds[0] if name != "cross-entropy"]
+    table = Table("part", "cross-entropy", *(f"{kind} / cross-entropy" for kind in kinds), "cosine")
+    for part in PARTS:
+        lengths = {name: statistics.mean(float(each[name][part].norm()) for each in rounds) for name in rounds[0]}
+        cosines = []
+        for each in rounds:
+            depth = torch.stack([each[kind][part] for kind in kinds]).sum(0)
+            product = float(each["cross-entropy"][part].norm() * depth.norm())
+            cosines.append(float(each["cross-entropy"][part] @ depth) / product if product else math.nan)
+        table.add_row(
+            part,
+            f"{lengths['cross-entropy']:.3g}",
+            *(f"{100 * lengths[kind] / lengths['cross-entropy']:.2f} %" for kind in kinds),
+            f"{statistics.mean(cosines):+.2f}",
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--batches", type=int, default=8)
+    arguments = parser.parse_args()
+    job = Job.model_validate_json((arguments.run / "job.json").read_bytes())
+    batches = read_batches(job, arguments.batches)
+    task, _ = build_task(job.recipe, job.data.num_classes, torch.device("cpu"))
+    assert isinstance(task, DepthTask)
+    console = Console()
+    console.print(f"{job.recipe.model}, {asdict(task.loss.weights)}: before the first step")
+    console.print(summarise([gradients(task, batch) for batch in batches]))
+    load_weights(task.network, arguments.run)
+    task.decoder = load_decoders(arguments.run, task.network)
+    console.print("after the last")
+    console.print(summarise([gradients(task, batch) for batch in batches]))
+
+
+if __name__ == "__main__":
+    main()
