@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import UnreadableClip, normalise
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_weights
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.synth.dataset import SynthDataset
@@ -120,6 +121,7 @@ def main() -> None:
     console = Console()
     console.print(f"{job.recipe.model}, {asdict(task.loss.weights)}: before the first step")
     console.print(summarise([gradients(task, batch) for batch in batches]))
+    assert isinstance(task.network, ClipNet)
     load_weights(task.network, arguments.run)
     task.decoder = load_decoders(arguments.run, task.network)
     console.print("after the last")
