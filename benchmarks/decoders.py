@@ -1,9 +1,11 @@
-"""Where the gradient of the depth decoders goes: ``python benchmarks/gradients.py RUN``
+"""What the depth decoders of a run learned, and where their gradient went: ``python benchmarks/decoders.py RUN``
 
-For a run of ``dynagest reproduce`` with decoders (a folder below ``runs/reproduce-small/runs``), before its first step
-and after its last one: the length of the cross-entropy's gradient in each part of the network, that of the weighted
-squared error of each decoder as a share of it, and the cosine between the class's gradient and the decoders'. Means
-over batches of training clips, as augmented in training, in float32 and with BatchNorm in training mode.
+For a run of ``dynagest reproduce`` with decoders (a folder below ``runs/reproduce-small/runs``):
+
+* the masks of 360 test clips against the depth that the network never saw, beside three simple guesses;
+* before the first step and after the last one, the length of the cross-entropy's gradient in each part of the network,
+  that of the weighted squared error of each decoder as a share of it, and the cosine between the class's gradient and
+  the decoders'. Means over batches of training clips, augmented, in float32, with BatchNorm in training mode.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,22 +25,22 @@ from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import UnreadableClip, normalise
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_weights
+from dynagest.reproduce.footage import Footage
 from dynagest.reproduce.jobs import Generated, Job
-from dynagest.synth.dataset import SynthDataset
+from dynagest.reproduce.masks import MaskScore, score_masks
 from dynagest.task.saved import load_decoders
 from dynagest.task.task import DepthTask
 from dynagest.training.assemble import build_task
-from dynagest.training.data import training_view
+from dynagest.training.data import training_view, validation_view
 
+CLIPS = 360
 PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 Batch = tuple[Tensor, Tensor, Tensor]
 Gradient = dict[str, Tensor]
 
 
-def read_batches(job: Job, count: int) -> list[Batch]:
+def read_batches(job: Job, source: Footage, count: int) -> list[Batch]:
     """``count`` batches of normalised RGB, depth and labels."""
-    assert isinstance(job.data, Generated), "only runs on generated clips"
-    source = SynthDataset(job.data.spec, "train", training_view(job.recipe), seed=job.recipe.seed)
     batches = []
     for number in range(count):
         # Labels go round with the index, so that clips in a row are of all classes.
@@ -109,16 +112,30 @@ def summarise(rounds: list[Mapping[str, Gradient]]) -> Table:
     return table
 
 
+def masks(scores: list[MaskScore]) -> Table:
+    """How near each guess comes to the depth frames."""
+    table = Table("mask", "guess", "mean squared error", "correlation")
+    for score in scores:
+        table.add_row(score.mask, score.guess, f"{score.mse:.4f}", f"{score.correlation:+.2f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--batches", type=int, default=8)
     arguments = parser.parse_args()
     job = Job.model_validate_json((arguments.run / "job.json").read_bytes())
-    batches = read_batches(job, arguments.batches)
+    assert isinstance(job.data, Generated), "only runs on generated clips"
+    footage = arguments.run.resolve().parents[1] / "footage"
+    read = partial(Footage.rendered, footage, job.data.spec)
+    console = Console()
+    plainly = validation_view(job.recipe)
+    train, test = (read(split, plainly, seed=0, first=CLIPS) for split in ("train", "test"))
+    console.print(masks(score_masks(arguments.run, job.recipe, train, test)))
+    batches = read_batches(job, read("train", training_view(job.recipe), seed=job.recipe.seed), arguments.batches)
     task, _ = build_task(job.recipe, job.data.num_classes, torch.device("cpu"))
     assert isinstance(task, DepthTask)
-    console = Console()
     console.print(f"{job.recipe.model}, {asdict(task.loss.weights)}: before the first step")
     console.print(summarise([gradients(task, batch) for batch in batches]))
     assert isinstance(task.network, ClipNet)
