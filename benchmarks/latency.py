@@ -27,7 +27,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
 from dynagest.export.streams import convert_stream, stream_inputs
-from dynagest.export.write import Runtime, convert_clips, write_model
+from dynagest.export.write import Runtime, computes_channels_last, convert_clips, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
@@ -102,27 +102,21 @@ def file_rows(
     net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray, folder: Path, threads: int
 ) -> Iterator[Row]:
     """Every file that can be made of the network."""
-    for to in ("onnx", "openvino"):
-        last = to == "openvino"
-        model, state = convert_clips(net, card, to) if mode == "clip" else convert_stream(net, card, channels_last=last)
-        for runtime, precision in FILES:
-            if runtime != to:
-                continue
-            title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}"
-            inputs = (
-                ({CLIPS: each[None]} for each in (clip,))
-                if mode == "clip"
-                else stream_inputs(net, card, clip[None], channels_last=last)
-            )
-            path = folder / f"{mode}-{precision}{SUFFIX[to]}"
-            info = ModelInfo(mode=mode, precision=precision, card=card, state=state)
-            try:
-                copied = type(model)()
-                copied.CopyFrom(model)
-                write_model(copied, info, runtime, inputs, path)
-                yield Row(title, precision, runner(path, mode, clip, threads))
-            except DynagestError as error:
-                print(f"{title}, {precision}, {mode}: left out: {error}")
+    for to, precision in FILES:
+        title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}"
+        last = computes_channels_last(to, precision)
+        if mode == "clip":
+            model, state = convert_clips(net, card, to)
+            inputs = iter([{CLIPS: clip[None]}])
+        else:
+            model, state = convert_stream(net, card, channels_last=last)
+            inputs = stream_inputs(net, card, clip[None], channels_last=last)
+        path = folder / f"{mode}-{precision}{SUFFIX[to]}"
+        try:
+            write_model(model, ModelInfo(mode=mode, precision=precision, card=card, state=state), to, inputs, path)
+            yield Row(title, precision, runner(path, mode, clip, threads))
+        except DynagestError as error:
+            print(f"{title}, {precision}, {mode}: left out: {error}")
 
 
 def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:

@@ -86,11 +86,11 @@ def export(
     tell("reading clips")
     calibration, held_out = gather(folder, card, data, clips)
     tell("tracing the network")
-    by_openvino = to == "openvino"
+    channels_last = computes_channels_last(to, precision)
     if mode == "clip":
         model, state = convert_clips(net, card, to)
     else:
-        model, state = convert_stream(net, card, channels_last=by_openvino)
+        model, state = convert_stream(net, card, channels_last=channels_last)
     info = ModelInfo(
         mode=mode,
         precision=precision,
@@ -102,7 +102,7 @@ def export(
     inputs = (
         ({CLIPS: clip[None]} for clip in calibration.clips)
         if mode == "clip"
-        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)], channels_last=by_openvino)
+        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)], channels_last=channels_last)
     )
     with _staged(target) as staged:
         tell(f"writing {precision}")
@@ -137,6 +137,11 @@ def check_combination(to: Runtime, precision: Precision, mode: Mode) -> None:
             "--to onnx --precision bf16: ONNX Runtime has no bf16 kernels for the CPU; use --to openvino --precision "
             "bf16, or --precision int8, which is faster still"
         )
+
+
+def computes_channels_last(to: Runtime, precision: Precision) -> bool:
+    """Whether a stream's state is best kept (N, H, W, C): OpenVINO's int8 kernels alone want it so."""
+    return to == "openvino" and precision == "int8"
 
 
 def default_name(to: Runtime, precision: Precision, mode: Mode) -> str:
