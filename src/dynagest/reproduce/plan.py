@@ -8,7 +8,7 @@ from typing import Literal
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.errors import RecipeError
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
-from dynagest.reproduce.scales import Scale
+from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import DATASETS, Row, Table
 from dynagest.rivals.build import RIVALS
@@ -70,7 +70,8 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
             if row.budget == "time":
                 assert row.against is not None
                 reference = _at_scale(table.row(row.against), scale, seed)
-                recipe = recipe.throughout({"epochs": epochs_for_seconds(recipe, reference, speeds, clips.num_classes)})
+                epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
+                recipe = recipe.throughout(epochs_of(recipe, epochs))
             jobs[seed] = Job(recipe=recipe, data=clips, protocol="center")
         cells.append(Cell(row, column, jobs))
     return _ordered(table, scale, (column,), cells, {})

@@ -68,9 +68,16 @@ class Scale:
         """A published recipe at this scale: task, stages and loss stay. Its stages share the scale's epochs."""
         small = recipe.throughout(dict(self.fields)).with_overrides(self.systems.get(system, {}))
         each = max(small.epochs // (1 + len(small.stages)), 1)
-        stages = {f"{stage.name}.epochs": each for stage in small.stages}
+        changes: dict[str, float] = {}
+        for stage in small.stages:
+            changes |= {f"{stage.name}.{field}": value for field, value in epochs_of(small, each).items()}
         # What does not divide goes to the last training, so that all systems see as many clips.
-        return small.with_overrides(stages | {"epochs": max(small.epochs - each * len(small.stages), 1)})
+        return small.with_overrides(changes | epochs_of(small, max(small.epochs - each * len(small.stages), 1)))
+
+
+def epochs_of(recipe: Recipe, epochs: int) -> dict[str, float]:
+    """The fields that make a training this long; at most a quarter of it is warm-up."""
+    return {"epochs": epochs, "warmup_epochs": min(recipe.warmup_epochs, epochs // 4)}
 
 
 # People, places and clutter of the study.
