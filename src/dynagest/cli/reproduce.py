@@ -104,30 +104,29 @@ def reproduce(
 
 
 def _manifests(data: list[str]) -> dict[str, Path]:
-    """``DATASET=PATH`` or ``PATH`` by dataset, "" for one that is not named."""
-    found: dict[str, Path] = {}
-    for text in data:
-        name, separator, path = text.partition("=")
-        if not separator:
-            name, path = "", text
-        if name in found:
-            raise RecipeError(f"--data {text}: given twice; one manifest a dataset")
-        manifest = Path(path)
-        found[name] = manifest / "manifest.csv" if manifest.is_dir() else manifest
+    """Manifests by dataset, "" for one that is not named."""
+    found = {}
+    for name, path in _by_name("--data", data, "one manifest a dataset").items():
+        found[name] = path / "manifest.csv" if path.is_dir() else path
         if not found[name].is_file():
-            raise RecipeError(f"--data {text}: there is no {found[name]}; `dynagest data index` writes one")
+            raise RecipeError(f"--data {path}: there is no {found[name]}; `dynagest data index` writes one")
     return found
 
 
 def _weights(init: list[str]) -> dict[str, Path]:
-    """``MODEL=FILE`` or ``FILE`` by model, "" for one that is not named."""
+    """Files of weights by model, "" for one that is not named."""
+    return _by_name("--init", init, "one file a model")
+
+
+def _by_name(option: str, texts: list[str], rule: str) -> dict[str, Path]:
+    """``NAME=PATH`` or ``PATH`` by name, "" for one without."""
     found: dict[str, Path] = {}
-    for text in init:
+    for text in texts:
         name, separator, path = text.partition("=")
         if not separator:
             name, path = "", text
         if name in found:
-            raise RecipeError(f"--init {text}: given twice; one file a model")
+            raise RecipeError(f"{option} {text}: given twice; {rule}")
         found[name] = Path(path)
     return found
 
