@@ -14,13 +14,14 @@ from dynagest.errors import RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.reproduce.cost import describe
-from dynagest.reproduce.jobs import Job
+from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.pretrained import random_starts, start_from
 from dynagest.reproduce.results import published_cost
 from dynagest.reproduce.scales import SCALES, get_scale
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES, get_table
+from dynagest.synth.spec import SENSOR
 from dynagest.testing.protocols import get_protocol
 from dynagest.training.recipes_systems import SYSTEMS
 
@@ -79,8 +80,10 @@ def test_rows_of_a_seed_share_clips_initialisation_and_order(name, scale):
         other = next(each for each in made.cells if each.row.name == cell.row.against)
         for seed, job in cell.jobs.items():
             theirs = other.jobs[seed]
-            if not cell.row.data:
-                assert job.data == theirs.data
+            assert isinstance(job.data, Generated)
+            assert isinstance(theirs.data, Generated)
+            assert job.data.first == theirs.data.first
+            assert job.data.spec.model_dump(exclude=SENSOR) == theirs.data.spec.model_dump(exclude=SENSOR)
             assert job.recipe.seed == theirs.recipe.seed == seed
             if cell.row.budget == "clips":
                 stages = [job.recipe.stage(place).epochs for place in range(len(job.recipe.stages))]
@@ -123,6 +126,14 @@ def test_the_same_run_is_one_job_in_all_tables():
         for name in ("VI", "VIII")
     ]
     assert len(keys[0] & keys[1]) == 2  # without MSD, and both decoders
+
+
+def test_a_network_that_never_sees_depth_is_trained_once_for_all_sensors():
+    made = plan(STUDY["conditions"], SCALES["small"], {}, range(1), NO_SPEEDS)
+    keys = {cell.row.name: cell.jobs[0].key for cell in made.cells}
+    sensors = ("as it is", "clean depth", "noisy depth, as IsoGD's", "misaligned depth, as NVGesture's")
+    assert len({keys[f"{sensor}: none"] for sensor in sensors}) == 1
+    assert len({keys[f"{sensor}: both"] for sensor in sensors}) == 4
 
 
 def test_a_key_tells_runs_apart_by_what_decides_their_result():

@@ -16,7 +16,7 @@ from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
-from dynagest.synth.spec import SPLITS
+from dynagest.synth.spec import SENSOR, SPLITS
 
 SMALL = SynthSpec(
     size=32,
@@ -93,6 +93,17 @@ def test_another_seed_index_or_split_gives_another_clip():
         record(SMALL, plan(SMALL, "test", 0)).rgb,
     ):
         assert (base != other).float().mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    "sensor",
+    [{"depth_noise": 0.0, "depth_holes": 0.0}, {"misalign": "isogd", "declare_misalignment": True}],
+)
+def test_the_depth_sensor_changes_no_pixel_of_rgb(sensor):
+    assert set(sensor) <= SENSOR
+    ours, theirs = (record(spec, plan(spec, "train", 0)) for spec in (SMALL, SMALL.model_copy(update=sensor)))
+    assert torch.equal(ours.rgb, theirs.rgb)
+    assert not torch.equal(ours.depth, theirs.depth)
 
 
 def test_samples_do_not_depend_on_workers():

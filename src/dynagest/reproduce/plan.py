@@ -12,6 +12,7 @@ from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import DATASETS, Row, Table
 from dynagest.rivals.build import RIVALS
+from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
@@ -65,8 +66,8 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
     for row in table.rows:
         jobs = {}
         for seed in seeds:
-            clips = _clips(row, scale, data, seed)
             recipe = _at_scale(row, scale, seed)
+            clips = _clips(row, scale, data, recipe)
             if row.budget == "time":
                 assert row.against is not None
                 reference = _at_scale(table.row(row.against), scale, seed)
@@ -100,7 +101,7 @@ def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
     return recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
 
 
-def _clips(row: Row, scale: Scale, data: Mapping[str, Path], seed: int) -> Generated | OnDisk:
+def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> Generated | OnDisk:
     if data:
         manifest = next(iter(data.values()))
         clips = _on_disk(str(manifest), manifest, _held_out(manifest))
@@ -110,8 +111,10 @@ def _clips(row: Row, scale: Scale, data: Mapping[str, Path], seed: int) -> Gener
     share = changes.pop("share", 1.0)
     if "depth" in changes:  # of generated clips: seen from another place than RGB, or that undone
         changes |= {"misalign": "isogd", "declare_misalignment": changes.pop("depth") == "aligned"}
+    if not (recipe.stages or recipe.uses_depth):  # RGB is the same whatever the sensor, and so is the run
+        changes = {name: value for name, value in changes.items() if name not in SENSOR}
     # New people, scenes and performances with every seed; all rows of a seed share them.
-    spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + seed} | changes)
+    spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + recipe.seed} | changes)
     first = None if share == 1.0 else round(spec.clips_per_class.train * share) * len(spec.classes)
     return Generated(name=GENERATED, spec=spec, first=first)
 

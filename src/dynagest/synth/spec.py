@@ -22,6 +22,8 @@ MISALIGNMENT: dict[Misalignment, DepthAffine | None] = {
     "isogd": DepthAffine(scale=0.87, shift_x=20, shift_y=30, width=320, height=240),
 }
 FRAME_RATE = 12  # frames of a clip in a second
+# Fields of a spec that change the depth of a clip and not a pixel of its RGB.
+SENSOR = frozenset({"depth_noise", "depth_holes", "misalign", "declare_misalignment"})
 NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
 _FOR_STREAMS = ("background", "slack")
 
