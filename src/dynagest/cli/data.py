@@ -139,4 +139,5 @@ def synth(
     print(f"{path}: {told} clips of {len(spec.labels)} classes")
     if sheet is not None:
         print(f"sheet: {write_sheet(spec, sheet)}")
-    print(f"next: dynagest train demo --data {shlex.quote(str(folder))}")
+    recipe = "live" if spec.background else "demo"
+    print(f"next: dynagest train {recipe} --data {shlex.quote(str(folder))}")

@@ -42,7 +42,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="egogesture, nvgesture, isogd, demo or webcam; or a system of the paper's tables, as in mtut or "
+            help="egogesture, nvgesture, isogd, demo, live or webcam; or a system of the paper's tables, as in mtut or "
             "tsm-msd@nvgesture."
         ),
     ],

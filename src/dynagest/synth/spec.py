@@ -152,7 +152,15 @@ PRESETS: dict[str, SynthSpec] = {
     "default": SynthSpec(),
     "demo": _DEMO,
     # For networks that watch a stream: they must know pauses, and gestures that are not in the middle of a clip.
-    "live": _DEMO.model_copy(update={"background": 4, "slack": 0.3}),
+    "live": _DEMO.model_copy(
+        update={
+            "background": 4,
+            "slack": 0.3,
+            "clips_per_class": PerSplit(train=200, val=12, test=40),
+            "subjects": PerSplit(train=80, val=8, test=16),
+            "scenes": PerSplit(train=400, val=40, test=80),
+        }
+    ),
     "hard": SynthSpec(
         style=1.0,
         clutter=1.0,

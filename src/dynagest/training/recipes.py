@@ -1,4 +1,4 @@
-"""The recipes by name: the paper's three schedules, the demo and a webcam set. Needs no torch.
+"""The recipes by name: the paper's three schedules, and small ones: demo, live and webcam. Needs no torch.
 
 What the paper says is in its section IV; what it leaves out is from ACTION-Net's public settings (issue 6 there: batch
 16, lr 0.0025, weight decay 1e-5, no dropout).
@@ -74,6 +74,15 @@ def demo() -> Recipe:
     return _small().with_overrides({"name": "demo", "epochs": 12})
 
 
+def live() -> Recipe:
+    """A small causal ACTION network for streams, from scratch, on generated gestures with pauses (preset ``live``).
+
+    Its cosine ends at 0, where the network is at its best: the last epoch is kept.
+    """
+    changes = {"name": "live", "options": {"online": True}, "epochs": 14, "warmup_epochs": 2, "validate_on": None}
+    return _small().with_overrides(changes)
+
+
 def webcam() -> Recipe:
     """A few clips of each gesture from one's own camera, without depth: a short fine-tuning of a network (``init``).
 
@@ -88,7 +97,7 @@ def webcam() -> Recipe:
 
 
 PAPERS: dict[str, Callable[[], Recipe]] = {"egogesture": egogesture, "nvgesture": nvgesture, "isogd": isogd}
-RECIPES: dict[str, Callable[[], Recipe]] = {**PAPERS, "demo": demo, "webcam": webcam}
+RECIPES: dict[str, Callable[[], Recipe]] = {**PAPERS, "demo": demo, "live": live, "webcam": webcam}
 
 
 def get_recipe(name: str) -> Recipe:
