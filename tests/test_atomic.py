@@ -33,6 +33,20 @@ def test_full_disk_leaves_all_old_files_whole(tmp_path: Path, monkeypatch: pytes
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_somebody_else_writes_the_same_file_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real, amid = tmp_path / "file", os.fsync, [b"other"]
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if amid:
+            write_atomically(path, amid.pop())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(RunError, match="cannot be written"):

@@ -16,6 +16,7 @@ from dynagest.networks.weights import save_network
 from dynagest.runtimes.model_file import Mode, ModelInfo
 from dynagest.stream.events import EventSettings, EventsFile
 from dynagest.stream.recogniser import Recogniser
+from dynagest.web.model import load_model
 
 CLASSES = ("none", "push", "wave")
 TUNED = EventSettings(threshold=0.45, dip=0.2, lag=0.1)
@@ -81,3 +82,12 @@ def test_an_export_of_another_version(forms: tuple[Path, Path], tmp_path: Path) 
     path.write_bytes(data.replace(b'"format":1', b'"format":9'))
     with pytest.raises(WeightsError, match=r"exported\.onnx: is of format 9"):
         load_recogniser(path)
+
+
+def test_events_of_another_version(forms: tuple[Path, Path], tmp_path: Path) -> None:
+    data, path = forms[1].read_bytes(), tmp_path / "exported.onnx"
+    assert data.count(b'"dip":') == 1
+    path.write_bytes(data.replace(b'"dip":', b'"dab":'))
+    for load in (load_recogniser, load_model):
+        with pytest.raises(WeightsError, match=r"exported\.onnx: its event settings are not of this version \(dab: "):
+            load(path)

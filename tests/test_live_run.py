@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from live_fakes import FakeCamera, picture
 from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from dynagest.card import NetworkCard
@@ -133,6 +135,26 @@ def test_the_terminal_shows_class_confidence_events_and_failures() -> None:
     text = out.getvalue()
     for part in ("camera 0", "bright", "90%", "1.0 s  bright 91%", "run xdotool: cannot be started", "frames/s"):
         assert part in text
+
+
+def test_an_action_may_say_something_while_the_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    display = Terminal("camera 0", CLASSES, Console(file=out, force_terminal=True, width=90))
+
+    def text(content: str = "", style: str = "") -> Text:
+        if content == "first":
+            action = threading.Thread(target=display.say, args=("second", False))
+            action.start()
+            action.join(10)
+            assert not action.is_alive()
+        return Text(content, style)
+
+    display.say("first", False)
+    monkeypatch.setattr("dynagest.live.display.Text", text)
+    for _ in range(2):
+        display.show(Look(None, None, (), None, Status("ended")), Meter())
+    display.close()
+    assert "second" in out.getvalue()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def serve(
         return model.key
 
     clips = ClipFolder(folder / "gestures")
-    training = Training(clips.folder, init, folder / "runs", adopt, epochs)
+    training = Training(clips, init, folder / "runs", adopt, epochs)
     return Site(shelf, find_runtime(), clips, training)
 
 

@@ -243,3 +243,50 @@ def test_clip_files_both_ways(tmp_path: Path) -> None:
     const result = { times, sizes: pictures.map((each) => each.size) };"""
     assert node(script, None, tmp_path)["times"] == list(recording.times)
     assert Recording.unpack((tmp_path / "again.bin").read_bytes(), Limits()) == recording
+
+
+def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path) -> None:
+    script = """
+    class Element {
+      parts = {}; children = []; dataset = {}; listeners = {}; attributes = {}; classes = [];
+      classList = { add: (name) => this.classes.push(name) };
+      get content() { return { firstElementChild: this }; }
+      querySelector(name) { return (this.parts[name] ??= new Element()); }
+      cloneNode() { return new Element(); }
+      appendChild(child) { return this.children.push(child), child; }
+      setAttribute(name, value) { this.attributes[name] = value; }
+      addEventListener(name, listener) { this.listeners[name] = listener; }
+    }
+    const page = new Element(), asked = [];
+    globalThis.document = { getElementById: (id) => page.querySelector(id) };
+    globalThis.addEventListener = globalThis.createImageBitmap = () => {};
+    globalThis.fetch = (path, { method = "GET" } = {}) => (asked.push(`${method} ${path}`), new Promise(() => {}));
+    const { Teach } = await import("$static/teach.js");
+    const row = new Element();
+    new Teach(null, new Element(), () => {}).fill(row, "wave", given);
+    const items = row.querySelector(".clips").children;
+    const buttons = items.map((item) => [".play", ".delete"].map((name) => item.querySelector(name)));
+    const [play, remove] = buttons[1];
+    play.listeners.click();
+    remove.listeners.click();
+    const result = {
+      asked,
+      labels: buttons.flat().map((each) => each.attributes["aria-label"]),
+      shown: play.textContent,
+      classes: play.classes,
+      fault: page.querySelector("train-fault").textContent,
+    };"""
+    clips = [
+        {"name": "001", "frames": 10, "seconds": 0.9, "fault": ""},
+        {"name": "002", "frames": 0, "seconds": 0, "fault": "wave/002.mkv cannot be read; delete it"},
+    ]
+    assert node(script, clips, tmp_path) == {
+        "asked": ["GET /api/gestures/wave/clips/001/picture", "DELETE /api/gestures/wave/clips/002"],
+        "labels": [
+            *("Play clip 1 of wave, 0.9 seconds", "Delete clip 1 of wave"),
+            *("Why clip 2 of wave cannot be shown", "Delete clip 2 of wave"),
+        ],
+        "shown": "cannot be shown",
+        "classes": ["unreadable"],
+        "fault": "wave/002.mkv cannot be read; delete it.",
+    }

@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,6 +86,11 @@ class TestPage:
         assert client.get(f"{base}ort.wasm.min.mjs").headers["content-type"].startswith("text/javascript")
         for wrong in (f"{base}other.mjs", "/runtime/1.0/ort.wasm.min.mjs"):
             assert client.get(wrong).status_code == 404
+
+
+def test_the_server_needs_no_torch() -> None:
+    code = "import sys; import dynagest.web.serve; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestPaths:

@@ -4,9 +4,11 @@ import json
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from web_helpers import CARD, CLIP, ORIGIN, body, client_of, make_site, picture, post, request, running
@@ -15,8 +17,11 @@ from dynagest.clips.check import check
 from dynagest.clips.frames import count_frames
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.video import video_rate
+from dynagest.training.recipes import get_recipe
+from dynagest.web import clips as web_clips
 from dynagest.web.app import Site, create_app
 from dynagest.web.clips import CLIP_TYPE, ClipFolder, Limits
+from dynagest.web.training import Status, Training, _settings, _with_progress
 
 
 @pytest.fixture
@@ -30,12 +35,32 @@ def client(site: Site) -> Iterator[TestClient]:
         yield made
 
 
+def write_foreign(path: Path, codec: bytes = b"") -> None:
+    """A clip that this program did not write, in MPEG-4; or, by its header, in another ``codec``."""
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for value in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * value, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if codec:
+        path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", codec))
+
+
+def weights(folder: Path) -> Path:
+    """What a training takes for a run folder until it starts."""
+    folder.mkdir()
+    (folder / "network.json").write_text(CARD.model_dump_json())
+    return folder
+
+
 class TestUploads:
     def test_a_clip_is_kept_with_its_times_and_comes_back(self, client: TestClient, site: Site, tmp_path: Path) -> None:
         times = [0, 0.04, 0.08, 0.2, 0.24, 0.3, 0.5, 0.501, 0.6, 1.0]
         answer = client.post("/api/gestures/thumbs up/clips", content=body(times=[5 + t for t in times]), headers=CLIP)
         assert answer.status_code == 201
-        assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0}
+        assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0, "fault": ""}
         video = tmp_path / "gestures" / "thumbs up" / "001.mkv"
         assert count_frames(video) == 10
         assert video_rate(video) == pytest.approx(9.0)
@@ -175,6 +200,30 @@ class TestUploads:
         assert answer.status_code == 409
         assert "delete it" in answer.json()["error"]
 
+    def test_files_that_cannot_be_shown_are_listed_and_deleted(self, client: TestClient, tmp_path: Path) -> None:
+        post(client)
+        home = tmp_path / "gestures" / "wave"
+        write_foreign(home / "002.mkv")
+        write_foreign(home / "003.mkv", codec=b"V_NOTHING/KNOWN")
+        (home / "004.mkv").write_bytes(b"nothing")
+        (gesture,) = client.get("/api/gestures").json()["gestures"]
+        assert [clip["frames"] for clip in gesture["clips"]] == [10, 0, 0, 0]
+        kind, damaged = "is no Motion JPEG with times; only that is shown here", "cannot be read; delete it"
+        faults = ["", f"wave/002.mkv {kind}", f"wave/003.mkv {kind}", f"wave/004.mkv {damaged}"]
+        assert [clip["fault"] for clip in gesture["clips"]] == faults
+        assert client.get("/api/gestures/wave/clips/002/picture").json() == {"error": faults[1]}
+        for name in ("001", "003", "004"):  # the foreign one stays
+            assert client.delete(f"/api/gestures/wave/clips/{name}", headers=ORIGIN).status_code == 204
+        assert [clip.video.name for clip in Manifest.read(tmp_path / "gestures").clips] == ["002.mkv"]
+        assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 204
+        assert list((tmp_path / "gestures").iterdir()) == []
+
+    def test_what_a_file_manager_leaves_behind_is_no_clip(self, client: TestClient, tmp_path: Path) -> None:
+        post(client)
+        (tmp_path / "gestures/wave/.DS_Store").write_bytes(b"")
+        assert client.delete("/api/gestures/wave/clips/001", headers=ORIGIN).status_code == 204
+        assert [path.name for path in (tmp_path / "gestures").iterdir()] == ["wave"]
+
     def test_two_at_once_get_two_numbers(self, site: Site) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -218,10 +267,7 @@ class TestTraining:
         assert self.start(client, content, kind)[0] == status
 
     def test_too_few_clips_then_one_at_a_time_then_cancelled(self, tmp_path: Path) -> None:
-        init = tmp_path / "init"
-        init.mkdir()
-        (init / "network.json").write_text(CARD.model_dump_json())
-        with client_of(make_site(tmp_path, init=init)) as client:
+        with client_of(make_site(tmp_path, init=weights(tmp_path / "init"))) as client:
             assert "there is 0" in self.start(client)[1]
             post(client, "wave")
             post(client, "wave")
@@ -237,6 +283,33 @@ class TestTraining:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             assert found["state"] == "cancelled"
+
+    def test_the_manifest_is_not_written_while_a_clip_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        site = make_site(tmp_path, init=weights(tmp_path / "init"))
+        clips, training = site.clips, site.training
+        assert clips is not None
+        assert training is not None
+        for label in ("wave", "none") * 2:
+            clips.add(label, body())
+        turns = []
+        monkeypatch.setattr(web_clips, "refresh_manifest", lambda _: turns.append(clips._change.locked()))
+        monkeypatch.setattr(Training, "_go", lambda *_: None)
+        training.start()
+        assert turns == [True]
+
+    def test_it_learns_from_frames_chosen_as_the_network_was_used_to(self) -> None:
+        card = CARD.model_copy(update={"sampling": "dense", "stride": 3, "options": {"online": True}})
+        recipe = get_recipe("webcam").with_overrides(_settings(card))
+        for field in ("model", "width", "size", "num_segments", "sampling", "stride", "options"):
+            assert getattr(recipe, field) == getattr(card, field), field
+
+    def test_progress_while_a_line_is_being_written(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.json").write_text('{"epochs": 8}')
+        line = json.dumps({"event": "train", "epoch": 4.0, "top1": 0.5})
+        before = Status("running", "Learning")
+        assert _with_progress(before, tmp_path) == before
+        (tmp_path / "log.jsonl").write_text(f"{line}\n{line[:20]}")
+        assert _with_progress(before, tmp_path) == replace(before, epoch=5, epochs=8, top1=0.5, progress=0.4)
 
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:
@@ -259,5 +332,5 @@ class TestTraining:
 def test_known_clips_are_described_once(tmp_path: Path) -> None:
     folder = ClipFolder(tmp_path)
     added = folder.add("wave", body())
-    assert folder.listing() == [{"label": "wave", "clips": [{"name": "001", "frames": 10, "seconds": 0.9}]}]
+    assert folder.listing() == [{"label": "wave", "clips": [asdict(added)]}]
     assert folder.read("wave", added.name).times[-1] == pytest.approx(0.9)

@@ -55,7 +55,7 @@ def make_site(folder: Path, limits: Limits | None = None, init: Path | None = No
         "toy", b"not a network", "0" * 32, ModelInfo(mode="clip", precision="fp32", card=CARD), EventSettings()
     )
     clips = ClipFolder(folder / "gestures", limits)
-    training = Training(clips.folder, init, folder / "runs", lambda path: "1" * 32)
+    training = Training(clips, init, folder / "runs", lambda path: "1" * 32)
     return Site(ModelShelf(model), runtime, clips, training)
 
 

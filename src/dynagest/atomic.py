@@ -1,6 +1,7 @@
 """Files that are either the old ones or the new ones, never half of something. Needs no torch."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise RunError(f"{path}: is a folder, so no file can be written there; name a file")
-            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            # Of this call alone: another thread may be writing the same file.
+            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
             _write_through(staged[path], data)
         for path, temporary in staged.items():
             temporary.replace(path)

@@ -1,6 +1,7 @@
 """What is shown of live recognition in a terminal, line by line where there is none, or as JSON."""
 
 import json
+import threading
 import time
 from collections import deque
 from typing import Protocol
@@ -115,6 +116,7 @@ class Terminal:
         self._title, self._classes = title, classes
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._messages: deque[tuple[str, bool]] = deque(maxlen=_MESSAGES)
+        self._lock = threading.Lock()  # of the messages, which come from any thread
         self._said = Status()
         self._drawn = 0.0
         self._live = Live(console=console or Console(), auto_refresh=False)
@@ -134,7 +136,8 @@ class Terminal:
 
     def say(self, text: str, failed: bool) -> None:
         """See ``Display``."""
-        self._messages.append((text, failed))
+        with self._lock:
+            self._messages.append((text, failed))
 
     def close(self) -> None:
         """See ``Display``."""
@@ -155,7 +158,9 @@ class Terminal:
         rows: list[Table | Text] = [head, Text()]
         rows += [Text(told(event), style="green" if event.end is None else "") for event in reversed(self._events)]
         rows += [Text()] * (1 + _EVENTS - len(self._events))
-        rows += [Text(text, style="red" if failed else "cyan") for text, failed in self._messages]
+        with self._lock:
+            messages = tuple(self._messages)
+        rows += [Text(text, style="red" if failed else "cyan") for text, failed in messages]
         fault = trouble(look.status)
         rows.append(Text(fault, style="bold red") if fault else Text(numbers(meter, look.status), style="dim"))
         return Panel(Group(*rows), title=Text(self._title), subtitle="Ctrl-C ends")

@@ -42,11 +42,12 @@ def _exported(path: Path, fps: float | None) -> tuple[Scorer, EventSettings]:
     except ModeError:
         network = load_clip_network(path)
         assert not isinstance(network, TorchNetwork)
-        return WindowScorer(Unsplit(network), fps=fps), _settings(path, network.info)
-    return StateScorer(stream, fps), _settings(path, stream.info)
+        return WindowScorer(Unsplit(network), fps=fps), exported_settings(path, network.info)
+    return StateScorer(stream, fps), exported_settings(path, stream.info)
 
 
-def _settings(path: Path, info: ModelInfo) -> EventSettings:
+def exported_settings(path: Path, info: ModelInfo) -> EventSettings:
+    """The event settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
     if info.events is None:
         return settings_of(path)
     try:

@@ -144,8 +144,6 @@ class _Handlers:
 
     async def picture(self, request: Request) -> Response:
         recording = await run_in_threadpool(self._clips().read, **request.path_params)
-        if not recording.pictures:
-            raise RequestError(HTTPStatus.CONFLICT, "this clip holds no pictures; delete it")
         return Response(recording.pictures[len(recording.pictures) // 2], media_type="image/jpeg")
 
     async def delete_clip(self, request: Request) -> Response:

@@ -26,6 +26,8 @@ import av
 import cv2
 import numpy as np
 
+from dynagest.clips.adapters.common import IndexOptions
+from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.jpeg import is_damaged
 from dynagest.clips.teacher import depth_path
 from dynagest.errors import DynagestError
@@ -116,11 +118,12 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A clip in the folder: its name within its gesture, frames and seconds."""
+    """A clip in the folder: its name within its gesture, frames and seconds; ``fault``: why it cannot be shown."""
 
     name: str
     frames: int
     seconds: float
+    fault: str = ""
 
 
 class ClipFolder:
@@ -132,7 +135,7 @@ class ClipFolder:
         self._known: dict[tuple[Path, int], Recorded] = {}
 
     def listing(self) -> list[dict[str, Any]]:
-        """``{"label": ..., "clips": [{"name", "frames", "seconds"}, ...]}`` for each gesture, in natural order."""
+        """``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}`` a gesture, in natural order."""
         return [
             {"label": label, "clips": [asdict(self._describe(path)) for path in self._clips(label)]}
             for label in gestures(self.folder)
@@ -166,11 +169,16 @@ class ClipFolder:
             depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
-            if self.listing():
+            if index_folders(self.folder, IndexOptions()).clips:
                 refresh_manifest(self.folder)
             else:
                 for left in ("manifest.csv", "classes.txt"):
                     (self.folder / left).unlink(missing_ok=True)
+
+    def refresh(self) -> None:
+        """Bring the manifest up to what lies in the folder. Raises ``ManifestError`` where that cannot be done."""
+        with self._change:
+            refresh_manifest(self.folder)
 
     def _clips(self, label: str) -> list[Path]:
         home = self.folder / label
@@ -197,24 +205,31 @@ class ClipFolder:
     def _describe(self, path: Path) -> Recorded:
         key = (path, path.stat().st_mtime_ns)
         if key not in self._known:
-            times = read_recording(path).times
-            seconds = times[-1] - times[0] if times else 0.0
-            self._known[key] = Recorded(path.stem, len(times), round(seconds, 3))
+            try:
+                times = read_recording(path).times
+            except RequestError as error:
+                return Recorded(path.stem, 0, 0.0, error.message)
+            self._known[key] = Recorded(path.stem, len(times), round(times[-1] - times[0], 3))
         return self._known[key]
 
 
 def read_recording(path: Path) -> Recording:
     """A Motion JPEG file as it lies there, nothing decoded. Raises ``RequestError`` for one that cannot be read."""
+    name = f"{path.parent.name}/{path.name}"
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            packets = [packet for packet in container.demux(stream) if packet.size]
-            if stream.codec_context.name != "mjpeg" or any(packet.pts is None for packet in packets):
-                raise RequestError(HTTPStatus.CONFLICT, f"{path.name} is no Motion JPEG with times")
+            codec = stream.codec_context  # None where FFmpeg does not know it
+            mjpeg = codec is not None and codec.name == "mjpeg"
+            packets = [packet for packet in container.demux(stream) if packet.size] if mjpeg else []
+            if not mjpeg or any(packet.pts is None for packet in packets):
+                raise RequestError(HTTPStatus.CONFLICT, f"{name} is no Motion JPEG with times; only that is shown here")
+            if not packets:
+                raise RequestError(HTTPStatus.CONFLICT, f"{name} holds no pictures; delete it")
             times = tuple(round(float(packet.pts * packet.time_base), 6) for packet in packets)
             return Recording(tuple(bytes(packet) for packet in packets), times)
     except (OSError, av.FFmpegError, IndexError):
-        raise RequestError(HTTPStatus.CONFLICT, f"{path.parent.name}/{path.name} cannot be read; delete it") from None
+        raise RequestError(HTTPStatus.CONFLICT, f"{name} cannot be read; delete it") from None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

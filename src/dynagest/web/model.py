@@ -10,9 +10,10 @@ from typing import Any
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
+from dynagest.live.models import exported_settings
 from dynagest.runtimes.model_file import ModeError, ModelInfo
 from dynagest.runtimes.onnx_network import OnnxNetwork, OnnxStream
-from dynagest.stream.events import EventSettings, settings_of
+from dynagest.stream.events import EventSettings
 
 LARGEST = 400_000_000  # bytes: what a browser can be asked to load
 
@@ -45,7 +46,7 @@ def load_model(path: Path, name: str | None = None, fps: float | None = None) ->
     """Read an exported network. ``fps`` overrides the rate of its card.
 
     Raises ``WeightsError`` when it is no file of this version's ``dynagest export --to onnx``, is damaged or too large,
-    wants more than RGB, or knows no frame rate.
+    wants more than RGB, knows no frame rate, or has event settings of another version.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -60,7 +61,7 @@ def load_model(path: Path, name: str | None = None, fps: float | None = None) ->
             f"{path}: its card does not say how many frames a second it is to see; give --fps, as in --fps 5: "
             f"{card.num_segments} frames over the length of a typical gesture"
         )
-    events = settings_of(path) if info.events is None else EventSettings.model_validate(info.events)
+    events = exported_settings(path, info)
     key = hashlib.sha256(data).hexdigest()[:32]
     return ServedModel(name or path.stem, data, key, info.model_copy(update={"card": card}), events)
 

@@ -64,8 +64,9 @@ def build_site(options: ServeOptions) -> Site:
         shelf.put(model)
         return model.key
 
-    training = Training(data.absolute(), init and init.absolute(), options.runs.absolute(), adopt, options.epochs)
-    return Site(shelf, runtime, ClipFolder(data.absolute()), training)
+    clips = ClipFolder(data.absolute())
+    training = Training(clips, init and init.absolute(), options.runs.absolute(), adopt, options.epochs)
+    return Site(shelf, runtime, clips, training)
 
 
 def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:

@@ -21,8 +21,10 @@ from typing import Any, Literal
 
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
-from dynagest.live.recorder import count_clips, gestures, refresh_manifest
+from dynagest.live.recorder import count_clips, gestures
+from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
+from dynagest.web.clips import ClipFolder
 from dynagest.web.guard import RequestError
 from dynagest.web.model import export_command
 
@@ -52,15 +54,15 @@ class Status:
 
 
 class Training:
-    """Trains on ``data`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
+    """Trains on ``clips`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
 
     ``adopt`` is given the exported file when all went well and returns its key. ``epochs`` overrides ``enough_epochs``.
     """
 
     def __init__(
-        self, data: Path, init: Path | None, runs: Path, adopt: Callable[[Path], str], epochs: int | None = None
+        self, clips: ClipFolder, init: Path | None, runs: Path, adopt: Callable[[Path], str], epochs: int | None = None
     ) -> None:
-        self.data, self.init, self.runs, self.adopt, self.epochs = data, init, runs, adopt, epochs
+        self.clips, self.init, self.runs, self.adopt, self.epochs = clips, init, runs, adopt, epochs
         self._lock = threading.Lock()
         self._status, self._started = Status(), 0.0
         self._process: subprocess.Popen[str] | None = None
@@ -84,7 +86,8 @@ class Training:
             raise RequestError(
                 HTTPStatus.CONFLICT, "this server has no weights to start from; start it with --init RUN (a run folder)"
             )
-        counts = {name: count for name in gestures(self.data) if (count := count_clips(self.data, name))}
+        folder = self.clips.folder
+        counts = {name: count for name in gestures(folder) if (count := count_clips(folder, name))}
         few = [name for name, count in counts.items() if count < FEWEST_CLIPS]
         if len(counts) < 2 or few:
             what = f"{', '.join(few)} {'has' if len(few) == 1 else 'have'} fewer" if few else f"there is {len(counts)}"
@@ -94,7 +97,7 @@ class Training:
             )
         try:
             card = NetworkCard.read(self.init / _NETWORK_CARD)
-            refresh_manifest(self.data)
+            self.clips.refresh()
         except DynagestError as error:
             raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
         with self._lock:
@@ -133,7 +136,7 @@ class Training:
         command = [sys.executable, "-m", "dynagest"]
         settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
         chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        train = ["train", "webcam", "--data", str(self.data), "--init", str(init), "--out", str(run), *chosen]
+        train = ["train", "webcam", "--data", str(self.clips.folder), "--init", str(init), "--out", str(run), *chosen]
         try:
             with self._lock:
                 self._run = run
@@ -204,9 +207,9 @@ def _with_progress(status: Status, run: Path) -> Status:
     """What the run's log says. Four fifths of the way is training, the rest the export."""
     try:
         epochs = int(json.loads((run / "recipe.json").read_text(encoding="utf-8"))["epochs"])
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = read_log(run)
     except (OSError, ValueError, KeyError):
-        return status  # not there yet, or a line is being written
+        return status  # not there yet
     train = [line for line in lines if line["event"] == "train"]
     ended = [line for line in lines if line["event"] == "epoch"]
     if not train:
@@ -218,8 +221,8 @@ def _with_progress(status: Status, run: Path) -> Status:
 
 def _settings(card: NetworkCard) -> dict[str, str]:
     """The fields of the recipe that must be those of the network that it starts from."""
-    fields = {"model": card.model, "width": card.width, "size": card.size, "num_segments": card.num_segments}
-    settings = {name: str(value) for name, value in fields.items()}
+    fields = ("model", "width", "size", "num_segments", "sampling", "stride")
+    settings = {name: str(getattr(card, name)) for name in fields}
     if card.options:
         settings["options"] = json.dumps(card.options)
     return settings

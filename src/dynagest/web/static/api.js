@@ -22,7 +22,7 @@ const json = async (path, options) => (await ask(path, options)).json();
 /** {name, key, url, bytes, mode, card, events, runtime}: the network to run. */
 export const getModel = () => json("/api/model");
 
-/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds}]}], limits?, trainable?} */
+/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], limits?, trainable?} */
 export const getGestures = () => json("/api/gestures");
 
 /** {state, stage, progress, epoch, epochs, top1, seconds, message, key} */

@@ -96,7 +96,8 @@ export class Teach extends EventTarget {
     clips.forEach((clip, k) => {
       const item = present.get(clip.name) ?? list.appendChild(this.item(label, clip));
       const what = `clip ${k + 1} of ${label}`;
-      item.querySelector(".play").setAttribute("aria-label", `Play ${what}, ${clip.seconds.toFixed(1)} seconds`);
+      const play = clip.fault ? `Why ${what} cannot be shown` : `Play ${what}, ${clip.seconds.toFixed(1)} seconds`;
+      item.querySelector(".play").setAttribute("aria-label", play);
       item.querySelector(".delete").setAttribute("aria-label", `Delete ${what}`);
     });
   }
@@ -104,9 +105,16 @@ export class Teach extends EventTarget {
   item(label, clip) {
     const item = find("clip-item").content.firstElementChild.cloneNode(true);
     item.dataset.name = clip.name;
-    const canvas = item.querySelector("canvas");
-    getPicture(label, clip.name).then(createImageBitmap).then((picture) => paint(canvas, picture), () => {});
-    item.querySelector(".play").addEventListener("click", () => this.play(label, clip.name, canvas));
+    const play = item.querySelector(".play");
+    if (clip.fault) {
+      play.classList.add("unreadable");
+      play.textContent = "cannot be shown";
+      play.addEventListener("click", () => this.fault("train-fault", new Error(`${clip.fault}.`)));
+    } else {
+      const canvas = play.querySelector("canvas");
+      getPicture(label, clip.name).then(createImageBitmap).then((picture) => paint(canvas, picture), () => {});
+      play.addEventListener("click", () => this.play(label, clip.name, canvas));
+    }
     item.querySelector(".delete").addEventListener("click", async () => {
       const next = item.nextElementSibling ?? item.previousElementSibling;
       this.named.add(label);
