@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dynagest.clips.adapters import Index, IndexOptions, index_dataset, parse_lists
 from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS
+from dynagest.clips.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.clips.manifest import Clip
 from dynagest.errors import DepthError, ManifestError
 
@@ -208,6 +209,23 @@ def test_class_folders_without_splits_and_with_a_preset(tmp_path: Path) -> None:
     assert index.manifest.depth == PRESETS["realsense"]
     with pytest.raises(DepthError, match="neither a file nor one of the presets"):
         _index("folders", tmp_path, depth="realsens")
+
+
+def test_class_folders_hold_all_that_can_be_read(tmp_path: Path) -> None:
+    for suffix in VIDEO_SUFFIXES:
+        _write(tmp_path / "wave" / f"video{suffix}")
+        _write(tmp_path / "wave" / f"deep{suffix[1:]}.mp4")
+        _write(tmp_path / "wave" / f"deep{suffix[1:]}.depth{suffix}")
+    for suffix in IMAGE_SUFFIXES:
+        _write(tmp_path / "wave" / f"images{suffix[1:]}" / f"000001{suffix}")
+    index = _index("folders", tmp_path, depth="egogesture")
+    found = {clip.video.name: clip.depth and clip.depth.name for clip in index.manifest.clips}
+    assert found == {
+        **{f"video{suffix}": None for suffix in VIDEO_SUFFIXES},
+        **{f"deep{suffix[1:]}.mp4": f"deep{suffix[1:]}.depth{suffix}" for suffix in VIDEO_SUFFIXES},
+        **{f"images{suffix[1:]}": None for suffix in IMAGE_SUFFIXES},
+    }
+    assert not any("no clips" in note for note in index.notes)
 
 
 def test_class_folders_name_all_that_is_no_clip(tmp_path: Path) -> None:

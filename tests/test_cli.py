@@ -11,11 +11,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 import dynagest
+from dynagest import doctor
+from dynagest.card import NetworkCard
 from dynagest.cli import app, main
+from dynagest.cli.data import rendering
+from dynagest.cli.export import _print as print_export
+from dynagest.cli.live import _told as announce
 from dynagest.errors import ManifestError
+from dynagest.export.verify import Comparison
+from dynagest.export.write import Export
+from dynagest.live.record import Prompt
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
+from dynagest.runtimes.model_file import ModelInfo
 
 COMMANDS = [
     ["train"],
@@ -94,6 +107,52 @@ def test_index_and_check(clips: Path, tmp_path: Path) -> None:
     assert code == 0
     assert "0 errors" in output
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] > 40
+
+
+BRACKETS = "[train] pip install 'dynagest[train]' [/] [bold]x[/bold]"
+
+
+def test_the_doctor_says_words_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [doctor.Finding("torch", "warning", BRACKETS), doctor.Finding("disk", "ok", "in /data/[red]")]
+    monkeypatch.setattr(doctor, "examine", lambda folder: found)
+    code, output = run("doctor")
+    assert code == 0
+    lines = [line.strip().split(None, 2) for line in output.splitlines()]
+    assert lines == [["warning", "torch", BRACKETS], ["ok", "disk", "in /data/[red]"]]
+
+
+def test_places_in_brackets_are_told_whole(clips: Path, tmp_path: Path) -> None:
+    place = tmp_path / "[red]" / "[sheet] of all the clips that there are, with a name that is longer than a line.png"
+    run("data", "index", "folders", str(clips), "--out", str(clips))
+    result = CliRunner().invoke(app, ["data", "check", str(clips), "--sheet", str(place)], env={"COLUMNS": "80"})
+    assert result.stderr == f"contact sheet: {place}\n"
+    assert place.is_file()
+
+
+def test_an_interrupted_rendering_tells_a_folder_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stopped, rendering("clips", Path("data/[red]")):
+        raise KeyboardInterrupt
+    assert stopped.value.exit_code == 130
+    assert capsys.readouterr().err == "interrupted; the same command completes data/[red]\n"
+
+
+def test_count_names_a_run_in_brackets(tmp_path: Path) -> None:
+    card = NetworkCard(model="tsn_resnet18", classes=("a", "b"), num_segments=4, size=32, width=8)
+    folder = save_network(tmp_path / "[red]", create_model("tsn_resnet18", 2, 4, width=8), card).parent
+    assert f"{folder} " in run("count", str(folder))[1]
+
+
+def test_export_names_a_file_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    card = NetworkCard(model="tsn_resnet18", classes=("a", "b"))
+    info = ModelInfo(mode="clip", precision="fp32", card=card)
+    compared = Comparison.of(np.eye(2), np.eye(2), np.arange(2))
+    print_export(Export(Path("runs/[red].onnx"), info, "two clips", compared, 2**20, 2**20, 0.001, 0.002))
+    assert "[red].onnx, fp32" in capsys.readouterr().out
+
+
+def test_a_gesture_in_brackets_is_announced() -> None:
+    prompt = Prompt("[red] [/]", 1, 5, "recording", 1.5, None)
+    assert Text.from_markup(announce(prompt, 2.0)).plain == "[red] [/], clip 1 of 5: recording, 1.5 of 2 s"
 
 
 def test_check_lists_faults_and_exits_with_1(clips: Path, tmp_path: Path) -> None:

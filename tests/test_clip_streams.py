@@ -1,5 +1,6 @@
 """The list of streams: read, written, and what is wrong with it; frames with their times."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def test_bad_files_are_named(tmp_path: Path):
         _read(tmp_path, "stream,label,begin,end\nx.mp4,grab,1,2\n")
 
 
+def test_classes_are_read_as_a_manifest_s(tmp_path: Path):
+    row = "stream,label,begin,end\nx.mp4,wave,1,2\n"
+    (tmp_path / "classes.txt").write_bytes("\ufeffwave\ngrüßen\n".encode())
+    assert _read(tmp_path, row).classes == ("wave", "grüßen")
+    (tmp_path / "classes.txt").write_bytes("wave\ngrüßen\n".encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"classes\.txt: not UTF-8 text"):
+        _read(tmp_path, row)
+    (tmp_path / "classes.txt").write_text("wave\nwave\n")
+    with pytest.raises(ManifestError, match="repeated: wave"):
+        _read(tmp_path, row)
+
+
 def _video(path: Path, times_ms: list[int]) -> None:
     with av.open(str(path), "w") as container:
         out = container.add_stream("ffv1", rate=30)
@@ -100,6 +113,20 @@ def test_a_folder_of_images_needs_a_rate(tmp_path: Path):
     assert [(int(frame[0, 0, 0]), time) for frame, time in frames] == [(1, 0.0), (2, 0.25), (3, 0.5)]
     with pytest.raises(ClipError, match="give the stream an fps"):
         next(Stream(tmp_path).frames())
+
+
+def test_a_folder_of_images_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for number in range(1, 8):
+        cv2.imwrite(str(tmp_path / f"{number:06d}.png"), np.full((8, 8, 3), number, np.uint8))
+    listed, listing = [], Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        listed.append(path)
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert [int(frame[0, 0, 0]) for frame, _ in Stream(tmp_path, fps=4.0).frames()] == [1, 2, 3, 4, 5, 6, 7]
+    assert listed == [tmp_path]
 
 
 def test_a_broken_video_is_named(tmp_path: Path):

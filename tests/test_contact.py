@@ -11,7 +11,7 @@ from clip_files import make_clip, make_manifest, rgb_frames, save_video
 from dynagest.clips.captions import caption
 from dynagest.clips.contact import _name, contact_sheet
 from dynagest.clips.manifest import Clip
-from dynagest.errors import ManifestError
+from dynagest.errors import ManifestError, RunError
 
 
 def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
@@ -48,6 +48,15 @@ def test_contact_sheet_takes_many_classes_and_splits(tmp_path: Path) -> None:
     assert one != other
     with pytest.raises(ManifestError, match="no clip to show"):
         contact_sheet(make_manifest(), tmp_path / "none.png")
+
+
+def test_the_sheet_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
+    manifest = make_manifest(Clip(save_video(tmp_path / "a.avi", rgb_frames(12)), "a"), depth=None)
+    path = contact_sheet(manifest, tmp_path / "new" / "s.foo")
+    assert path.read_bytes() == contact_sheet(manifest, tmp_path / "s.png").read_bytes()
+    assert cv2.imread(str(path)).shape == (120 + 22, 9 * 160 + 2 * 6, 3)
+    with pytest.raises(RunError, match="is a folder"):
+        contact_sheet(manifest, tmp_path)
 
 
 def test_captions_are_readable_in_other_scripts() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -11,8 +12,10 @@ from export_helpers import CLASSES, make_network, noise, reference, save_run
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ExportError, ModelError, RunError, WeightsError
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.errors import ExportError, ManifestError, ModelError, RunError, WeightsError
 from dynagest.export import TOLERANCES, export
+from dynagest.export.clips import ClipSet, gather
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
 from dynagest.export.streams import convert_stream
@@ -172,6 +175,77 @@ def test_export_reports_and_embeds_tuned_events(
     (run / "events.json").write_text("{")
     with pytest.raises(RunError, match=r"events\.json: not an events file"):
         export(run, "onnx", clips=2)
+
+
+def clips_on_disk(folder: Path, **splits: int) -> Manifest:
+    """A manifest with so many clips of each split; every frame of clip n is n, of all clips another."""
+    clips = []
+    for split, count in splits.items():
+        for _ in range(count):
+            video = folder / f"{len(clips)}"
+            video.mkdir(parents=True)
+            for frame in range(3):
+                cv2.imwrite(str(video / f"{frame}.png"), np.full((32, 32, 3), 10 * len(clips), np.uint8))
+            clips.append(Clip(video, CLASSES[len(clips) % 3], split=split))
+    return Manifest.of(clips, classes=CLASSES).write(folder / "manifest.csv")
+
+
+def numbers(found: ClipSet, card: NetworkCard) -> list[int]:
+    """Which clips of ``clips_on_disk`` these are."""
+    red = found.clips[:, 0, 0, 0, 0] * card.std[0] + card.mean[0]
+    return np.round(red * 255 / 10).astype(int).tolist()
+
+
+@pytest.mark.parametrize(("count", "taken"), [(2, (2, 2)), (4, (3, 4)), (64, (3, 4))])
+def test_without_a_second_split_no_clip_is_calibrated_on_and_compared(
+    tmp_path: Path, count: int, taken: tuple[int, int]
+) -> None:
+    clips_on_disk(tmp_path, train=7)
+    card = make_network("tsn_resnet18")[1]
+    calibration, compared = gather(tmp_path, card, tmp_path, count)
+    first, second = numbers(calibration, card), numbers(compared, card)
+    assert (len(first), len(second)) == taken
+    assert len({*first, *second}) == len(first) + len(second)
+    assert compared.labels.tolist() == [number % 3 for number in second]
+    assert calibration.source == compared.source == f"{tmp_path / 'manifest.csv'} (train)"
+
+
+def test_other_splits_are_compared_whole(tmp_path: Path) -> None:
+    card = make_network("tsn_resnet18")[1]
+    for splits, name in (({"train": 3, "val": 2, "test": 4}, "test"), ({"train": 3, "val": 2}, "val")):
+        folder = tmp_path / name
+        manifest = clips_on_disk(folder, **splits)
+        calibration, compared = gather(folder, card, folder, 64)
+        assert numbers(calibration, card) == [0, 1, 2]
+        assert numbers(compared, card) == [i for i, clip in enumerate(manifest.clips) if clip.split == name]
+
+
+def test_clips_that_do_not_suffice_are_named(tmp_path: Path) -> None:
+    card = make_network("tsn_resnet18")[1]
+    for splits, message in (({"train": 1}, "too few clips"), ({"test": 2}, "has no clips")):
+        folder = tmp_path / message
+        clips_on_disk(folder, **splits)
+        with pytest.raises(ManifestError, match=message):
+            gather(folder, card, folder, 4)
+
+
+def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else(tmp_path: Path) -> None:
+    card = make_network("tsn_resnet18")[1]
+    run, data = tmp_path / "run", tmp_path / "data"
+    clips_on_disk(data, train=2, test=1)
+    manifest, environment = data / "manifest.csv", run / "environment.json"
+    run.mkdir()
+    assert gather(run, card, None, 1)[1].source == "generated test clips"
+    environment.write_text(json.dumps({"data": str(manifest)}))
+    assert gather(run, card, None, 1)[1].source == f"{manifest} (test)"
+    manifest.write_text("video,label,split\n0,wave,dev\n")
+    with pytest.raises(ManifestError, match="split 'dev' is none of"):
+        gather(run, card, None, 1)
+    manifest.unlink()
+    assert gather(run, card, None, 1)[0].source == "generated train clips"
+    environment.write_text("{")
+    with pytest.raises(RunError, match="does not tell what the run was trained on"):
+        gather(run, card, None, 1)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:

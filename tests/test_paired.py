@@ -18,7 +18,6 @@ def test_interval_of_three_values():
 def test_one_seed_has_no_interval():
     found = interval([5.0])
     assert (found.mean, found.half, found.count) == (5.0, None, 1)
-    assert not found.excludes_zero
 
 
 def test_difference_is_taken_seed_by_seed_over_those_that_both_have():
@@ -26,7 +25,6 @@ def test_difference_is_taken_seed_by_seed_over_those_that_both_have():
     assert found is not None
     assert found.mean == pytest.approx(1.5)
     assert found.half == pytest.approx(12.706 * 0.5)  # differences 1 and 2: standard error 0.5
-    assert not found.excludes_zero
 
 
 def test_pairing_removes_what_a_seed_does_to_both():
@@ -34,7 +32,6 @@ def test_pairing_removes_what_a_seed_does_to_both():
     found = paired(ours, theirs)
     assert found is not None
     assert (found.mean, found.half) == (1.0, 0.0)
-    assert found.excludes_zero
 
 
 def test_no_shared_seed_has_no_difference():

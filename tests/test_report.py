@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dynagest.clips.dataset import ClipDataset, View
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import RunError
-from dynagest.networks.build import create_model
+from dynagest.networks.build import create_model, list_models, natural_input
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.saved import save_decoders
 from dynagest.testing.evaluate import evaluate
@@ -140,6 +141,49 @@ def test_everything_that_a_run_knows_is_shown(tmp_path: Path) -> None:
     assert "all 30 views of a clip" in page.text
     net = create_model("tsm_resnet18", 20, 4, width=8)
     assert f"{sum(parameter.numel() for parameter in net.parameters()):,}" in page.text
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_cost_is_that_of_the_network_on_the_card(tmp_path: Path, name: str) -> None:
+    """As trained by ``train``: reported before it is tested, at its own size."""
+    frames, size = natural_input(name)
+    with torch.device("meta"):
+        net = create_model(name, 2, frames, width=8, size=size)
+    card = NetworkCard(model=name, classes=("a", "b"), num_segments=frames, size=size, width=8)
+    (tmp_path / "network.json").write_text(card.model_dump_json())
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    assert f"{parameters:,} (depth decoders removed)" in report(tmp_path).text
+
+
+def test_the_cost_of_c3d_is_the_published_one(tmp_path: Path) -> None:
+    classes = tuple(map(str, range(83)))
+    card = NetworkCard(model="c3d", classes=classes, num_segments=32, size=112)
+    (tmp_path / "network.json").write_text(card.model_dump_json())
+    text = report(tmp_path).text
+    assert "65,584,339 (depth decoders removed)" in text
+    assert "one view of 32 × 112 × 112 71.48 GMAC" in text
+    assert "71.70 GFLOPs" in text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "seen", "channels"),
+    [
+        ("rgb", "RGB alone", 3),
+        ("rgbd", "RGB and depth (an upper bound, not for use)", 4),
+        ("depth", "depth alone (an upper bound, not for use)", 1),
+    ],
+)
+def test_what_the_network_was_fed_is_said_and_counted(tmp_path: Path, inputs: str, seen: str, channels: int) -> None:
+    test = made_up(("a", "b"), 10, 0.5)
+    run = fill(tmp_path / "run", replace(test, conditions=replace(test.conditions, inputs=inputs)))
+    card = NetworkCard.read(run / "network.json").model_copy(update={"options": {"inputs": inputs}})
+    (run / "network.json").write_text(card.model_dump_json())
+    text = report(run).text
+    assert f"Tested on {seen} by the protocol center" in text
+    assert f"The accuracies are computed from {seen}." in text
+    assert ("RGB alone" in text) == (inputs == "rgb")
+    rgb = sum(parameter.numel() for parameter in create_model("tsm_resnet18", 2, 4, width=8).parameters())
+    assert f"{rgb + (channels - 3) * 8 * 7 * 7:,} (depth decoders removed)" in text
 
 
 def test_the_file_needs_no_network_and_is_accessible(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_training_leaves_out_clips_without_depth(tmp_path: Path) -> None:
 def test_manifest_is_tested_with_its_depth(manifest: Manifest, inputs: str) -> None:
     net, card = net_and_card(inputs)
     result = evaluate(net, card, manifest)
+    assert result.conditions.inputs == inputs
     assert [clip.index for clip in result.clips] == [0, 1, 2]
     assert [(clip.index, clip.file) for clip in result.unreadable] == [(3, str(manifest.clips[3].video))]
     assert "has no depth" in result.unreadable[0].reason
@@ -115,7 +116,7 @@ def test_manifest_is_tested_with_its_depth(manifest: Manifest, inputs: str) -> N
 
 def test_what_knows_no_depth_refuses_it(manifest: Manifest, tmp_path: Path) -> None:
     net, card = net_and_card("rgbd")
-    with pytest.raises(RecipeError, match="looks at videos of RGB"):
+    with pytest.raises(RecipeError, match="looks at videos of RGB, and this network is fed RGB and depth"):
         evaluate(net, card, manifest, protocol="paper")
     with pytest.raises(ModelError, match="cannot be tested on videos"):
         evaluate(net, card, ManifestVideos(manifest))

@@ -17,7 +17,7 @@ from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network
 from dynagest.task.saved import load_decoders
-from dynagest.training.assemble import build_task
+from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.log import read_log
 from dynagest.training.run import has_run, trained_on
@@ -306,3 +306,20 @@ def test_small_network_is_what_the_recipe_says() -> None:
     assert report is None
     assert task.network.width == create_model("action_resnet18", 3, width=16).width
     assert [decoder.stages for _, decoder in task.decoder.parts()] == [5]
+
+
+@pytest.mark.parametrize(
+    ("device", "fast", "chosen", "why"),
+    [
+        ("cpu", True, "bf16", "autodetected bf16 because the CPU computes bf16 in hardware"),
+        ("cpu", False, "fp32", "autodetected fp32 because the CPU computes no bf16 in hardware"),
+        ("cuda", True, "bf16", "autodetected bf16 because the GPU computes bf16 in hardware"),
+        ("cuda", False, "fp32", "autodetected fp32 because the GPU computes no bf16 in hardware"),
+        ("mps", False, "fp32", "autodetected fp32 because mps is not known to compute bf16 in hardware"),
+    ],
+)
+def test_precision_and_why(device: str, fast: bool, chosen: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
+    recipe, sentence = choose_precision(toy_recipe(precision="auto"), torch.device(device))
+    assert (recipe.precision, sentence) == (chosen, why)

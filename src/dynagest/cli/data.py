@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def rendering(what: str, folder: Path) -> Iterator[Callable[[int, int], None]]:
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     except KeyboardInterrupt:
-        Console(stderr=True).print(f"interrupted; the same command completes {folder}", soft_wrap=True)
+        print(f"interrupted; the same command completes {folder}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -99,7 +100,7 @@ def check(
         )
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
     if sheet is not None:
-        Console(stderr=True).print(f"contact sheet: {contact_sheet(clips, sheet)}")
+        print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
     raise typer.Exit(report.exit_code)
 
 

@@ -8,6 +8,7 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from dynagest.export import Export
@@ -84,7 +85,7 @@ def _print(result: "Export") -> None:
         (f"{result.path.name}, {result.info.precision}", result.size, result.latency, compared.accuracy_file),
     )
     for name, size, latency, share in rows:
-        table.add_row(name, f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", accuracy(share))
+        table.add_row(Text(name), f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", accuracy(share))
     Console().print(table)
     print(
         f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "

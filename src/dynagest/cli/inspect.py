@@ -7,6 +7,7 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 STATUS_STYLE = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -61,7 +62,7 @@ def count(
         taught = net.taps and net.inputs == "rgb"
         decoder = MultiScaleDecoder.for_model(net, image_size=side) if taught else None
         table.add_row(
-            name,
+            Text(name),
             f"{frames} x {side}",
             f"{cost.parameters:,}",
             f"{cost.multiply_adds / 1e9:.3f}",
@@ -83,8 +84,8 @@ def doctor() -> None:
     table = Table(show_header=False, box=None)
     findings = examine(Path.cwd())
     for finding in findings:
-        style = STATUS_STYLE[finding.status]
-        table.add_row(f"[{style}]{finding.status}[/]", finding.subject, finding.detail)
+        status = Text(finding.status, STATUS_STYLE[finding.status])
+        table.add_row(status, Text(finding.subject), Text(finding.detail))
     Console().print(table)
     if any(finding.status == "error" for finding in findings):
         raise typer.Exit(1)

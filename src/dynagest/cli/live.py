@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dynagest.cli.data import progress_bar
 from dynagest.cli.runs import Device, choose_device
@@ -174,7 +175,7 @@ def _display(title: str, classes: tuple[str, ...], window: bool, as_json: bool, 
 
 
 def _told(prompt: "Prompt", seconds: float) -> str:
-    what = f"[bold]{prompt.gesture}[/], clip {prompt.number} of {prompt.of}"
+    what = f"[bold]{escape(prompt.gesture)}[/], clip {prompt.number} of {prompt.of}"
     if prompt.phase == "ready":
         return f"{what}: in {prompt.left:.0f} s" if prompt.left > 0.5 else f"{what}: [bold green]now[/]"
     if prompt.phase == "recording":

@@ -13,6 +13,7 @@ from dynagest.errors import DynagestError, RecipeError
 
 if TYPE_CHECKING:
     from dynagest.reproduce.plan import Plan
+    from dynagest.reproduce.runner import Ledger
 
 
 def register(app: typer.Typer) -> None:
@@ -131,14 +132,12 @@ def _by_name(option: str, texts: list[str], rule: str) -> dict[str, Path]:
     return found
 
 
-def _write(plan: "Plan", folder: Path, ledger: "object", console: Console) -> None:
+def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> None:
     from dynagest.reproduce.masks_table import write_masks
     from dynagest.reproduce.panels import write_panels_figure
     from dynagest.reproduce.results import collect
-    from dynagest.reproduce.runner import Ledger
     from dynagest.reproduce.write import markdown, write_results
 
-    assert isinstance(ledger, Ledger)
     command = shlex.join(["dynagest", *sys.argv[1:]])
     results = collect(plan, ledger.read())
     pictured = results.complete and not any(score.failed for line in results.lines for score in line.scores)

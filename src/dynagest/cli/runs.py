@@ -170,6 +170,7 @@ def evaluate(
     from dynagest.doctor import shared_memory_suffices
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate as test
+    from dynagest.testing.evaluation import SEEN
     from dynagest.testing.panels import make_panels
     from dynagest.testing.report import METRICS_FILE, write_report
     from dynagest.training.run import trained_on
@@ -177,7 +178,7 @@ def evaluate(
     place = choose_device(device)
     net, card = load_network(run)
     if card.inputs != "rgb":
-        print(f"note: this network is fed {card.inputs}, at test as well: an upper bound, not for use")
+        print(f"note: this network is fed {SEEN[card.inputs]}")
     manifest = Manifest.read(data or trained_on(run))
     with progress_bar("testing") as bar:
         task = bar.add_task("", total=None)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from dynagest.clips.captions import caption
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.clips.png import write_png
 from dynagest.clips.sampling import segment_indices
 from dynagest.errors import ClipError, DepthError, ManifestError
 
@@ -37,19 +38,15 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
         seed: of the draw.
 
     Raises:
-        ManifestError: there is no clip to show, or the picture cannot be written.
-        RunError: matplotlib, which draws the captions, is not installed.
+        ManifestError: there is no clip to show.
+        RunError: the picture cannot be written, or matplotlib, which draws the captions, is not installed.
     """
     clips = _choose(manifest, rows, seed)
     if not clips:
         raise ManifestError(f"{manifest.path or 'manifest'}: no clip to show")
     reader = FrameReader()
     sheet = np.concatenate([_row(clip, manifest, reader) for clip in clips])
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), sheet[..., ::-1]):
-        raise ManifestError(f"{path}: cannot be written; choose another place, with a name that ends in .png")
-    return path
+    return write_png(Path(path), sheet)
 
 
 def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:

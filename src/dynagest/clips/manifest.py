@@ -80,7 +80,7 @@ class Manifest:
         path = _absolute(path)
         if path.is_dir():
             path = path / MANIFEST_FILE
-        classes = _read_classes(path.with_name(CLASSES_FILE))
+        classes = read_classes(path.with_name(CLASSES_FILE))
         clips = _read_rows(path, classes)
         depth_file = path.with_name(DEPTH_FILE)
         depth = DepthSpec.read(depth_file) if depth_file.exists() else None
@@ -145,6 +145,22 @@ def natural_order(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(labels), key=key))
 
 
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The labels of a ``classes.txt`` in the order of the logits; none where there is no such file.
+
+    Raises ``ManifestError`` when it is empty, repeats a label, or is not UTF-8 text.
+    """
+    if not path.exists():
+        return ()
+    names = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: each class once, but these are repeated: {', '.join(twice)}")
+    if not names:
+        raise ManifestError(f"{path}: is empty; write one label a line, or remove it to take the labels of the clips")
+    return tuple(names)
+
+
 def _absolute(path: Path | str) -> Path:
     # Not Path.resolve: a symbolic link to the clips keeps the name under which the user knows them.
     return Path(os.path.abspath(path))  # noqa: PTH100
@@ -186,18 +202,6 @@ def _read_text(path: Path) -> str:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _read_classes(path: Path) -> tuple[str, ...]:
-    if not path.exists():
-        return ()
-    names = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ManifestError(f"{path}: each class once, but these are repeated: {', '.join(twice)}")
-    if not names:
-        raise ManifestError(f"{path}: is empty; write one label a line, or remove it to take the manifest's labels")
-    return tuple(names)
 
 
 def _read_rows(path: Path, classes: tuple[str, ...]) -> tuple[Clip, ...]:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from dynagest.atomic import write_together
-from dynagest.clips.frames import count_frames, is_folder, read_frames
-from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order
+from dynagest.clips.frames import FrameReader, is_folder
+from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError
 
@@ -64,8 +64,9 @@ class Stream:
             raise ClipError(
                 f"{self.video}: images have no times of their own; give the stream an fps in {STREAMS_FILE}"
             )
-        for index in range(count_frames(self.video)):
-            yield read_frames(self.video, [index])[0], index / self.fps
+        reader = FrameReader()
+        for index in range(reader.count(self.video)):
+            yield reader.frames(self.video, [index])[0], index / self.fps
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,15 @@ class StreamSet:
     def read(cls, path: Path | str) -> "StreamSet":
         """Read a list of streams, or the ``streams.csv`` in a folder; that the videos exist is not looked at.
 
-        Raises ``ManifestError`` with every bad row and its line number.
+        Raises ``ManifestError`` with every bad row and its line number, or for ``classes.txt``.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 (a symbolic link keeps its name)
         path = path / STREAMS_FILE if path.is_dir() else path
         streams = _read(path)
-        names = path.with_name(CLASSES_FILE)
         known = natural_order(span.label for stream in streams for span in stream.spans)
-        if not names.exists():
-            return cls(streams, known, path)
-        classes = tuple(line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
+        classes = read_classes(path.with_name(CLASSES_FILE)) or known
         if unknown := set(known) - set(classes):
-            raise ManifestError(f"{path}: labels that are not in {names.name}: {', '.join(sorted(unknown))}")
+            raise ManifestError(f"{path}: labels that are not in {CLASSES_FILE}: {', '.join(sorted(unknown))}")
         return cls(streams, classes, path)
 
     def write(self, path: Path | str) -> "StreamSet":

@@ -1,20 +1,20 @@
 """The clips that an export is calibrated on and compared on: of a manifest, or generated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.clips.manifest import Manifest
-from dynagest.errors import ClipError, ManifestError, RunError
+from dynagest.errors import ManifestError
 from dynagest.predictor import normalise_frames
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec
 from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes
-from dynagest.training.run import trained_on
+from dynagest.training.run import ENVIRONMENT_FILE, recorded_data
 
 _HOW = get_protocol("center")
 
@@ -60,11 +60,12 @@ class GeneratedVideos:
 
 
 def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: int = 0) -> tuple[ClipSet, ClipSet]:
-    """``count`` clips for calibration and as many others for the comparison.
+    """At most ``count`` clips for calibration, and at most ``count`` others for the comparison.
 
     Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
-    validation, or other clips of training where there is none). Without either, generated gestures. Raises
-    ``ManifestError`` and ``ClipError`` when there are none to be read.
+    validation; where there is neither, training is halved). Without either, generated gestures. Raises
+    ``ManifestError`` for a manifest that is faulty or has too few clips, ``ClipError`` for a clip that cannot be read,
+    ``RunError`` for a run that does not say what it was trained on.
     """
     manifest = _manifest(run, data)
     if manifest is None:
@@ -74,7 +75,9 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: in
             for split in ("train", "test")
         )  # type: ignore[return-value]
     training = manifest.split("train")
-    held_out = next((part for name in ("test", "val") if len(part := manifest.split(name))), training)
+    held_out = next((part for name in ("test", "val") if len(part := manifest.split(name))), None)
+    if held_out is None:
+        training, held_out = _halves(training, seed)
     return (
         _read(ManifestVideos(training), card, count, seed, f"{manifest.path} (train)"),
         _read(ManifestVideos(held_out), card, count, seed + 1, f"{manifest.path} ({held_out.clips[0].split})"),
@@ -82,12 +85,28 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: in
 
 
 def _manifest(run: Path, data: Path | None) -> Manifest | None:
+    """The manifest to take clips from; none for a network without its run, or whose data has gone."""
     if data is not None:
         return Manifest.read(data)
-    try:
-        return Manifest.read(trained_on(run))
-    except (RunError, ManifestError):  # a network without its run, or whose data has gone: generated clips do as well
+    if not (run / ENVIRONMENT_FILE).exists():
         return None
+    recorded = recorded_data(run)
+    return Manifest.read(recorded) if recorded.exists() else None
+
+
+def _halves(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
+    """Two manifests that share no clip."""
+    if len(manifest) < 2:
+        raise ManifestError(
+            f"{manifest.path}: has too few clips: an export is calibrated on one clip of training at least and "
+            "compared on another; name other --data"
+        )
+    order, middle = np.random.default_rng(seed).permutation(len(manifest)), len(manifest) // 2
+    first, second = (
+        replace(manifest, clips=tuple(manifest.clips[index] for index in np.sort(half)))
+        for half in (order[:middle], order[middle:])
+    )
+    return first, second
 
 
 def _spec(card: NetworkCard, count: int) -> SynthSpec:
@@ -115,6 +134,4 @@ def _read(videos: VideoSource, card: NetworkCard, count: int, seed: int, source:
         (view,) = iterate_views(squares, plan_.samples)
         clips.append(normalise_frames(view, card))
         labels.append(logit[videos.label(index)])
-    if not clips:
-        raise ClipError(f"{source}: no clip could be read")
     return ClipSet(np.stack(clips), np.array(labels, dtype=np.int64), source)

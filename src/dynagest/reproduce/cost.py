@@ -1,14 +1,10 @@
 """What a job will take, for a dry run: its clips, its schedule and its multiply-adds, without running it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-import torch
-
-from dynagest.networks.build import create_model
-from dynagest.networks.count import Count, count
+from dynagest.networks.cost import cost_of
+from dynagest.networks.count import Count
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.testing.protocols import get_protocol
@@ -70,14 +66,7 @@ def _sizes(job: Job) -> tuple[int, int, int]:
 
 def network_cost(recipe: Recipe, classes: int, side: int) -> Count:
     """What the network of a recipe costs on one view of ``side`` x ``side`` pixels."""
-    return _network_cost(recipe.model, classes, recipe.num_segments, recipe.width, side, json.dumps(recipe.options))
-
-
-@cache
-def _network_cost(model: str, classes: int, frames: int, width: int, side: int, options: str) -> Count:
-    with torch.device("meta"):
-        net = create_model(model, classes, frames, width=width, size=side, options=json.loads(options))
-    return count(net, (1, frames, net.channels, side, side))
+    return cost_of(recipe.model, classes, recipe.num_segments, width=recipe.width, size=side, options=recipe.options)
 
 
 def _schedule(recipe: Recipe) -> str:

@@ -20,11 +20,6 @@ class Interval:
     half: float | None
     count: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.half is not None and abs(self.mean) > self.half
-
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean of at least one value, each from another seed."""

@@ -2,7 +2,8 @@
 
 Coordinates are the camera's: x to the image's right, y down, z away from the camera, in mm. The *rest pose* of a right
 hand is what its owner sees of it with the arm raised: wrist at the origin, fingers up (-y), back towards the eye (-z),
-thumb to the left (-x). A left hand is the mirror image in x. Shapes: F frames, P solids.
+thumb to the left (-x). A left hand is the mirror image in x. Tables go from the thumb to the little finger.
+Shapes: F frames, P solids.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,6 @@ from torch import Tensor
 
 from dynagest.synth.solids import Solids
 from dynagest.synth.subject import Subject
-
-FINGERS = ("thumb", "index", "middle", "ring", "little")
 
 # Lengths of an average adult's phalanges (thumb: metacarpal first), axis to axis, in mm. The last one ends in the
 # centre of the finger tip's sphere, so that a finger is one tip radius longer than its bones.

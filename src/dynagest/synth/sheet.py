@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dynagest.atomic import write_atomically
+from dynagest.clips.png import write_png
 from dynagest.synth.recording import plan, record
 from dynagest.synth.spec import Split, SynthSpec
 
@@ -27,8 +27,7 @@ def sheet(spec: SynthSpec, split: Split = "train", *, frames: int = 8, take: int
 
 def write_sheet(spec: SynthSpec, path: Path) -> Path:
     """Write the contact sheet of the training split as PNG; returns its path. Raises ``RunError`` when it cannot."""
-    write_atomically(path, cv2.imencode(".png", sheet(spec)[..., ::-1])[1].tobytes())
-    return path
+    return write_png(path, sheet(spec))
 
 
 def _strip(spec: SynthSpec, split: Split, index: int, indices: np.ndarray, depth: bool) -> np.ndarray:

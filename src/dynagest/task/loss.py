@@ -36,16 +36,12 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
-    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a decoder not there).
-
-    ``per_clip`` is (N,) cross-entropy, detached, not divided.
-    """
+    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a decoder not there)."""
 
     total: torch.Tensor
     cross_entropy: torch.Tensor
     local: torch.Tensor
     global_: torch.Tensor
-    per_clip: torch.Tensor
 
 
 class DepthLoss(nn.Module):
@@ -73,9 +69,8 @@ class DepthLoss(nn.Module):
         ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
         of this batch. Masks without ``depth`` are an error of the caller.
         """
-        per_clip = F.cross_entropy(logits.float(), label, reduction="none")
         clips = counts.clips if counts else float(len(label))
-        cross_entropy = per_clip.sum() / clips
+        cross_entropy = F.cross_entropy(logits.float(), label, reduction="none").sum() / clips
         total = self.weights.cross_entropy * cross_entropy
         terms = {"local": torch.zeros_like(cross_entropy), "global_": torch.zeros_like(cross_entropy)}
         if masks is not None:
@@ -86,9 +81,7 @@ class DepthLoss(nn.Module):
                 if mask is not None:
                     terms[name] = self._squared_error(mask, depth, has_depth, with_depth)
                     total = total + getattr(self.weights, name) * terms[name]
-        return LossParts(
-            total, cross_entropy.detach(), terms["local"].detach(), terms["global_"].detach(), per_clip.detach()
-        )
+        return LossParts(total, cross_entropy.detach(), terms["local"].detach(), terms["global_"].detach())
 
     def _squared_error(
         self, mask: torch.Tensor, depth: torch.Tensor, has_depth: torch.Tensor, with_depth: float | torch.Tensor

@@ -12,7 +12,7 @@ from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import ClipError, RecipeError, WeightsError
 from dynagest.task.inputs import network_input
-from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
 from dynagest.testing.protocols import get_protocol
 from dynagest.testing.sources import VideoSource, match_classes, open_source, video_name
 from dynagest.testing.views import Seen, read_views
@@ -58,8 +58,8 @@ def evaluate(
         raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
     if card.inputs != "rgb" and how.name != "center":
         raise RecipeError(
-            f"the protocol {how.name!r} looks at videos of RGB, and this network is fed {card.inputs} (an upper bound, "
-            "not for use); test it by `center`"
+            f"the protocol {how.name!r} looks at videos of RGB, and this network is fed {SEEN[card.inputs]}; test it "
+            "by `center`"
         )
     videos = open_source(source, split, card)
     truth = [videos.label(index) for index in range(len(videos))]
@@ -91,6 +91,7 @@ def evaluate(
         device=str(device),
         dtype=dtype,
         seconds=time.perf_counter() - started,
+        inputs=card.inputs,
     )
     return Evaluation.from_scores(
         conditions,

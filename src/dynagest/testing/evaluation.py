@@ -1,6 +1,5 @@
 """What a test found: one frozen record, kept as ``metrics.json`` beside the network."""
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dynagest.atomic import write_together
+from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 from dynagest.testing.metrics import (
     ClassResult,
@@ -23,6 +22,8 @@ from dynagest.testing.metrics import (
 )
 
 FORMAT = 1
+_UPPER_BOUND = "an upper bound, not for use"  # of whatever is fed depth when it is tested
+SEEN = {"rgb": "RGB alone", "rgbd": f"RGB and depth ({_UPPER_BOUND})", "depth": f"depth alone ({_UPPER_BOUND})"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Unread:
 class Conditions:
     """What was tested and how: enough to run the test again and get the same numbers.
 
-    ``size`` is the side of a view in pixels, ``views`` their number a clip, ``seconds`` the wall time.
+    ``size`` is the side of a view in pixels, ``views`` their number a clip, ``seconds`` the wall time, ``inputs`` what
+    the network sees: "rgb", "rgbd" or "depth".
     """
 
     model: str
@@ -73,6 +75,12 @@ class Conditions:
     device: str
     dtype: str
     seconds: float
+    inputs: str = "rgb"
+
+    @property
+    def seen(self) -> str:
+        """What the network was fed, in words."""
+        return SEEN[self.inputs]
 
 
 @dataclass(frozen=True)
@@ -137,8 +145,8 @@ class Evaluation:
             scores=scores,
         )
 
-    def write(self, path: Path, scores: bool = False) -> Path:
-        """Write ``metrics.json`` atomically; with ``scores`` also ``<stem>.scores.npz`` (scores, index, classes).
+    def write(self, path: Path) -> Path:
+        """Write ``metrics.json`` atomically; the scores themselves are not kept.
 
         Raises ``RunError`` when the folder cannot be written; an older file then stays as it was.
         """
@@ -153,13 +161,7 @@ class Evaluation:
             clips=self.clips,
             unreadable=self.unreadable,
         )
-        files = {path: json_text(record.model_dump(mode="json")).encode()}
-        if scores and self.scores is not None:
-            index = np.array([clip.index for clip in self.clips], dtype=np.int64)
-            files[path.with_name(f"{path.stem}.scores.npz")] = _npz(
-                scores=self.scores.astype(np.float32), index=index, classes=np.array(self.classes)
-            )
-        write_together(files)
+        write_atomically(path, json_text(record.model_dump(mode="json")).encode())
         return path
 
     @classmethod
@@ -207,9 +209,3 @@ def json_text(record: dict[str, Any]) -> str:
         return json.dumps(value, ensure_ascii=False)
 
     return "{\n" + ",\n".join(f' "{name}": {text(value)}' for name, value in record.items()) + "\n}\n"
-
-
-def _npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

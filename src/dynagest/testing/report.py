@@ -21,8 +21,8 @@ from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError
-from dynagest.networks.build import create_model
-from dynagest.networks.count import count
+from dynagest.networks.cost import cost_of
+from dynagest.networks.count import Count
 from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg
 from dynagest.testing.history import History
@@ -120,7 +120,7 @@ def _subtitle(test: Evaluation | None) -> str:
         return ""
     conditions = test.conditions
     return (
-        f"Tested on RGB alone by the protocol {conditions.protocol}: {PROTOCOLS[conditions.protocol].title}, "
+        f"Tested on {conditions.seen} by the protocol {conditions.protocol}: {PROTOCOLS[conditions.protocol].title}, "
         f"{conditions.segments} frames of {conditions.size} × {conditions.size} a view. Data: {conditions.data}"
     )
 
@@ -158,9 +158,12 @@ def _conditions(test: Evaluation) -> Facts:
     ]
 
 
+def _view_cost(card: NetworkCard, side: int) -> Count:
+    return cost_of(card.model, len(card.classes), card.num_segments, width=card.width, size=side, options=card.options)
+
+
 def _cost(run: Path, card: NetworkCard, test: Evaluation | None) -> Cost:
-    net = create_model(card.model, len(card.classes), card.num_segments, width=card.width)
-    trained = count(net, (1, card.num_segments, 3, card.size, card.size))
+    trained = _view_cost(card, card.size)
     facts = [
         ("network", f"{card.model}, width {card.width}, {len(card.classes)} classes"),
         ("parameters", f"{trained.parameters:,} (depth decoders removed)"),
@@ -179,7 +182,7 @@ def _cost(run: Path, card: NetworkCard, test: Evaluation | None) -> Cost:
     if test is not None:
         size, views = test.conditions.size, test.conditions.views
         if size != card.size:
-            view = count(net, (1, card.num_segments, 3, size, size)).multiply_adds
+            view = _view_cost(card, size).multiply_adds
             facts.append((f"one view of this test, at {size} × {size}", f"{_giga(view)} GMAC"))
         if views > 1:
             facts.append((f"all {views} views of a clip", f"{_giga(views * view)} GMAC"))

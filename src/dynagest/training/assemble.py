@@ -78,12 +78,13 @@ def choose_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, str]
     if recipe.precision != "auto":
         return recipe, f"{recipe.precision}, as the recipe says"
     if device.type == "cuda":
-        fast, why = torch.cuda.is_bf16_supported(including_emulation=False), "the GPU"
+        fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "the GPU"
     elif device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        fast, why = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")), "the CPU"
+        fast, where = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")), "the CPU"
     else:
-        fast, why = False, f"{device.type} is not known to have bf16, so nobody"
-    chosen = "bf16" if fast else "fp32"
-    sentence = f"autodetected {chosen} because {why} computes {'bf16 in hardware' if fast else 'no bf16 in hardware'}"
+        plain = recipe.model_copy(update={"precision": "fp32"})
+        return plain, f"autodetected fp32 because {device.type} is not known to compute bf16 in hardware"
+    chosen, what = ("bf16", "bf16") if fast else ("fp32", "no bf16")
+    sentence = f"autodetected {chosen} because {where} computes {what} in hardware"
     return recipe.model_copy(update={"precision": chosen}), sentence

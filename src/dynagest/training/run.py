@@ -32,7 +32,7 @@ RECIPE_FILE, ENVIRONMENT_FILE, STAGES_FOLDER = "recipe.json", "environment.json"
 CONTENTS = (
     *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, STAGES_FOLDER, "unreadable.jsonl", "log.jsonl", "tensorboard"),
     *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json", "partner.safetensors"),
-    *("metrics.json", "metrics.scores.npz", "report.html", "panels", "panels.png"),
+    *("metrics.json", "report.html", "panels", "panels.png"),
     *("events.json", "stream_metrics.json", "stream_timeline.svg", "masks.json"),
     *("network-*.onnx", "network-*.xml", "network-*.bin"),
 )
@@ -109,16 +109,21 @@ def _begun_stages(run_dir: Path) -> list[Path]:
 
 def trained_on(run_dir: Path) -> Path:
     """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
+    manifest = recorded_data(run_dir)
+    if not manifest.exists():
+        raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
+    return manifest
+
+
+def recorded_data(run_dir: Path) -> Path:
+    """What a run says it was trained on, there or not. Raises ``RunError`` when the folder does not say."""
     path = run_dir / ENVIRONMENT_FILE
     try:
-        manifest = Path(json.loads(path.read_text(encoding="utf-8"))["data"])
+        return Path(json.loads(path.read_text(encoding="utf-8"))["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path}: does not tell what the run was trained on ({error}); name the data with --data"
         ) from error
-    if not manifest.exists():
-        raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
-    return manifest
 
 
 def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:

@@ -7,22 +7,20 @@ from pathlib import Path
 
 from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
+from dynagest.clips.frames import ARRAY_SUFFIX, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
 from dynagest.errors import ManifestError
 
-LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,gif}   (or <root>/<class>/..., all train)
-    depth, if there is any: <clip>.depth.{mkv,avi,mp4,npz} beside the clip
-<root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png}   (or <clip>/000001.jpg without depth)
+LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,...}   (or <root>/<class>/..., all train)
+    depth, if there is any: <clip>.depth.{mkv,avi,...,npz} beside the clip
+<root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png,...}   (or <clip>/000001.jpg without depth)
 who it is, if known: <class>/<subject>/<clip>, or S01_ (P01_, subject01_, ...) before the clip's name
 <root>/depth.yaml says what the depth means (or --depth)"""
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
-DEPTH_SUFFIXES = (".mkv", ".avi", ".mp4", ".npz")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 # S01_wave.mp4, subject3-02.avi, P12_000.mp4: a letter or word for a person, a number, and something that ends it.
 _SUBJECT = re.compile(r"((?:s|p|subject|subj|person|participant|user)[-_ ]?[0-9]+)[-_. ]", re.IGNORECASE)
 _SHOWN = 10
+_DEPTH_SUFFIXES = VIDEO_SUFFIXES | {ARRAY_SUFFIX}
 
 # What this program writes beside the folders, and what belongs to nobody's clips.
 _EXPECTED = {MANIFEST_FILE, CLASSES_FILE, DEPTH_FILE, "readme.md", "readme.txt", "license", "license.txt"}
@@ -114,7 +112,7 @@ def _subject_of(path: Path) -> str:
 
 
 def _is_depth(path: Path) -> bool:
-    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name)) and path.suffix.lower() in DEPTH_SUFFIXES
+    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name)) and path.suffix.lower() in _DEPTH_SUFFIXES
 
 
 def _entries(folder: Path) -> list[Path]:
