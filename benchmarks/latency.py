@@ -33,8 +33,7 @@ from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, Mode, ModelInfo, Precision
-from dynagest.runtimes.torch_network import TorchNetwork
-from dynagest.stream.torch_networks import TorchStream
+from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 
 CLASSES, FRAMES = 83, 8
 FILES: tuple[tuple[Runtime, Precision], ...] = (

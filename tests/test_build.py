@@ -7,10 +7,10 @@ from torch import nn
 from dynagest.errors import ModelError
 from dynagest.networks.action import Action
 from dynagest.networks.build import create_model, list_models
+from dynagest.networks.rivals.build import RIVALS
 from dynagest.networks.tsm import TemporalShift
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_weights
-from dynagest.rivals.build import RIVALS
 
 OURS = [name for name in list_models() if name not in RIVALS]
 

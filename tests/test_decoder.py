@@ -191,8 +191,8 @@ def test_sigmoid_output() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("base_model.layer5", None), "did you mean 'base_model.layer"),
-        (("base_model.maxpoll", None), "'base_model.maxpool'"),
+        (("base_model.layer5", None), "did you mean base_model.layer"),
+        (("base_model.maxpoll", None), "base_model.maxpool"),
         (("classifier", None), "need feature maps"),
         (("base_model.layer4", None), None),
     ],

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from dynagest.card import NetworkCard
 from dynagest.errors import ClipError, RunError, WeightsError
-from dynagest.stream.events import EVENTS_FILE, Event, EventDetector, EventSettings, EventsFile, settings_of
+from dynagest.run_folder import EVENTS_FILE
+from dynagest.stream.events import Event, EventDetector, EventSettings, EventsFile, settings_of
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scores
 

@@ -28,9 +28,8 @@ from dynagest.networks.video import VideoNet
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
 from dynagest.runtimes.onnx_network import OnnxNetwork
-from dynagest.runtimes.torch_network import TorchNetwork
+from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.events import EventSettings, EventsFile
-from dynagest.stream.torch_networks import TorchStream
 
 NAMES = (
     ("tsn_resnet18", {}),

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from dynagest.card import NetworkCard
 from dynagest.cli import app
+from dynagest.clips.gesture_folder import write_clip
 from dynagest.errors import CameraError, ClipError, DisplayError, WeightsError
 from dynagest.live.capture import Capture, Frame, Status
 from dynagest.live.display import Terminal, news, numbers
 from dynagest.live.models import load_recogniser
-from dynagest.live.recorder import write_clip
 from dynagest.live.run import Look, Meter, recognise
 from dynagest.live.sources import VideoFile
 from dynagest.stream.events import Event, EventDetector, EventSettings
@@ -243,7 +243,7 @@ def test_live_and_actions_need_no_torch() -> None:
     import subprocess
     import sys
 
-    names = "actions, capture, display, models, record, recorder, run, sources, window"
+    names = "actions, capture, display, models, record, run, sources, window"
     code = f"import sys; from dynagest.live import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -14,7 +14,8 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ClipError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
-from dynagest.predictor import Prediction, Predictor, TorchNetwork, normalise_frames, softmax
+from dynagest.predictor import Prediction, Predictor, normalise_frames, softmax
+from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.testing.evaluate import evaluate
 
 CARD = NetworkCard(model="tsm_resnet18", classes=("wave", "grab", "push"), num_segments=4, size=56, width=8)

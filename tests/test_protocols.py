@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynagest.card import NetworkCard
+from dynagest.clips.protocols import PROTOCOLS, cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.clips.sampling import dense_indices, segment_indices
 from dynagest.errors import RecipeError
-from dynagest.testing.protocols import PROTOCOLS, cut_squares, get_protocol, iterate_views, plan_frames
 
 
 def card(segments: int, **how: object) -> NetworkCard:

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from dynagest.cli import app
 from dynagest.clips.check import check
 from dynagest.clips.frames import count_frames, read_frames
+from dynagest.clips.gesture_folder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.video import iterate_video, video_rate
 from dynagest.errors import CameraError, ClipError, ManifestError
 from dynagest.live.capture import Capture
 from dynagest.live.record import Prompt, record
-from dynagest.live.recorder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.live.sources import VideoFile
 
 SIDES = st.integers(16, 70)
@@ -68,7 +68,7 @@ def test_numbers_grow_and_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_two_programs_at_once_never_take_the_same_number(tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from dynagest.live.recorder import write_clip\n"
+        "import sys, numpy as np; from dynagest.clips.gesture_folder import write_clip\n"
         "for _ in range(6): write_clip(sys.argv[1], 'wave', [np.zeros((16, 16, 3), np.uint8)] * 2, [0, 1])"
     )
     programs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]

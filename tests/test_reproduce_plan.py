@@ -10,6 +10,7 @@ from reproduce_helpers import NO_SPEEDS
 from dynagest.card import NetworkCard
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.protocols import get_protocol
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
@@ -22,7 +23,6 @@ from dynagest.reproduce.scales import SCALES, get_scale
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES, get_table
 from dynagest.synth.spec import SENSOR
-from dynagest.testing.protocols import get_protocol
 from dynagest.training.recipes_systems import SYSTEMS
 
 

@@ -14,13 +14,13 @@ from dynagest.errors import ModelError
 from dynagest.networks.build import create_model, natural_input
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.count import Count, count
+from dynagest.networks.rivals.attention_lstm import AttentionLSTM
+from dynagest.networks.rivals.build import RIVALS
+from dynagest.networks.rivals.i3d import I3D
+from dynagest.networks.rivals.nas1 import NAS1
+from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
+from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.networks.weights import load_network, load_weights, save_network
-from dynagest.rivals.attention_lstm import AttentionLSTM
-from dynagest.rivals.build import RIVALS
-from dynagest.rivals.i3d import I3D
-from dynagest.rivals.nas1 import NAS1
-from dynagest.rivals.resnext101_3d import ResNeXt3D
-from dynagest.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.task.task import DepthTask
 from dynagest.training.optimiser import parameter_groups
 from dynagest.training.recipe import Recipe

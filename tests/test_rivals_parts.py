@@ -16,15 +16,15 @@ from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import NetworkSpec
 from dynagest.networks.count import count
+from dynagest.networks.rivals.central_difference import CentralDifferenceConv, Centre
+from dynagest.networks.rivals.convlstm import ConvLSTM, GatedAttentionLSTM, spatial_softmax
+from dynagest.networks.rivals.convolution import Sizes, convolution
+from dynagest.networks.rivals.genotype import DEFAULT_GENOTYPE, Edge, Genotype
+from dynagest.networks.rivals.i3d import MaxPool, Unit, pad_same
+from dynagest.networks.rivals.prernn_c3d import PreRnnC3D, short_clips
+from dynagest.networks.rivals.residual import Res3D
+from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.networks.weights import load_weights, save_network
-from dynagest.rivals.central_difference import CentralDifferenceConv, Centre
-from dynagest.rivals.convlstm import ConvLSTM, GatedAttentionLSTM, spatial_softmax
-from dynagest.rivals.convolution import Sizes, convolution
-from dynagest.rivals.genotype import DEFAULT_GENOTYPE, Edge, Genotype
-from dynagest.rivals.i3d import MaxPool, Unit, pad_same
-from dynagest.rivals.prernn_c3d import PreRnnC3D, short_clips
-from dynagest.rivals.residual import Res3D
-from dynagest.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.task.segmentation_decoder import SegmentationDecoder
 
 

@@ -10,11 +10,12 @@ from dynagest.card import NetworkCard
 from dynagest.errors import ClipError, ModelError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
-from dynagest.predictor import Predictor, TorchNetwork, softmax
+from dynagest.predictor import Predictor, softmax
+from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
+from dynagest.stream.load import load_scorer, make_scorer
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.scores import Scores
 from dynagest.stream.state import State, StateScorer
-from dynagest.stream.torch_networks import TorchSplit, TorchStream, load_scorer, make_scorer
 from dynagest.stream.window import Unsplit, WindowScorer
 
 T, SIZE, FPS = 4, 32, 4.0
@@ -225,6 +226,6 @@ def test_a_frame_of_another_kind_is_refused(frame: object) -> None:
 def test_scoring_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import dynagest.stream.window, dynagest.stream.state, dynagest.stream.torch_networks, dynagest.clips.rate"
+        "import dynagest.stream.window, dynagest.stream.state, dynagest.stream.load, dynagest.clips.rate"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from dynagest.cli import app
 from dynagest.clips.check import check
 from dynagest.clips.frames import read_depth
+from dynagest.clips.gesture_folder import refresh_manifest, write_clip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.teacher import PSEUDO, RECORD_FILE, Teacher, TeacherSpec, canonical, write_pseudo_depth
 from dynagest.errors import DepthError, ModelError
-from dynagest.live.recorder import refresh_manifest, write_clip
 
 onnx = pytest.importorskip("onnx")
 LUMA = (0.299, 0.587, 0.114)

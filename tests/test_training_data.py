@@ -49,7 +49,7 @@ def test_views_of_a_recipe() -> None:
 def test_choosing_workers() -> None:
     assert choose_workers(toy_recipe(workers=5), CPU, 1)[0] == 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynagest.doctor.LOW_SHARED_MIB", float("inf"))
+        patch.setattr("dynagest.machine.LOW_SHARED_MIB", float("inf"))
         assert choose_workers(toy_recipe(workers=None), CPU, 1) == (
             0,
             "autodetected 0 data workers because /dev/shm is too small for their batches",

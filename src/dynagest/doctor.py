@@ -2,16 +2,15 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dynagest.machine import SHARED_MEMORY, available_cores, shared_memory_suffices
+
 LOW_DISK_GIB = 5.0
-SHARED_MEMORY = Path("/dev/shm")
-LOW_SHARED_MIB = 256.0  # batches wait there; containers often have 64 MiB
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ def _torch() -> list[Finding]:
     elif torch.backends.mps.is_available():
         findings.append(Finding("accelerator", "ok", "Apple GPU (mps)"))
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         bf16 = "with" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "without"
-        detail = f"none; {cores} CPU cores {bf16} fast bf16. Small networks train here, ResNet-50 at 224 wants a GPU"
+        cores = f"{available_cores()} CPU cores {bf16} fast bf16"
+        detail = f"none; {cores}. Small networks train here, ResNet-50 at 224 wants a GPU"
         findings.append(Finding("accelerator", "warning", detail))
     return findings
 
@@ -72,11 +71,6 @@ def _video() -> Finding:
     if missing:
         return Finding("video", "error", f"{detail} lacks {', '.join(missing)}; install PyAV's own wheel from PyPI")
     return Finding("video", "ok", f"{detail} reads {', '.join(wanted)}")
-
-
-def shared_memory_suffices() -> bool:
-    """Whether data workers can hand over their batches; where they cannot, they wait for ever without a word."""
-    return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free / 2**20 >= LOW_SHARED_MIB
 
 
 def _shared_memory() -> Finding:

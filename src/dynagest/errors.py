@@ -5,6 +5,21 @@ without a traceback; a program catches ``DynagestError`` or one of its kinds. Ea
 travels whole from a data-loading worker to the main process.
 """
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+def hint(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """What a message says of a name that is not known: those alike, or else all there are (or ``otherwise``)."""
+    known = list(known)
+    alike = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(alike)}?" if alike else otherwise or f"there are {', '.join(known)}"
+
+
+def some(names: Sequence[str], limit: int = 4) -> str:
+    """The first names of many, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
 
 class DynagestError(Exception):
     """Something that the user can mend; the message says how."""

@@ -14,10 +14,10 @@ import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.clips.frames import count_frames, read_frames
+from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError
 from dynagest.runtimes.load import load_clip_network
-from dynagest.runtimes.torch_network import TorchNetwork as TorchNetwork
-from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
+from dynagest.runtimes.torch_network import TorchNetwork
 
 if TYPE_CHECKING:
     import torch

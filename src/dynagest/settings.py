@@ -1,14 +1,13 @@
 """``--set FIELD=VALUE``: text of the command line for the fields of a typed model (a recipe, a generated set)."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,9 +34,7 @@ def override(model: Model, overrides: Mapping[str, Any]) -> Model:
     fields = type(model).model_fields
     unknown = [name for name in overrides if name not in fields]
     if unknown:
-        close = get_close_matches(unknown[0], fields, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(fields)}"
-        raise RecipeError(f"there is no field {unknown[0]!r}; {hint}")
+        raise RecipeError(f"there is no field {unknown[0]!r}; {hint(unknown[0], fields)}")
     given = {
         name: _parse(name, fields[name].annotation, value) if isinstance(value, str) else value
         for name, value in overrides.items()

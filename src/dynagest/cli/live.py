@@ -139,8 +139,8 @@ def depth(
     overwrite: Annotated[bool, typer.Option(help="Replace what another teacher wrote.")] = False,
 ) -> None:
     """Give clips of a plain camera pseudo-depth, so that decoders can learn from them; goes on where it was stopped."""
+    from dynagest.clips.gesture_folder import open_clips
     from dynagest.clips.teacher import Teacher, write_pseudo_depth
-    from dynagest.live.recorder import open_clips
 
     clips, note = open_clips(manifest)
     if note:

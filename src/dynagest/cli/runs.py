@@ -14,6 +14,7 @@ from rich.console import Console
 
 from dynagest.cli.data import progress_bar
 from dynagest.errors import DynagestError, RecipeError
+from dynagest.run_folder import METRICS_FILE
 
 if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
@@ -74,8 +75,8 @@ def train(
             "`dynagest data synth FOLDER` generates clips"
         )
 
-    from dynagest.live.recorder import open_clips
-    from dynagest.rivals.build import RIVALS
+    from dynagest.clips.gesture_folder import open_clips
+    from dynagest.networks.rivals.build import RIVALS
     from dynagest.testing.report import write_report
     from dynagest.training.run import has_run
     from dynagest.training.trainer import train as run_training
@@ -90,7 +91,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return
     with_depth = sum(clip.depth is not None for clip in manifest.clips)
-    if with_depth and not any(each.uses_depth for each in (chosen, *map(chosen.stage, range(len(chosen.stages))))):
+    if with_depth and not any(each.uses_depth for each in chosen.trainings):
         way = "" if chosen.model in RIVALS else "; --set msd=both trains with it"
         print(f"note: {with_depth} clips have depth, which this recipe does not use{way}")
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
@@ -167,12 +168,12 @@ def evaluate(
         raise RecipeError("--fps is for a test on streams; leave it out, or give --stream")
 
     from dynagest.clips.manifest import Manifest
-    from dynagest.doctor import shared_memory_suffices
+    from dynagest.machine import shared_memory_suffices
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate as test
     from dynagest.testing.evaluation import SEEN
     from dynagest.testing.panels import make_panels
-    from dynagest.testing.report import METRICS_FILE, write_report
+    from dynagest.testing.report import write_report
     from dynagest.training.run import trained_on
 
     place = choose_device(device)

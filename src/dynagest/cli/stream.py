@@ -12,6 +12,7 @@ from dynagest.card import BACKGROUND
 from dynagest.cli.data import progress_bar, rendering
 from dynagest.cli.runs import Device, Fps, choose_device
 from dynagest.errors import RecipeError
+from dynagest.run_folder import EVENTS_FILE
 
 if TYPE_CHECKING:
     from dynagest.card import NetworkCard
@@ -131,7 +132,7 @@ def tune(
 
 def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps: float | None) -> None:
     """Test on streams: prints the numbers, writes stream_metrics.json, stream_timeline.svg and report.html."""
-    from dynagest.stream.events import EVENTS_FILE, settings_of
+    from dynagest.stream.events import settings_of
     from dynagest.stream.scored import detect
     from dynagest.testing.report import write_report
     from dynagest.testing.stream_evaluation import StreamEvaluation
@@ -161,8 +162,8 @@ def _scored(
 ) -> tuple["NetworkCard", float, "tuple[ScoredStream, ...]"]:
     """The network's card, the frames a second that it saw, and the split's streams with its scores."""
     from dynagest.clips.streams import StreamSet
+    from dynagest.stream.load import load_scorer
     from dynagest.stream.scored import score_streams
-    from dynagest.stream.torch_networks import load_scorer
 
     scorer = load_scorer(run, choose_device(device), fps=fps)
     card, rate = scorer.card, fps or scorer.card.fps

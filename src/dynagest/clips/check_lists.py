@@ -7,6 +7,7 @@ from pathlib import Path
 from dynagest.clips.check_files import equal_files
 from dynagest.clips.check_report import Problem
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.errors import some
 
 _NAMED = 10
 
@@ -41,11 +42,13 @@ def _classes(manifest: Manifest) -> Iterator[Problem]:
     for split in SPLITS:
         absent = [name for name in manifest.classes if name not in labels[split]]
         if labels[split] and absent:
-            message = f"{split}: {len(absent)} of {len(manifest.classes)} classes have no clip: {_some(absent)}"
+            message = f"{split}: {len(absent)} of {len(manifest.classes)} classes have no clip: {some(absent, _NAMED)}"
             yield Problem("warning", "class", message, manifest.path)
         unlearnt = [name for name in manifest.classes if name in labels[split] - labels["train"]]
         if labels["train"] and unlearnt:
-            message = f"{split}: {len(unlearnt)} classes have no train clip and cannot be learnt: {_some(unlearnt)}"
+            message = (
+                f"{split}: {len(unlearnt)} classes have no train clip and cannot be learnt: {some(unlearnt, _NAMED)}"
+            )
             yield Problem("warning", "class", message, manifest.path)
 
 
@@ -111,7 +114,3 @@ def _copies(manifest: Manifest) -> Iterator[Problem]:
             if apart:
                 message += f" ({original.split}, {original.label!r}), but this is {clip.split}, {clip.label!r}"
             yield Problem("error" if apart else "warning", "duplicate", message, path, clip.row or None)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -7,14 +7,15 @@ import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ManifestError
 from dynagest.predictor import normalise_frames
+from dynagest.run_folder import ENVIRONMENT_FILE
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec
-from dynagest.testing.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes
-from dynagest.training.run import ENVIRONMENT_FILE, recorded_data
+from dynagest.training.run import recorded_data
 
 _HOW = get_protocol("center")
 

@@ -26,11 +26,11 @@ from dynagest.export.volumes import VolumeNet
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_network
+from dynagest.run_folder import EVENTS_FILE
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, LOGITS, Mode, ModelInfo, Precision, StateTensor, check_rgb
-from dynagest.runtimes.torch_network import TorchNetwork
-from dynagest.stream.events import EVENTS_FILE, EventsFile
-from dynagest.stream.torch_networks import TorchStream
+from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
+from dynagest.stream.events import EventsFile
 
 Runtime = Literal["onnx", "openvino"]
 ROUNDS = 5  # of the latency that is printed; benchmarks/latency.py measures with care

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import SplitResult
@@ -17,7 +16,7 @@ from urllib.parse import SplitResult
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dynagest.errors import ActionError
+from dynagest.errors import ActionError, hint
 from dynagest.fields import field_faults
 from dynagest.live.loopback import on_this_host
 from dynagest.stream.events import Event
@@ -105,9 +104,7 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     for action in actions:
         for label in action.gesture:
             if label != ANY and label not in classes:
-                close = get_close_matches(label, classes, n=2, cutoff=0.5)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {', '.join(classes)}"
-                raise ActionError(f"{path}: the network does not know the gesture {label!r}; {hint}")
+                raise ActionError(f"{path}: the network does not know the gesture {label!r}; {hint(label, classes)}")
         if action.post is not None:
             try:
                 on_this_host(action.post, ("http",))

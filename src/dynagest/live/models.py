@@ -26,7 +26,7 @@ def load_recogniser(path: Path | str, device: str | None = None, fps: float | No
     """
     path = Path(path)
     if not is_exported(path):
-        from dynagest.stream.torch_networks import load_scorer
+        from dynagest.stream.load import load_scorer
 
         scorer, events = load_scorer(path, device or "cpu", fps=fps), settings_of(path)
     elif device is not None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dynagest.clips.gesture_folder import check_label, count_clips, write_clip
 from dynagest.errors import CameraError
 from dynagest.live.capture import Capture, Frame
-from dynagest.live.recorder import check_label, count_clips, write_clip
 
 READING = 2.0  # s more before the first clip of a gesture, to read its name
 _WAIT = 0.2

@@ -1,22 +1,21 @@
 """Networks by name: the only place with their numbers."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from dynagest.errors import ModelError
+from dynagest.errors import ModelError, hint
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
 from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
 from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet
+from dynagest.networks.rivals.build import RIVALS
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
 from dynagest.networks.tsm import TemporalShift
 from dynagest.networks.video import VideoNet
-from dynagest.rivals.build import RIVALS
 
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
@@ -62,13 +61,11 @@ def create_model(
     ``num_segments`` is the T that it is meant for, ``size`` the side of its input in pixels; only networks that flatten
     their features depend on them. ``options`` are the network's own switches: ``inputs`` "rgb", "rgbd" or "depth";
     ``online`` (TSM and ACTION) for the form that looks at no frame to come and has a streaming form; those of a rival
-    are in the docstring of its class (``dynagest.rivals``).
+    are in the docstring of its class (``dynagest.networks.rivals``).
     Raises ``ModelError`` when there is no such network or option.
     """
     if name not in list_models():
-        close = difflib.get_close_matches(name, list_models(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(list_models())}"
-        raise ModelError(f"there is no network {name!r}; {hint}")
+        raise ModelError(f"there is no network {name!r}; {hint(name, list_models())}")
     if num_classes < 1 or num_segments < 1 or width < 8 or not 0 <= dropout < 1:
         raise ModelError(
             f"{name}: num_classes={num_classes}, num_segments={num_segments}, width={width}, dropout={dropout}; "

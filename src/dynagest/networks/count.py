@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynagest.rivals.convolution import Conv3d
+from dynagest.networks.rivals.convolution import Conv3d
 
 
 @dataclass(frozen=True)

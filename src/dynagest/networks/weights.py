@@ -14,12 +14,10 @@ from torch import Tensor
 
 from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
-from dynagest.errors import WeightsError
+from dynagest.errors import WeightsError, some
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
-
-NETWORK_FILE = "network.safetensors"
-CARD_FILE = "network.json"
+from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
@@ -48,15 +46,15 @@ class LoadReport:
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.source} weights, {len(self.matched)} tensors loaded"]
         if self.inflated:
-            lines.append(f"  stem inflated from RGB, depth's kernels the mean of the colours': {_some(self.inflated)}")
+            lines.append(f"  stem inflated from RGB, depth's kernels the mean of the colours': {some(self.inflated)}")
         if self.reinitialised:
             lines.append(
-                f"  classifier re-initialised (other classes, or none in the file): {_some(self.reinitialised)}"
+                f"  classifier re-initialised (other classes, or none in the file): {some(self.reinitialised)}"
             )
         if self.missing:
-            lines.append(f"  not in the file, left as initialised: {_some(self.missing)}")
+            lines.append(f"  not in the file, left as initialised: {some(self.missing)}")
         if self.skipped:
-            lines.append(f"  in the file, not used: {_some(self.skipped)}")
+            lines.append(f"  in the file, not used: {some(self.skipped)}")
         return "\n".join(lines)
 
 
@@ -163,7 +161,7 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
     if wrong:
         raise WeightsError(
             f"{weights}: does not belong to its card, which says {card.model}, width {card.width}, "
-            f"{len(card.classes)} classes; these differ: {_some(wrong)}. Use the pair as it was saved"
+            f"{len(card.classes)} classes; these differ: {some(wrong)}. Use the pair as it was saved"
         )
     net.to_empty(device="cpu").load_state_dict(stored)
     return net.eval(), card
@@ -244,11 +242,11 @@ def _check_same_backbone(net: ClipNet, path: Path, skipped: list[str], absent: l
     surplus = [name for name in skipped if _is_backbone(net, name) and not name.endswith("num_batches_tracked")]
     reasons = []
     if lacking:
-        reasons.append(f"it lacks {_some(lacking)}")
+        reasons.append(f"it lacks {some(lacking)}")
     if surplus:
-        reasons.append(f"it has {_some(surplus)}")
+        reasons.append(f"it has {some(surplus)}")
     if misshapen:
-        reasons.append(f"other shapes: {_some(misshapen)}")
+        reasons.append(f"other shapes: {some(misshapen)}")
     if reasons:
         raise WeightsError(
             f"{path}: weights of another network than {net.name} (width {net.width}): {'; '.join(reasons)}. "
@@ -261,7 +259,7 @@ def _check_whole_modules(path: Path, loaded: list[str], absent: list[str]) -> No
     lacking = [name for name in absent if _TEMPORAL.search(name)]
     if lacking and any(_TEMPORAL.search(name) for name in loaded):
         raise WeightsError(
-            f"{path}: has lost part of its temporal modules: it lacks {_some(lacking)}. Copy or download it again; "
+            f"{path}: has lost part of its temporal modules: it lacks {some(lacking)}. Copy or download it again; "
             "the network is unchanged"
         )
 
@@ -281,11 +279,6 @@ def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:
             f"{where}: the card is of another network: model, classes, segments, width and options are {described} "
             f"on the card and {actual} in the network; make the card from the network that is saved"
         )
-
-
-def _some(names: list[str] | tuple[str, ...], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _reason(error: Exception) -> str:

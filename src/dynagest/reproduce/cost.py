@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dynagest.clips.protocols import get_protocol
 from dynagest.networks.cost import cost_of
 from dynagest.networks.count import Count
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
-from dynagest.testing.protocols import get_protocol
 from dynagest.training.recipe import Recipe
 
 _BACKWARD = 2  # forward passes that a backward pass takes
@@ -29,17 +29,16 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
     """What ``job`` is; ``jobs`` are those of the plan, among them the one that it starts from."""
     recipe, (training, testing, classes) = job.recipe, _sizes(job)
     protocol = get_protocol(job.protocol)
-    stages = [*(recipe.stage(place) for place in range(len(recipe.stages))), recipe]
     passes = sum(
         (1 + _BACKWARD) * training * stage.epochs * network_cost(stage, classes, stage.size).multiply_adds
-        for stage in stages
+        for stage in recipe.trainings
     )
     view = network_cost(recipe, classes, protocol.size(recipe.size)).multiply_adds
     tested = testing * protocol.views * view
     return Line(
         data=job.data.name,
         clips=training,
-        schedule=tuple(_schedule(stage) for stage in stages),
+        schedule=tuple(_schedule(stage) for stage in recipe.trainings),
         test=f"{testing:,} clips, {protocol.name} ({protocol.views} views)",
         starts_from=_start(job, jobs),
         multiply_adds=passes + tested,

@@ -22,6 +22,7 @@ from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
 from dynagest.errors import RunError
+from dynagest.machine import available_cores
 from dynagest.reproduce.lock import locked
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import Split, SynthSpec
@@ -90,7 +91,7 @@ def _render(folder: Path, spec: SynthSpec, split: Split, progress: Progress | No
 @contextmanager
 def _filmed(spec: SynthSpec, split: Split, indices: range) -> Iterator[Iterator[tuple[np.ndarray, np.ndarray]]]:
     """RGB and depth of each clip in order, rendered on all cores: whoever else needs them has to wait anyway."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if cores == 1 or len(indices) < _FLUSH:
         yield map(_film, repeat(spec), repeat(split), indices)
         return

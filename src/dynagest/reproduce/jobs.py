@@ -101,7 +101,7 @@ class Job(BaseModel):
     @property
     def first_recipe(self) -> Recipe:
         """What is trained first: the recipe's first stage, where it has any."""
-        return self.recipe.stage(0) if self.recipe.stages else self.recipe
+        return self.recipe.trainings[0]
 
     @property
     def key(self) -> str:

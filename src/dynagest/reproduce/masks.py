@@ -25,6 +25,7 @@ from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
+from dynagest.run_folder import MASKS_FILE
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
@@ -78,7 +79,7 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
 
     Both sources are seen without augmentation and with depth; clips without it are left out.
     """
-    path = run / "masks.json"
+    path = run / MASKS_FILE
     if path.exists():
         return [MaskScore(**score) for score in json.loads(path.read_text())]
     net, _ = load_network(run)

@@ -8,6 +8,7 @@ from dynagest.errors import RunError
 from dynagest.networks.weights import load_network
 from dynagest.reproduce.footage import Footage
 from dynagest.reproduce.plan import Plan
+from dynagest.run_folder import METRICS_FILE, PANELS_FILE
 from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.panels import make_panels
 
@@ -22,10 +23,10 @@ def write_panels_figure(plan: Plan, folder: Path) -> list[Path]:
         clips = job.data.testing(job.recipe, folder / "footage")
         if isinstance(clips, Footage):
             clips.view = replace(clips.view, depth=True)
-        missing = make_panels(run, net, card, clips, Evaluation.read(run / "metrics.json"), seed=job.recipe.seed)
+        missing = make_panels(run, net, card, clips, Evaluation.read(run / METRICS_FILE), seed=job.recipe.seed)
         if missing:
             raise RunError(f"{run}: no panels can be made: {missing}")
         path = folder / f"figure-{plan.table.name}-{cell.dataset}-{cell.row.name.replace(' ', '-')}.png"
-        shutil.copyfile(run / "panels.png", path)
+        shutil.copyfile(run / PANELS_FILE, path)
         written.append(path)
     return written

@@ -7,11 +7,11 @@ from typing import Literal
 
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.errors import RecipeError
+from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import DATASETS, Row, Table
-from dynagest.rivals.build import RIVALS
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
@@ -111,7 +111,7 @@ def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> 
     share = changes.pop("share", 1.0)
     if "depth" in changes:  # of generated clips: seen from another place than RGB, or that undone
         changes |= {"misalign": "isogd", "declare_misalignment": changes.pop("depth") == "aligned"}
-    if not (recipe.stages or recipe.uses_depth):  # RGB is the same whatever the sensor, and so is the run
+    if not any(each.uses_depth for each in recipe.trainings):  # RGB is the same whatever the sensor, and so is the run
         changes = {name: value for name, value in changes.items() if name not in SENSOR}
     # New people, scenes and performances with every seed; all rows of a seed share them.
     spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + recipe.seed} | changes)

@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
+from dynagest.machine import available_cores
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
+from dynagest.run_folder import METRICS_FILE
 
-LEDGER_FILE, JOB_FILE, OUTPUT_FILE, METRICS_FILE = "ledger.jsonl", "job.json", "output.txt", "metrics.json"
+LEDGER_FILE, JOB_FILE, OUTPUT_FILE = "ledger.jsonl", "job.json", "output.txt"
 # Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 
@@ -92,7 +94,7 @@ def run_missing(
             while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
                 waiting.remove(job)
                 told(f"start   {job.name}  ({len(waiting)} to go)")
-                working[job.key] = (job, _start(job, root, ledger, max((os.cpu_count() or 1) // parallel, 1)))
+                working[job.key] = (job, _start(job, root, ledger, max(available_cores() // parallel, 1)))
             if late and not working:
                 break
             if not late and waiting and not working:
@@ -228,7 +230,7 @@ def _machine() -> str:
 
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
+    return f"{torch.get_num_threads()} of {available_cores()} CPU cores"
 
 
 def main(arguments: Sequence[str]) -> int:

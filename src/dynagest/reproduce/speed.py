@@ -35,7 +35,7 @@ class Speeds:
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:
-                known[key] = sum(_measure(each, num_classes) for each in _trainings(recipe))
+                known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
                 write_atomically(self.path, json.dumps(known, indent=1).encode())
         return known[key]
 
@@ -54,10 +54,6 @@ def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: Speeds, num_cl
     """The epochs that take ``recipe`` as long as ``reference`` takes, at least one."""
     theirs = reference.epochs * speeds.seconds_per_clip(reference, num_classes)
     return max(1, round(theirs / speeds.seconds_per_clip(recipe, num_classes)))
-
-
-def _trainings(recipe: Recipe) -> list[Recipe]:
-    return [*(recipe.stage(place) for place in range(len(recipe.stages))), recipe]
 
 
 def _measure(recipe: Recipe, num_classes: int) -> float:

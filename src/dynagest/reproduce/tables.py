@@ -5,11 +5,10 @@ Accuracies in %, RGB only (Fan et al., arXiv 2110.15639, Tables I to VIII). ``No
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 
 DATASETS = {"egogesture": "EgoGesture", "nvgesture": "NVGesture", "isogd": "IsoGD"}
 
@@ -188,6 +187,4 @@ def get_table(name: str, tables: Mapping[str, Table]) -> Table:
     """The table of this name. Raises ``RecipeError`` with those there are."""
     if name in tables:
         return tables[name]
-    close = get_close_matches(name, tables, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(tables)}"
-    raise RecipeError(f"there is no table {name!r}; {hint}")
+    raise RecipeError(f"there is no table {name!r}; {hint(name, tables)}")

@@ -1,4 +1,4 @@
-"""A network run by torch, which is imported only when one is made."""
+"""Networks of clips and of streams run by torch, which is imported only when one is made."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,10 @@ from dynagest.runtimes.model_file import check_rgb
 
 if TYPE_CHECKING:
     import torch
+
+    from dynagest.networks.clipnet import ClipNet
+    from dynagest.networks.video import VideoNet
+    from dynagest.stream.state import State
 
 
 class TorchNetwork:
@@ -52,3 +56,55 @@ class TorchNetwork:
 
         with torch.inference_mode():
             return self._net(torch.from_numpy(clips).to(self._device)).float().cpu().numpy()
+
+
+class TorchStream:
+    """A ``StreamNetwork``; its state stays on ``device`` as tensors. Raises ``ModelError`` if ``net`` is not online."""
+
+    def __init__(self, net: "ClipNet", card: NetworkCard, device: str = "cpu") -> None:
+        from dynagest.networks.streaming import StreamNet
+
+        self._net = StreamNet(net.to(device).eval())
+        self._card, self._device = card, device
+
+    @property
+    def card(self) -> NetworkCard:
+        return self._card
+
+    def initial_state(self) -> "State":
+        """Zeros for one stream."""
+        return self._net.initial_state(1, self._card.size)
+
+    def step(self, frame: np.ndarray, state: "State") -> "tuple[np.ndarray, State]":
+        """See ``StreamNetwork.step``."""
+        import torch
+
+        with torch.inference_mode():
+            logits, state = self._net(torch.from_numpy(frame).to(self._device), state)
+            return logits.float().cpu().numpy(), state
+
+
+class TorchSplit:
+    """A ``SplitNetwork``: the stem (convolution, BatchNorm, ReLU, max-pooling) and the stages behind it."""
+
+    def __init__(self, net: "VideoNet", card: NetworkCard, device: str = "cpu") -> None:
+        self._net = net.to(device).eval()
+        self._card, self._device = card, device
+
+    @property
+    def card(self) -> NetworkCard:
+        return self._card
+
+    def stem(self, frames: np.ndarray) -> np.ndarray:
+        """See ``SplitNetwork.stem``."""
+        import torch
+
+        with torch.inference_mode():
+            return self._net.stem(torch.from_numpy(frames).to(self._device)[None])[0].float().cpu().numpy()
+
+    def rest(self, features: np.ndarray) -> np.ndarray:
+        """See ``SplitNetwork.rest``."""
+        import torch
+
+        with torch.inference_mode():
+            return self._net.rest(torch.from_numpy(features).to(self._device)).float().cpu().numpy()

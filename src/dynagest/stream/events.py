@@ -17,9 +17,8 @@ from dynagest.atomic import write_atomically
 from dynagest.card import BACKGROUND
 from dynagest.errors import ClipError, RunError, WeightsError
 from dynagest.fields import field_faults
+from dynagest.run_folder import EVENTS_FILE
 from dynagest.stream.scores import Scores
-
-EVENTS_FILE = "events.json"
 
 
 class EventSettings(BaseModel):

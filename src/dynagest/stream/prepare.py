@@ -3,9 +3,9 @@
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.clips.protocols import PROTOCOLS, cut_squares
 from dynagest.errors import ClipError
 from dynagest.predictor import normalise_frames
-from dynagest.testing.protocols import PROTOCOLS, cut_squares
 
 
 def prepare_frame(frame: np.ndarray, card: NetworkCard) -> np.ndarray:

@@ -8,7 +8,6 @@ Every file is written under another name first and then renamed, and the manifes
 leaves behind is complete as far as it goes, and the next run adds the rest.
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -29,6 +28,7 @@ from pydantic import BaseModel
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.errors import RunError
+from dynagest.machine import available_cores
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
@@ -106,7 +106,7 @@ def render_all(
 ) -> None:
     """Call ``write`` with each key, in ``workers`` processes that take ``chunk`` keys at a time."""
     done = total - len(keys)
-    workers = min(workers or os.cpu_count() or 1, max(1, -(-len(keys) // chunk)))
+    workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)))
     if workers <= 1:
         for key in keys:
             write(key)

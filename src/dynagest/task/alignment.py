@@ -14,12 +14,12 @@ from safetensors.torch import save
 from torch import nn
 
 from dynagest.atomic import write_atomically
+from dynagest.run_folder import PARTNER_FILE
 from dynagest.task.base import Task, TaskOutput, Term, mean_over
 from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts
 from dynagest.task.taps import Taps
 
-PARTNER_FILE = "partner.safetensors"
 BETA = 2.0  # of the focal factor, exp(BETA * difference) - 1
 LIMIT = 10.0  # of the weighted alignment; beyond it a clip no longer pulls
 MAX_DIFFERENCE = 20.0  # of cross-entropies: exp(2 * 20) is far beyond the limit and still finite

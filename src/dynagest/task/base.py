@@ -6,14 +6,13 @@ network that sees depth, the decoder of a hand mask.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 
 import torch
 from torch import nn
 
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 from dynagest.task.loss import Counts
 
 
@@ -72,9 +71,8 @@ class Task(nn.Module):
         modules = dict(self.named_modules())
         for name in names:
             if name not in modules or name == "":
-                close = get_close_matches(name, modules, n=3, cutoff=0.4)
-                hint = f"did you mean {' or '.join(close)}?" if close else "there are network and what is below it"
-                raise RecipeError(f"frozen: there is no module {name!r} in this task; {hint}")
+                known = hint(name, modules, "there are network and what is below it")
+                raise RecipeError(f"frozen: there is no module {name!r} in this task; {known}")
             modules[name].requires_grad_(False)
         self._frozen = names
         self.train(self.training)

@@ -11,9 +11,8 @@ from torch import nn
 
 from dynagest.atomic import write_together
 from dynagest.errors import WeightsError
+from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE
 from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
-
-WEIGHTS_FILE, OPTIONS_FILE = "decoders.safetensors", "decoders.json"
 
 
 class _Options(BaseModel):
@@ -40,8 +39,8 @@ def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
             tap_size=part.tap_size,
         ).model_dump()
     weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
-    path = run_dir / WEIGHTS_FILE
-    write_together({path: save(weights), run_dir / OPTIONS_FILE: json.dumps(options, indent=1).encode()})
+    path = run_dir / DECODERS_FILE
+    write_together({path: save(weights), run_dir / DECODERS_CARD_FILE: json.dumps(options, indent=1).encode()})
     return path
 
 
@@ -50,11 +49,11 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
 
     Raises ``WeightsError`` when they are missing, damaged or of another network.
     """
-    path = run_dir / WEIGHTS_FILE
+    path = run_dir / DECODERS_FILE
     try:
         options = {
             kind: _Options.model_validate(values)
-            for kind, values in json.loads((run_dir / OPTIONS_FILE).read_text()).items()
+            for kind, values in json.loads((run_dir / DECODERS_CARD_FILE).read_text()).items()
         }
         weights = load_file(path)
     except (OSError, SafetensorError, ValidationError, ValueError, AttributeError) as error:
@@ -73,6 +72,6 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
     try:
         decoder.load_state_dict(weights)
     except RuntimeError as error:
-        raise WeightsError(f"{path}: does not fit {OPTIONS_FILE} beside it ({error})") from error
+        raise WeightsError(f"{path}: does not fit {DECODERS_CARD_FILE} beside it ({error})") from error
     first = next(net.parameters(), None)
     return decoder if first is None else decoder.to(first.device)

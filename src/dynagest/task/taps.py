@@ -1,6 +1,5 @@
 """Reading feature maps from the middle of a network, without changing the network."""
 
-from difflib import get_close_matches
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from dynagest.errors import ModelError
+from dynagest.errors import ModelError, hint
 
 
 class Taps:
@@ -62,7 +61,6 @@ class Taps:
 def _find(net: nn.Module, name: str) -> nn.Module:
     modules = dict(net.named_modules())
     if name not in modules or name == "":
-        close = get_close_matches(name, modules, n=5, cutoff=0.4)
-        hint = f"did you mean {', '.join(map(repr, close))}?" if close else "see net.named_modules()"
-        raise ModelError(f"{type(net).__name__} has no module {name!r}; {hint}")
+        known = hint(name, modules, "see net.named_modules()")
+        raise ModelError(f"{type(net).__name__} has no module {name!r}; {known}")
     return modules[name]

@@ -10,10 +10,10 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.protocols import get_protocol
 from dynagest.errors import ClipError, RecipeError, WeightsError
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
-from dynagest.testing.protocols import get_protocol
 from dynagest.testing.sources import VideoSource, match_classes, open_source, video_name
 from dynagest.testing.views import Seen, read_views
 

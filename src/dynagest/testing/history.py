@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dynagest.run_folder import LOG_FILE
 from dynagest.testing.figures import Series, line_chart
-from dynagest.training.log import LOG_FILE, read_log
+from dynagest.training.log import read_log
 
 MOST_POINTS = 400  # of a line; more cannot be told apart on paper and make the file large
 

@@ -21,12 +21,13 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DepthError, RunError
+from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
-from dynagest.task.saved import OPTIONS_FILE, load_decoders
+from dynagest.task.saved import load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
 
-FOLDER, CAPTIONS, FIGURE = "panels", "panels.json", "panels.png"
+CAPTIONS = "panels.json"  # in their folder
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
 SIDE = 224  # pixels of a picture in the figure
 GAP = 8
@@ -76,9 +77,9 @@ def make_panels(
     if rows:
         write_panels(run, rows)
     else:
-        (run / FIGURE).unlink(missing_ok=True)
+        (run / PANELS_FILE).unlink(missing_ok=True)
         _remove_rows(run, first=0)
-        write_atomically(run / FOLDER / CAPTIONS, json.dumps({"missing": reason, "rows": []}, indent=1).encode())
+        write_atomically(run / PANELS_FOLDER / CAPTIONS, json.dumps({"missing": reason, "rows": []}, indent=1).encode())
     return reason
 
 
@@ -140,9 +141,9 @@ def write_panels(run: Path, rows: tuple[PanelRow, ...]) -> None:
             for place, row in enumerate(rows)
         ],
     }
-    files = {run / FOLDER / f"{place}.png": _png(image) for place, image in enumerate(strips)}
-    files[run / FOLDER / CAPTIONS] = json.dumps(captions, indent=1, ensure_ascii=False).encode()
-    files[run / FIGURE] = _figure(rows, strips, columns)
+    files = {run / PANELS_FOLDER / f"{place}.png": _png(image) for place, image in enumerate(strips)}
+    files[run / PANELS_FOLDER / CAPTIONS] = json.dumps(captions, indent=1, ensure_ascii=False).encode()
+    files[run / PANELS_FILE] = _figure(rows, strips, columns)
     write_together(files)
     _remove_rows(run, first=len(rows))
 
@@ -198,7 +199,7 @@ def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, 
     """Why there can be no panels, as far as that is known before looking at clips."""
     if count == 0:
         return "none were asked for"
-    if not (run / OPTIONS_FILE).exists():
+    if not (run / DECODERS_CARD_FILE).exists():
         return "this run has no depth decoders, so there are no masks to show"
     if isinstance(source, Manifest) and not any(clip.depth for clip in source.split(evaluation.conditions.split).clips):
         return "the tested clips have no depth to compare the masks with"
@@ -207,7 +208,7 @@ def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, 
 
 def _remove_rows(run: Path, first: int) -> None:
     """Remove the rows from ``first`` on that an earlier test left."""
-    for path in (run / FOLDER).glob("*.png"):
+    for path in (run / PANELS_FOLDER).glob("*.png"):
         if path.stem.isdecimal() and int(path.stem) >= first:
             path.unlink()
 

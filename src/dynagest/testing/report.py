@@ -20,19 +20,29 @@ from safetensors import safe_open
 from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
+from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError
 from dynagest.networks.cost import cost_of
 from dynagest.networks.count import Count
+from dynagest.run_folder import (
+    CARD_FILE,
+    DECODERS_FILE,
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    PANELS_FOLDER,
+    RECIPE_FILE,
+    REPORT_FILE,
+    STREAM_METRICS_FILE,
+    UNREADABLE_FILE,
+)
 from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg
 from dynagest.testing.history import History
-from dynagest.testing.panels import CAPTIONS, FOLDER
-from dynagest.testing.protocols import PROTOCOLS
-from dynagest.testing.stream_evaluation import STREAM_METRICS_FILE, StreamEvaluation
+from dynagest.testing.panels import CAPTIONS
+from dynagest.testing.stream_evaluation import StreamEvaluation
 from dynagest.testing.timeline import CSS as TIMELINE_CSS
 from dynagest.testing.timeline import timeline
 
-REPORT_FILE, METRICS_FILE = "report.html", "metrics.json"
 MATRIX_CLASSES = 40  # up to here the matrix has names and numbers, beyond it is an image
 TOP_CONFUSIONS = 20
 
@@ -57,7 +67,7 @@ def write_report(run: Path) -> Path:
     """
     if not run.is_dir():
         raise RunError(f"{run}: there is no such run folder")
-    card = NetworkCard.read(run / "network.json") if (run / "network.json").exists() else None
+    card = NetworkCard.read(run / CARD_FILE) if (run / CARD_FILE).exists() else None
     test = Evaluation.read(run / METRICS_FILE) if (run / METRICS_FILE).exists() else None
     history = History.read(run)
     if card is None and test is None and history is None:
@@ -75,7 +85,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    recipe, about = _read_json(run / "recipe.json"), _read_json(run / "environment.json")
+    recipe, about = _read_json(run / RECIPE_FILE), _read_json(run / ENVIRONMENT_FILE)
     small = test is not None and len(test.classes) <= MATRIX_CLASSES
     return environment.get_template("report.html").render(
         css=Markup(environment.get_template("report.css").render() + TIMELINE_CSS),
@@ -94,7 +104,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
         panels=_panels(run),
         charts=history.charts(1 / len(card.classes) if card else None) if history else (),
         training_note=_training_note(history) if history else "",
-        untrained=_unreadable(run / "unreadable.jsonl"),
+        untrained=_unreadable(run / UNREADABLE_FILE),
         cost=_cost(run, card, test) if card else None,
         conditions=_conditions(test) if test else [],
         recipe=_facts(recipe),
@@ -168,7 +178,7 @@ def _cost(run: Path, card: NetworkCard, test: Evaluation | None) -> Cost:
         ("network", f"{card.model}, width {card.width}, {len(card.classes)} classes"),
         ("parameters", f"{trained.parameters:,} (depth decoders removed)"),
     ]
-    decoders = _decoder_weights(run / "decoders.safetensors")
+    decoders = _decoder_weights(run / DECODERS_FILE)
     if decoders:
         facts.append(("with decoders, in training only", f"{trained.parameters + decoders:,}"))
     facts += [
@@ -231,10 +241,10 @@ def _streams(run: Path) -> dict[str, Any] | None:
 
 
 def _panels(run: Path) -> dict[str, Any]:
-    captions = _read_json(run / FOLDER / CAPTIONS)
+    captions = _read_json(run / PANELS_FOLDER / CAPTIONS)
     if not captions:
         return {"rows": [], "missing": "they have not been made; dynagest evaluate makes them from clips with depth"}
-    rows = [{**row, "source": _image_uri(run / FOLDER / row["image"])} for row in captions["rows"]]
+    rows = [{**row, "source": _image_uri(run / PANELS_FOLDER / row["image"])} for row in captions["rows"]]
     return {**captions, "rows": rows}
 
 

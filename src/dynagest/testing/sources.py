@@ -1,6 +1,5 @@
 """Where tested frames come from: anything that can say how long a clip is and read some of its RGB frames."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +9,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, ClipSource, View
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
-from dynagest.errors import ClipError, ManifestError, ModelError
+from dynagest.errors import ClipError, ManifestError, ModelError, some
 
 
 @runtime_checkable
@@ -119,13 +118,9 @@ def match_classes(source: tuple[str, ...], network: tuple[str, ...], used: set[i
     logit = {name: index for index, name in enumerate(network)}
     unknown = [source[index] for index in sorted(used) if source[index] not in logit]
     if unknown:
+        strange, known = (some([*map(repr, names)], 10) for names in (unknown, network))
         raise ManifestError(
-            f"the network does not know {len(unknown)} of the classes of these clips: {_some(unknown)}; "
-            f"it knows {_some(network)}. Rename the labels, or train on these clips"
+            f"the network does not know {len(unknown)} of the classes of these clips: {strange}; "
+            f"it knows {known}. Rename the labels, or train on these clips"
         )
     return np.array([logit.get(name, -1) for name in source], dtype=np.int64)
-
-
-def _some(names: Sequence[str], limit: int = 10) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + rest

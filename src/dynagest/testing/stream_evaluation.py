@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dynagest.atomic import write_together
 from dynagest.errors import RunError
 from dynagest.fields import field_faults
+from dynagest.run_folder import STREAM_METRICS_FILE, STREAM_TIMELINE_FILE
 from dynagest.stream.events import EventSettings
 from dynagest.stream.metrics import GRACE, Recording, StreamSummary, false_activations, match, summarise
 from dynagest.testing.evaluation import json_text
 from dynagest.testing.timeline import timeline_file
 
-STREAM_METRICS_FILE, TIMELINE_FILE = "stream_metrics.json", "stream_timeline.svg"
 FORMAT = 1
 
 
@@ -86,7 +86,7 @@ class StreamEvaluation(BaseModel):
 
         Raises ``RunError`` when they cannot be written.
         """
-        metrics, timeline = folder / STREAM_METRICS_FILE, folder / TIMELINE_FILE
+        metrics, timeline = folder / STREAM_METRICS_FILE, folder / STREAM_TIMELINE_FILE
         text = json_text(self.model_dump(mode="json"))
         write_together({metrics: text.encode(), timeline: timeline_file(self.recordings).encode()})
         return metrics, timeline

@@ -9,7 +9,8 @@ import torch
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import LoadReport, load_weights
-from dynagest.task.alignment import PARTNER_FILE, AlignmentTask
+from dynagest.run_folder import PARTNER_FILE
+from dynagest.task.alignment import AlignmentTask
 from dynagest.task.base import Task
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.loss import DepthLoss, LossWeights

@@ -14,12 +14,12 @@ from safetensors.torch import save
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
+from dynagest.run_folder import CHECKPOINT_FILE
 from dynagest.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from dynagest.task.base import Task
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 STATE, WEIGHTS, OPTIMISER = "state", "task.", "optimiser."
 
 

@@ -16,8 +16,8 @@ from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, Unrea
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 from dynagest.clips.workers import in_shared_memory, start_worker
-from dynagest.doctor import shared_memory_suffices
 from dynagest.errors import DynagestError, ManifestError, RecipeError
+from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
 from dynagest.training.recipe import Recipe
 
@@ -186,8 +186,7 @@ def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -
         return recipe.workers, f"{recipe.workers} data workers, as the recipe says"
     if not shared_memory_suffices():
         return 0, "autodetected 0 data workers because /dev/shm is too small for their batches"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = max(cores // local_processes, 1)
+    share = max(available_cores() // local_processes, 1)
     if device.type == "cpu":
         # The network keeps all cores busy; the worker only fills the gaps.
         count, why = max(share // 2, 1), "half, since training itself runs on the CPU"

@@ -22,8 +22,7 @@ from typing import Any
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
-
-LOG_FILE = "log.jsonl"
+from dynagest.run_folder import LOG_FILE
 
 
 class RunLog:

@@ -193,6 +193,11 @@ class Recipe(BaseModel):
         teaches = self.msd != "none" or self.task == "alignment" or (self.task == "segmentation" and self.mask_weight)
         return bool(teaches) or self.inputs != "rgb"
 
+    @property
+    def trainings(self) -> "tuple[Recipe, ...]":
+        """What is trained one after the other: the stages, then the recipe itself."""
+        return (*(self.stage(place) for place in range(len(self.stages))), self)
+
     def stage(self, place: int) -> "Recipe":
         """The recipe of stage ``place``, 0-based. Only the first one starts from ``init``."""
         whole: dict[str, Any] = {"stages": ()} if place == 0 else {"stages": (), "init": None, "starts_from": ""}

@@ -5,9 +5,8 @@ What the paper says is in its section IV; what it leaves out is from ACTION-Net'
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
@@ -128,6 +127,4 @@ def system_recipe(system: str, dataset: str = "egogesture") -> Recipe:
 
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> RecipeError:
-    close = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
-    return RecipeError(f"there is no {kind} {name!r}; {hint}")
+    return RecipeError(f"there is no {kind} {name!r}; {hint(name, known)}")

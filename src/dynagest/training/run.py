@@ -23,19 +23,11 @@ from dynagest.clips.rate import stream_rate
 from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
+from dynagest.run_folder import CHECKPOINT_FILE, CONTENTS, ENVIRONMENT_FILE, NETWORK_FILE, RECIPE_FILE, STAGES_FOLDER
 from dynagest.task.base import Task
-from dynagest.training.checkpoint import CHECKPOINT_FILE, read_checkpoint
+from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.recipe import Recipe
 
-RECIPE_FILE, ENVIRONMENT_FILE, STAGES_FOLDER = "recipe.json", "environment.json", "stages"
-# All that training, testing and export write, as patterns; starting a run anew removes these and nothing else.
-CONTENTS = (
-    *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, STAGES_FOLDER, "unreadable.jsonl", "log.jsonl", "tensorboard"),
-    *("network.safetensors", "network.json", "decoders.safetensors", "decoders.json", "partner.safetensors"),
-    *("metrics.json", "report.html", "panels", "panels.png"),
-    *("events.json", "stream_metrics.json", "stream_timeline.svg", "masks.json"),
-    *("network-*.onnx", "network-*.xml", "network-*.bin"),
-)
 PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
 
 
@@ -81,7 +73,7 @@ def start_run(
             f"{run_dir}: holds a run that stopped in its stage {stages[-1].name}; continue it with --resume, name "
             "another folder, or replace it with --overwrite"
         )
-    if not overwrite and (run_dir / "network.safetensors").exists():
+    if not overwrite and (run_dir / NETWORK_FILE).exists():
         raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
     contents = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
     for path in [path for name in contents for path in run_dir.glob(name)]:

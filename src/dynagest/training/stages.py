@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, some
+from dynagest.run_folder import CHECKPOINT_FILE, STAGES_FOLDER
 from dynagest.task.base import Task
 from dynagest.training.assemble import build_task
-from dynagest.training.checkpoint import CHECKPOINT_FILE, WEIGHTS
+from dynagest.training.checkpoint import WEIGHTS
 from dynagest.training.optimiser import build_optimiser
 from dynagest.training.recipe import Recipe
-from dynagest.training.run import STAGES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class HandOver:
     def __str__(self) -> str:
         lines = [f"{self.folder}: {len(self.matched)} tensors of the stage before"]
         if self.left:
-            lines.append(f"  not trained there, left as initialised: {_some(self.left)}")
+            lines.append(f"  not trained there, left as initialised: {some(self.left)}")
         if self.unused:
-            lines.append(f"  trained there, not used: {_some(self.unused)}")
+            lines.append(f"  trained there, not used: {some(self.unused)}")
         return "\n".join(lines)
 
 
@@ -80,12 +80,8 @@ def _match(folder: Path, stored: dict[str, torch.Tensor], state: dict[str, torch
         if stored[name].shape != state[name].shape
     ]
     if other:
-        raise RecipeError(f"{folder}: the stages do not fit together, other shapes: {_some(other)}")
+        raise RecipeError(f"{folder}: the stages do not fit together, other shapes: {some(other)}")
     if not any(name.startswith("network.") for name in matched):
         raise RecipeError(f"{folder}: the stages do not fit together, their networks share no layer")
     unused = tuple(name for name in stored if name not in state)
     return HandOver(folder, matched, unused, tuple(name for name in state if name not in stored))
-
-
-def _some(names: Sequence[str], limit: int = 4) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

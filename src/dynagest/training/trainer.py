@@ -82,7 +82,7 @@ def train(
 
     if resume and not has_run(run_dir):
         raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
-    recipes = [recipe.stage(place) for place in range(len(recipe.stages))] + [recipe]
+    recipes = recipe.trainings
     folders = [*stage_folders(run_dir, recipe), run_dir]
     sources = [data_of(data, each, recipe) for each in recipes]
     # Known before the first of them starts: whatever one process writes, all of them decide alike.

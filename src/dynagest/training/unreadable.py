@@ -8,9 +8,9 @@ from accelerate.utils import gather_object
 from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import TrainingError
+from dynagest.run_folder import UNREADABLE_FILE
 from dynagest.training.display import Display
 
-UNREADABLE_FILE = "unreadable.jsonl"
 A_FEW = 3  # never too many, unless they are all there is: no run shall die on its first bad clip
 
 

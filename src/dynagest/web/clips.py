@@ -7,7 +7,7 @@ A clip travels as one body, of type ``application/vnd.dynagest.clip``, both ways
     header, JSON: {"times": [seconds, ...], "sizes": [bytes, ...]}
     the JPEG pictures, one behind the other
 
-The folder is that of ``live/recorder.py``, which writes it.
+The folder is that of ``clips/gesture_folder.py``, which writes it.
 """
 
 import json
@@ -28,10 +28,10 @@ import numpy as np
 
 from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
+from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.clips.jpeg import is_damaged
 from dynagest.clips.teacher import depth_path
 from dynagest.errors import DynagestError
-from dynagest.live.recorder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.web.guard import RequestError
 
 CLIP_TYPE = "application/vnd.dynagest.clip"

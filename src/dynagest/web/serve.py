@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError, WeightsError
+from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 from dynagest.web.app import Site, create_app
 from dynagest.web.clips import ClipFolder
 from dynagest.web.model import ModelShelf, export_command, load_model
@@ -56,7 +57,7 @@ def build_site(options: ServeOptions) -> Site:
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
         )
     init = options.init or (options.model if options.model.is_dir() else None)
-    if init is not None and not (init / "network.json").is_file():
+    if init is not None and not (init / CARD_FILE).is_file():
         raise WeightsError(f"{init}: is no run folder with a network; --init names the weights a training starts from")
 
     def adopt(path: Path) -> str:
@@ -168,8 +169,8 @@ def _exported(path: Path) -> Path:
     """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
     if not path.is_dir():
         return path
-    command, exported = export_command(path, NetworkCard.read(path / "network.json"))
-    weights = path / "network.safetensors"
+    command, exported = export_command(path, NetworkCard.read(path / CARD_FILE))
+    weights = path / NETWORK_FILE
     if exported.exists() and weights.exists() and exported.stat().st_mtime >= weights.stat().st_mtime:
         return exported
     done = subprocess.run(command, capture_output=True, text=True, check=False)

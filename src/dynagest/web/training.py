@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dynagest.card import NetworkCard
+from dynagest.clips.gesture_folder import count_clips, gestures
 from dynagest.errors import DynagestError
-from dynagest.live.recorder import count_clips, gestures
+from dynagest.run_folder import CARD_FILE, RECIPE_FILE
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
 from dynagest.web.clips import ClipFolder
@@ -32,7 +33,6 @@ FEWEST_CLIPS = 2  # of each gesture
 PATIENCE = 10.0  # seconds that a cancelled training gets to stop by itself
 STEPS = 240  # that a training takes at least: a recipe's epochs are meant for more clips than a handful
 _LEARNING = 0.8  # share of the progress
-_NETWORK_CARD = "network.json"
 
 State = Literal["idle", "running", "done", "failed", "cancelled"]
 
@@ -96,7 +96,7 @@ class Training:
                 f"two gestures or more are needed, each with {FEWEST_CLIPS} clips or more; {what}",
             )
         try:
-            card = NetworkCard.read(self.init / _NETWORK_CARD)
+            card = NetworkCard.read(self.init / CARD_FILE)
             self.clips.refresh()
         except DynagestError as error:
             raise RequestError(HTTPStatus.CONFLICT, str(error)) from None
@@ -206,7 +206,7 @@ class _Stopped(Exception):
 def _with_progress(status: Status, run: Path) -> Status:
     """What the run's log says. Four fifths of the way is training, the rest the export."""
     try:
-        epochs = int(json.loads((run / "recipe.json").read_text(encoding="utf-8"))["epochs"])
+        epochs = int(json.loads((run / RECIPE_FILE).read_text(encoding="utf-8"))["epochs"])
         lines = read_log(run)
     except (OSError, ValueError, KeyError):
         return status  # not there yet

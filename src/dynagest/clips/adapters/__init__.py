@@ -3,7 +3,6 @@
 ``dynagest data index NAME ROOT`` calls ``index_dataset``; ``ADAPTERS`` says which names there are and what each takes.
 """
 
-import difflib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.streams import StreamSet
-from dynagest.errors import DepthError, ManifestError
+from dynagest.errors import DepthError, ManifestError, hint
 
 __all__ = ["ADAPTERS", "Adapter", "Index", "IndexOptions", "flip_labels", "index_dataset", "parse_lists"]
 
@@ -107,9 +106,7 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
     """
     options = options or IndexOptions()
     if name not in ADAPTERS:
-        close = difflib.get_close_matches(name, ADAPTERS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(ADAPTERS)}"
-        raise ManifestError(f"no dataset adapter named {name!r}; {hint}")
+        raise ManifestError(f"no dataset adapter named {name!r}; {hint(name, ADAPTERS)}")
     _refuse_foreign_options(name, ADAPTERS[name], options)
     try:
         return _index(name, Path(root).absolute(), options)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dynagest.rivals.convolution import Conv3d
+from dynagest.networks.rivals.convolution import Conv3d
 
 Centre = Literal["frame", "average"]
 

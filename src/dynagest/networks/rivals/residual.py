@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from dynagest.rivals.convolution import ConvUnit, convolution
+from dynagest.networks.rivals.convolution import ConvUnit, convolution
 
 
 def shortcut(

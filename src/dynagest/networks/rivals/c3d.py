@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.convolution import ConvUnit, volume
+from dynagest.networks.rivals.convolution import ConvUnit, volume
 
 GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions between two poolings, channels as multiples of the stem's
 MIN_FRAMES, MIN_SIDE = 9, 16

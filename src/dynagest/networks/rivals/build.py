@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.attention_lstm import AttentionLSTM
-from dynagest.rivals.c3d import C3D
-from dynagest.rivals.i3d import I3D
-from dynagest.rivals.nas1 import NAS1
-from dynagest.rivals.prernn_c3d import PreRnnC3D
-from dynagest.rivals.resc3d import ResC3D
-from dynagest.rivals.resnext101_3d import ResNeXt3D
-from dynagest.rivals.segmentation_lstm import SegmentationLSTM
+from dynagest.networks.rivals.attention_lstm import AttentionLSTM
+from dynagest.networks.rivals.c3d import C3D
+from dynagest.networks.rivals.i3d import I3D
+from dynagest.networks.rivals.nas1 import NAS1
+from dynagest.networks.rivals.prernn_c3d import PreRnnC3D
+from dynagest.networks.rivals.resc3d import ResC3D
+from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
+from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 
 Options = Mapping[str, tuple[Any, ...] | None]
 """Values of a network's own switches; None for one whose values the network checks itself."""

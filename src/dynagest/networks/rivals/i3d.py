@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.convolution import Sizes, scaled, volume
+from dynagest.networks.rivals.convolution import Sizes, scaled, volume
 
 # (1x1x1, (1x1x1, 3x3x3), (1x1x1, 3x3x3), 1x1x1 after pooling), channels of the four branches at width 64.
 Branches = tuple[int, tuple[int, int], tuple[int, int], int]

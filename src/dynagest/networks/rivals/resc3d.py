@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.convolution import volume
-from dynagest.rivals.residual import Res3D
+from dynagest.networks.rivals.convolution import volume
+from dynagest.networks.rivals.residual import Res3D
 
 
 class ResC3D(ClipNet):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.c3d import C3D, MIN_FRAMES
+from dynagest.networks.rivals.c3d import C3D, MIN_FRAMES
 
 
 class PreRnnC3D(C3D):

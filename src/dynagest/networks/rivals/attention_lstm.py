@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.resnet import convolution
+from dynagest.networks.rivals.convlstm import ConvLSTM, GatedAttentionLSTM
+from dynagest.networks.rivals.convolution import volume
+from dynagest.networks.rivals.residual import Res3D
 from dynagest.networks.temporal import global_average
-from dynagest.rivals.convlstm import ConvLSTM, GatedAttentionLSTM
-from dynagest.rivals.convolution import volume
-from dynagest.rivals.residual import Res3D
 
 # Separable convolutions of the tail: channels as multiples of the stem's, stride.
 TAIL = ((4, 1), (4, 2), (8, 1), (8, 1), (8, 1), (8, 1), (8, 1), (16, 2), (16, 2))

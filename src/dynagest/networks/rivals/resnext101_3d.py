@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.rivals.convolution import ConvUnit, convolution, volume
-from dynagest.rivals.residual import shortcut
+from dynagest.networks.rivals.convolution import ConvUnit, convolution, volume
+from dynagest.networks.rivals.residual import shortcut
 
 DEPTHS = (3, 4, 23, 3)
 EXPANSION = 2
