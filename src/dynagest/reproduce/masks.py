@@ -27,6 +27,7 @@ from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import MASKS_FILE
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.loss import DepthLoss
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
 from dynagest.training.recipe import Recipe
@@ -138,7 +139,7 @@ def _guesses(
     untrained: tuple[torch.nn.Module, MultiScaleDecoder],
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Each clip's target (T, h, w) and the guesses at it, of the same shape."""
-    threshold = recipe.threshold / 255 if recipe.binarise else None
+    loss = DepthLoss(threshold=recipe.threshold / 255 if recipe.binarise else None)
     for index in range(len(source)):
         sample = source[(0, index)]
         if isinstance(sample, UnreadableClip) or not sample["has_depth"]:
@@ -150,16 +151,8 @@ def _guesses(
                 net(normalise(rgb[None], IMAGENET_MEAN, IMAGENET_STD))
             local, global_ = decoder(decoder.features(taps))
             masks[name] = (local if mask == "local" else global_)[:, 0]
-        size = tuple(masks["decoder"].shape[-2:])
+        size = masks["decoder"].shape[-2:]
         luma = torch.einsum("tchw,c->thw", rgb.float() / 255, torch.tensor(_LUMA))
-        target = _resized(sample["depth"][:, 0], size)
-        if threshold is not None:
-            target = (target > threshold).float()
-        masks["brightness"] = _resized(luma, size)
+        masks["brightness"] = F.interpolate(luma[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        target = loss.target(sample["depth"][None], size)[:, 0]
         yield target.numpy(), {name: value.float().numpy() for name, value in masks.items()}
-
-
-def _resized(frames_THW: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    if tuple(frames_THW.shape[-2:]) == size:
-        return frames_THW
-    return F.interpolate(frames_THW[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dynagest.card import BACKGROUND
+from dynagest.clips.depth import PRESETS as DEPTH_PRESETS
 from dynagest.clips.depth import DepthAffine, DepthSpec
 from dynagest.errors import RecipeError
 from dynagest.synth.gestures import GESTURES
@@ -18,8 +19,8 @@ Misalignment = Literal["none", "nvgesture", "isogd"]
 # As measured on the real sets.
 MISALIGNMENT: dict[Misalignment, DepthAffine | None] = {
     "none": None,
-    "nvgesture": DepthAffine(scale=1.3, shift_x=-35, shift_y=-35, width=320, height=240),
-    "isogd": DepthAffine(scale=0.87, shift_x=20, shift_y=30, width=320, height=240),
+    "nvgesture": DEPTH_PRESETS["nvgesture-aligned"].affine,
+    "isogd": DEPTH_PRESETS["isogd-aligned"].affine,
 }
 FRAME_RATE = 12  # frames of a clip in a second
 # Fields of a spec that change the depth of a clip and not a pixel of its RGB.
