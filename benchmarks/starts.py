@@ -1,0 +1,108 @@
+"""Does depth shorten the start? ``python benchmarks/starts.py runs/reproduce-small``
+
+All networks of the study begin at chance and leave it after some epochs. For every run of ``dynagest reproduce`` with
+both decoders at the paper's weights that has a twin without them in the same folder (same network, clips, seed, order):
+the epochs until 25 % (``--known``) of the last 100 steps' training clips were recognised, for both, beside what they
+came to on test clips. Then, over all pairs, how far the one difference goes with the other.
+"""
+
+import argparse
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dynagest.reproduce.jobs import Generated, Job
+from dynagest.reproduce.paired import Interval, interval, paired
+from dynagest.reproduce.runner import JOB_FILE, LEDGER_FILE, Ledger
+from dynagest.reproduce.scales import SCALES
+from dynagest.training.log import read_log
+
+WINDOW = 10  # lines of the log, 10 steps each
+
+
+@dataclass(frozen=True)
+class Run:
+    """``start`` in epochs; ``top1`` in [0, 1] of the test clips."""
+
+    start: float
+    top1: float
+
+
+def start(folder: Path, known: float) -> float | None:
+    """The epoch at which the share ``known`` of the last ``WINDOW`` lines' clips were recognised; none: never."""
+    lines = [line for line in read_log(folder) if line["event"] == "train"]
+    for last in range(WINDOW, len(lines) + 1):
+        if statistics.mean(line["top1"] for line in lines[last - WINDOW : last]) >= known:
+            return float(lines[last - 1]["epoch"])
+    return None
+
+
+def described(job: Job, data: Generated) -> str:
+    """The network and what is special about the clips."""
+    usual = SCALES["small"].spec
+    assert usual is not None
+    fields = ("clutter", "depth_noise", "misalign")
+    special = [
+        f"{name} {getattr(data.spec, name)}" for name in fields if getattr(data.spec, name) != getattr(usual, name)
+    ]
+    clips = [f"{data.first} clips"] if data.first else []
+    return ", ".join([job.recipe.model.partition("_")[0].upper(), *clips, f"{job.recipe.epochs} epochs", *special])
+
+
+def read_pairs(root: Path, known: float) -> dict[str, dict[int, tuple[Run, Run]]]:
+    """By description and seed: the run without decoders, and the one with both."""
+    ledger, runs = Ledger(root / LEDGER_FILE).read(), {}
+    for path in sorted(root.glob(f"runs/*/{JOB_FILE}")):
+        job = Job.model_validate_json(path.read_bytes())
+        found = start(path.parent, known) if job.key in ledger else None
+        top1 = ledger[job.key].top1 if job.key in ledger else None
+        if found is not None and top1 is not None:
+            runs[job.key] = (job, Run(found, top1))
+    pairs: dict[str, dict[int, tuple[Run, Run]]] = {}
+    for job, both in runs.values():
+        recipe = job.recipe
+        twin = job.model_copy(update={"recipe": recipe.model_copy(update={"msd": "none"})})
+        as_published = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, 0.01, "rgb")
+        if recipe.msd == "both" and as_published and isinstance(job.data, Generated) and twin.key in runs:
+            pairs.setdefault(described(job, job.data), {})[recipe.seed] = (runs[twin.key][1], both)
+    return pairs
+
+
+def shown(value: Interval | None, factor: float = 1.0) -> str:
+    """Mean and half width."""
+    assert value is not None
+    return f"{factor * value.mean:+.1f}" + (f" ± {factor * value.half:.1f}" if value.half is not None else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--known", type=float, default=0.25)
+    arguments = parser.parse_args()
+    pairs = read_pairs(arguments.root, arguments.known)
+    table = Table("network, clips", "seeds", "start, none", "start, both", "difference, epochs", "accuracy, points")
+    every: list[tuple[float, float]] = []
+    for name, seeds in pairs.items():
+        none, both = ({seed: pair[arm] for seed, pair in seeds.items()} for arm in (0, 1))
+        starts = paired({s: run.start for s, run in both.items()}, {s: run.start for s, run in none.items()})
+        points = paired({s: run.top1 for s, run in both.items()}, {s: run.top1 for s, run in none.items()})
+        means = [f"{statistics.mean(run.start for run in arm.values()):.1f}" for arm in (none, both)]
+        table.add_row(name, str(len(seeds)), *means, shown(starts), shown(points, 100))
+        # As shares of the training, so that long and short ones stand side by side.
+        every += [
+            ((both[seed].start - none[seed].start) / none[seed].start, both[seed].top1 - none[seed].top1)
+            for seed in seeds
+        ]
+    Console().print(table)
+    if len(every) > 2:
+        relative, gained = zip(*every, strict=True)
+        earlier = sum(value < 0 for value in relative)
+        print(f"{len(every)} pairs: the start differs by {shown(interval(relative), 100)} %, is earlier in {earlier};")
+        print(f"its correlation with the difference in accuracy: {statistics.correlation(relative, gained):+.2f}")
+
+
+if __name__ == "__main__":
+    main()
