@@ -33,9 +33,10 @@ _CONDITIONS: dict[str, Mapping[str, Any]] = {
     "no clutter": {"clutter": 0.0, "distractors": 0.0},
     "hard clutter": {"clutter": 1.0, "distractors": 1.0},
     "twice the epochs": {},
+    "hard clutter, twice the epochs": {"clutter": 1.0, "distractors": 1.0},
 }
 # As many steps on fewer clips, and more steps: is what the decoders give had by training longer, too?
-_ROUNDS = {"a quarter of the clips": 4, "twice the epochs": 2}
+_ROUNDS = {"a quarter of the clips": 4, "twice the epochs": 2, "hard clutter, twice the epochs": 2}
 
 
 def _conditions() -> Table:
