@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from dynagest.clips.check_report import CheckReport, Problem
+from dynagest.clips.checks.report import CheckReport, Problem
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 

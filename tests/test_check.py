@@ -20,12 +20,12 @@ from clip_files import (
     save_video,
 )
 
-from dynagest.clips.check import check
-from dynagest.clips.check_files import image_faults
-from dynagest.clips.check_report import Problem
+from dynagest.clips.checks.check import check
+from dynagest.clips.checks.files import image_faults
+from dynagest.clips.checks.polarity import Polarity
+from dynagest.clips.checks.report import Problem
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.manifest import Clip
-from dynagest.clips.polarity import Polarity
 
 
 def test_sound_clips_have_no_problem(tmp_path: Path) -> None:

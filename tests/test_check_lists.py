@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from clip_files import make_clip, make_manifest, of_files, rgb_frames, save_video
 
-from dynagest.clips.check import check
-from dynagest.clips.check_files import equal_files
+from dynagest.clips.checks.check import check
+from dynagest.clips.checks.files import equal_files
 from dynagest.clips.manifest import Clip
 
 

@@ -9,7 +9,7 @@ import pytest
 from clip_files import make_clip, make_manifest, rgb_frames, save_video
 
 from dynagest.clips.captions import caption
-from dynagest.clips.contact import _name, contact_sheet
+from dynagest.clips.checks.contact import _name, contact_sheet
 from dynagest.clips.manifest import Clip
 from dynagest.errors import ManifestError, RunError
 

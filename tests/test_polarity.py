@@ -9,11 +9,11 @@ import pytest
 from clip_files import depth_frames, make_clip, make_manifest, of_files, save_video
 
 from dynagest.clips.adapters import index_dataset
-from dynagest.clips.check import check
+from dynagest.clips.checks.check import check
+from dynagest.clips.checks.cues import outlines, passing
+from dynagest.clips.checks.polarity import Polarity, vote
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.frames import read_depth
-from dynagest.clips.polarity import Polarity, vote
-from dynagest.clips.polarity_cues import outlines, passing
 from dynagest.synth.recording import plan, record
 from dynagest.synth.spec import get_preset
 

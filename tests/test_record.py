@@ -12,7 +12,7 @@ from live_fakes import FakeCamera, picture
 from typer.testing import CliRunner
 
 from dynagest.cli import app
-from dynagest.clips.check import check
+from dynagest.clips.checks.check import check
 from dynagest.clips.frames import count_frames, read_frames
 from dynagest.clips.gesture_folder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.clips.manifest import Manifest

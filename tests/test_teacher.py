@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dynagest.cli import app
-from dynagest.clips.check import check
+from dynagest.clips.checks.check import check
 from dynagest.clips.frames import read_depth
 from dynagest.clips.gesture_folder import refresh_manifest, write_clip
 from dynagest.clips.manifest import Clip, Manifest

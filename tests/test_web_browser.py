@@ -15,7 +15,7 @@ from web_browser import browser, needs_browser, turn_on, until, write_film
 from web_helpers import make_site, running
 
 from dynagest.card import NetworkCard
-from dynagest.clips.check import check
+from dynagest.clips.checks.check import check
 from dynagest.clips.manifest import Manifest
 from dynagest.export import export
 from dynagest.networks.build import create_model

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from web_helpers import CARD, CLIP, ORIGIN, body, client_of, make_site, picture, post, request, running
 
-from dynagest.clips.check import check
+from dynagest.clips.checks.check import check
 from dynagest.clips.frames import count_frames
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.video import video_rate

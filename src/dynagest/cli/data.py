@@ -88,8 +88,8 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
 ) -> None:
     """Look at every clip and list each fault with its file; exit code 1 if there are errors."""
-    from dynagest.clips.check import check as check_manifest
-    from dynagest.clips.contact import contact_sheet
+    from dynagest.clips.checks.check import check as check_manifest
+    from dynagest.clips.checks.contact import contact_sheet
     from dynagest.clips.manifest import Manifest
 
     clips = Manifest.read(manifest)

@@ -95,7 +95,7 @@ _COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
 def index_dataset(name: str, root: Path | str, options: IndexOptions | None = None) -> Index:
     """Lists the clips of the dataset ``name`` that lies under ``root``.
 
-    Reads annotations and folder names only; whether each clip can be read is for ``dynagest.clips.check`` to say.
+    Reads annotations and folder names only; whether each clip can be read is for ``clips.checks.check`` to say.
 
     Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
 

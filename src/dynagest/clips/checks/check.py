@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dynagest.clips.check_files import image_faults
-from dynagest.clips.check_lists import list_problems
-from dynagest.clips.check_report import CheckReport, Lengths, Problem, Severity
+from dynagest.clips.checks.files import image_faults
+from dynagest.clips.checks.lists import list_problems
+from dynagest.clips.checks.polarity import Polarity, vote
+from dynagest.clips.checks.report import CheckReport, Lengths, Problem, Severity
 from dynagest.clips.depth import DepthSpec, shape_fault
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import SPLITS, Manifest
-from dynagest.clips.polarity import Polarity, vote
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
 from dynagest.errors import ClipError, DepthError
 

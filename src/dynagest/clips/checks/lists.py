@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from dynagest.clips.check_files import equal_files
-from dynagest.clips.check_report import Problem
+from dynagest.clips.checks.files import equal_files
+from dynagest.clips.checks.report import Problem
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
 from dynagest.errors import some
 

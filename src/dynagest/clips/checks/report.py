@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dynagest.clips.polarity import Polarity
+from dynagest.clips.checks.polarity import Polarity
 
 Severity = Literal["error", "warning"]
 
