@@ -345,3 +345,23 @@ def test_ctrl_c_stops_synth_without_tracebacks_and_the_next_run_completes(tmp_pa
     assert not (folder / "manifest.csv").exists()
     subprocess.run(command, check=True)
     assert (folder / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize("device", ["hpu", "privateuseone", "meta", "opengl", "vulkan", "foo", "cuda:x", ""])
+def test_a_device_that_computes_nothing_is_refused_in_one_line(device: str) -> None:
+    from dynagest.cli.runs import choose_device
+    from dynagest.errors import RecipeError
+
+    with pytest.raises(RecipeError, match=f"^--device {device}: not to be used here") as told:
+        choose_device(device)
+    assert len(str(told.value)) < 120
+    assert "\n" not in str(told.value)
+
+
+def test_evaluate_refuses_a_file_before_it_tests(tmp_path: Path) -> None:
+    from dynagest.errors import RunError
+
+    weights = tmp_path / "network.safetensors"
+    weights.write_bytes(b"anything")
+    with pytest.raises(RunError, match=f"network.safetensors: is a file; .* as in {tmp_path}$"):
+        run("evaluate", str(weights), "--data", "nowhere")

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.frames import read_depth
@@ -101,6 +102,13 @@ def test_published_affines() -> None:
     assert isogd == DepthAffine(scale=0.87, shift_x=20, shift_y=30, width=320, height=240)
     assert PRESETS["nvgesture"].affine is None
     assert PRESETS["isogd"].affine is None
+
+
+@pytest.mark.parametrize("shift", [-278.4, 320, 20_000])
+def test_a_map_that_leaves_no_depth_in_the_picture_is_refused(shift: float) -> None:
+    with pytest.raises(ValidationError, match=r"shift_x = .* moves all depth out of the picture of 320 pixels"):
+        DepthAffine(scale=0.87, shift_x=shift, shift_y=30, width=320, height=240)
+    DepthAffine(scale=0.87, shift_x=max(min(shift, 319), -278), shift_y=30, width=320, height=240)
 
 
 @pytest.mark.parametrize(("depth_size", "rgb_size"), [((240, 320), (240, 320)), ((480, 640), (240, 320))])

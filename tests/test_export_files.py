@@ -1,5 +1,6 @@
 """Exported files in use: without torch, on the command line, and what a damaged or foreign one says."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from export_helpers import CLASSES, make_network, noise
 from onnx import TensorProto, helper
 
 import dynagest as dg
-from dynagest.errors import DynagestError, RecipeError, WeightsError
+from dynagest.errors import DynagestError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
+from dynagest.export.write import _staged
 from dynagest.runtimes.batches import run_in_batches
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
@@ -235,3 +237,15 @@ def test_options_that_do_not_go_with_a_runtime_are_refused(path: str, options: d
 def test_an_unknown_provider_is_refused(file: Path) -> None:
     with pytest.raises(DynagestError, match=r"has no NoneExecutionProvider; it has .*CPUExecutionProvider"):
         load_clip_network(file, providers=["NoneExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "network.xml"])
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    told = rf"{name}: cannot be written \(Read-only file system\); .*name another --out"
+    with pytest.raises(RunError, match=told), _staged(tmp_path / name):
+        pass

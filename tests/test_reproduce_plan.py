@@ -197,6 +197,8 @@ def test_the_paper_scale_says_what_is_missing(datasets):
         plan(TABLES["II"], get_scale("paper"), {"nvgesture": datasets["nvgesture"]}, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="--data egogestur: names no dataset of the paper"):
         plan(TABLES["II"], get_scale("paper"), {"egogestur": datasets["egogesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match=r"--data egogestur: names no dataset.*did you mean egogesture"):
+        plan(TABLES["I"], get_scale("small"), {"egogestur": datasets["egogesture"]}, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="decoders is not of the paper"):
         plan(STUDY["decoders"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="there is no scale 'big'"):

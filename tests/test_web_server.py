@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from web_helpers import ORIGIN, body, client_of, make_site, request, running
+from web_helpers import CARD, ORIGIN, body, client_of, make_site, request, running
 
 from dynagest.cli.serve import serve as serve_command
 from dynagest.errors import DynagestError, RunError, WeightsError
@@ -240,6 +240,29 @@ class TestStart:
         for path in (tmp_path / "missing.onnx", tmp_path / "text.onnx"):
             with pytest.raises(DynagestError, match=path.name):
                 load_model(path)
+        (tmp_path / "network.xml").write_text("<net/>")
+        with pytest.raises(WeightsError, match="--to onnx"):
+            load_model(tmp_path / "network.xml")
+
+    def test_what_is_no_certificate_or_no_folder_is_told_before_the_model_is_loaded(self, tmp_path: Path) -> None:
+        picture = tmp_path / "s.png"
+        picture.write_bytes(b"\x89PNG\r\n")
+        options = serving.ServeOptions(tmp_path / "network.onnx")
+        for changed, message in (
+            ({"key": picture}, "give --certificate too"),
+            ({"certificate": picture}, r"s\.png: cannot be used \(a certificate or key is missing\); give PEM files"),
+            ({"certificate": tmp_path / "gone.pem"}, r"cannot be used \(No such file"),
+            ({"data": picture}, "--data .* is a file; name a folder"),
+            ({"runs": picture / "runs"}, "--runs .*s.png is a file; name a folder"),
+        ):
+            with pytest.raises(RunError, match=message):
+                serving.build_site(replace(options, **changed))
+
+    def test_a_run_folder_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "network.json").write_text(CARD.model_dump_json())
+        monkeypatch.setattr(serving.os, "access", lambda *_: False)
+        with pytest.raises(RunError, match=r"run `dynagest export .* --out network\.onnx .*` and serve that file"):
+            serving._exported(tmp_path)
 
     def test_no_model(self) -> None:
         with pytest.raises(RunError, match="runs/demo"):

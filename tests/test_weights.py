@@ -317,3 +317,16 @@ def test_both_files_are_needed(tmp_path: Path, lacking: str) -> None:
     (tmp_path / lacking).unlink()
     with pytest.raises(WeightsError, match=lacking):
         load_network(tmp_path)
+
+
+def test_an_exported_file_or_a_picture_is_not_trained_on(tmp_path: Path) -> None:
+    net = small()
+    save_network(tmp_path, net, card_of(net))
+    for name in ("network-fp32.onnx", "network-fp32.xml", "network-fp32.bin"):
+        (tmp_path / name).write_bytes(b"anything")
+    for name in ("network-fp32.onnx", "network-fp32.xml", "network-fp32.bin"):
+        with pytest.raises(WeightsError, match=f"{name}: an exported network, .* as in {tmp_path}$"):
+            load_weights(net, tmp_path / name)
+    (tmp_path / "s.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(WeightsError, match="no weights file; name a run folder"):
+        load_weights(net, tmp_path / "s.png")

@@ -54,7 +54,7 @@ def main() -> None:
     # Read when torch starts its threads. Waiting threads shall spin a little and then sleep: beside another program on
     # the same cores, spinning for milliseconds was seen to make training up to ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    stderr = Console(stderr=True)
+    stderr = Console(stderr=True, emoji=False)  # a file may be called :smile:
     try:
         app()
     except DynagestError as error:

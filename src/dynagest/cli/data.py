@@ -55,7 +55,7 @@ def index(
         str | None, typer.Option(help="A depth preset or a depth.yaml, instead of the dataset's own.")
     ] = None,
     holdout: Annotated[float, typer.Option(min=0, max=1, help="Share of the train clips that becomes val.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the hold-out.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the hold-out.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a manifest that is there and says something else.")] = False,
 ) -> None:
     """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt, depth.yaml, maybe streams.csv."""

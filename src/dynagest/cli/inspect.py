@@ -20,14 +20,16 @@ def register(app: typer.Typer) -> None:
 
 def count(
     models: Annotated[list[str], typer.Argument(help="Names of networks (see `--list`), or run folders.")] = [],  # noqa: B006
-    classes: Annotated[int, typer.Option(help="Number of classes (for names).")] = 83,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes (for names).")] = 83,
     segments: Annotated[
-        int | None, typer.Option(help="Frames of a clip. [default: as published, or the run's own]")
+        int | None, typer.Option(min=1, help="Frames of a clip. [default: as published, or the run's own]")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the input. [default: as published, or the run's own]")
+        int | None, typer.Option(min=1, help="Side of the input. [default: as published, or the run's own]")
     ] = None,
-    width: Annotated[int, typer.Option(help="Channels of the stem (for names); 64 is the published network.")] = 64,
+    width: Annotated[
+        int, typer.Option(min=8, help="Channels of the stem (for names); 64 is the published network.")
+    ] = 64,
     list_: Annotated[bool, typer.Option("--list", help="Only list the names of the networks.")] = False,
 ) -> None:
     """Count parameters, multiply-adds and the paper's legacy GFLOPs of networks, with and without decoders."""

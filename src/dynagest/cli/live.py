@@ -45,7 +45,7 @@ def live(
         bool, typer.Option("--fast/--realtime", help="A file: as fast as it goes, or as a camera would give it.")
     ] = False,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames a second for the network. [default: its card's]")
+        float | None, typer.Option(min=0.1, max=120, help="Frames a second for the network. [default: its card's]")
     ] = None,
     device: Device = None,
 ) -> None:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from dynagest.cli.data import progress_bar
-from dynagest.errors import DynagestError, RecipeError
+from dynagest.errors import DynagestError, RecipeError, RunError
 from dynagest.run_folder import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dynagest.testing.evaluation import Evaluation
 
 Fps = Annotated[
-    float | None, typer.Option(min=0.1, help="Frames of a stream a second for the network. [default: its card's]")
+    float | None,
+    typer.Option(min=0.1, max=120, help="Frames of a stream a second for the network. [default: its card's]"),
 ]
 Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
 
@@ -123,13 +124,11 @@ def choose_device(name: str | None) -> str:
     """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
     import torch
 
+    from dynagest.runtimes.torch_network import check_device
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
-        reason = str(error).strip().splitlines()[0]
-        raise RecipeError(f"--device {name}: not to be used here ({reason}); see `dynagest doctor`") from error
+    check_device(name, f"--device {name}")
     return name
 
 
@@ -142,7 +141,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     protocol: Annotated[str, typer.Option(help="center, clips10 or paper.")] = "center",
-    seed: Annotated[int, typer.Option(help="Seed of the temporal samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the temporal samples.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Views in the network at once.")] = 8,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode. [default: 1, or 0 where /dev/shm is small]")
@@ -166,6 +165,8 @@ def evaluate(
         return
     if fps is not None:
         raise RecipeError("--fps is for a test on streams; leave it out, or give --stream")
+    if run.is_file():
+        raise RunError(f"{run}: is a file; evaluate writes its report into a run folder: name that, as in {run.parent}")
 
     from dynagest.clips.manifest import Manifest
     from dynagest.machine import shared_memory_suffices

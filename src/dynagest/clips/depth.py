@@ -46,6 +46,13 @@ class DepthAffine(BaseModel):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
 
+    @model_validator(mode="after")
+    def _stays_in_the_picture(self) -> "DepthAffine":
+        for name, shift, side in (("shift_x", self.shift_x, self.width), ("shift_y", self.shift_y, self.height)):
+            if not -self.scale * side < shift < side:
+                raise ValueError(f"{name} = {shift:g} moves all depth out of the picture of {side} pixels")
+        return self
+
 
 class DepthSpec(BaseModel):
     """The declaration of raw depth (``depth.yaml``), and the way from it to canonical depth.

@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -213,6 +213,7 @@ def _staged(target: Path) -> Iterator[Path]:
     staged = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        staged.touch()
         yield staged
         for part, final in zip(_parts(staged), _parts(target), strict=True):
             part.replace(final)
@@ -220,7 +221,8 @@ def _staged(target: Path) -> Iterator[Path]:
         raise RunError(f"{target}: cannot be written ({error.strerror}); make room, or name another --out") from error
     finally:
         for part in _parts(staged):
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written, there is nothing to remove
+                part.unlink()
 
 
 def _parts(path: Path) -> tuple[Path, ...]:

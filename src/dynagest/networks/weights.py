@@ -18,6 +18,7 @@ from dynagest.errors import WeightsError, some
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
+from dynagest.runtimes.model_file import SUFFIXES
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
@@ -174,6 +175,12 @@ def _weights_file(path: Path) -> Path:
         raise WeightsError(f"{path}: there is no such file; give a weights file or a folder with {NETWORK_FILE}")
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: the file is empty; copy or download it again")
+    if path.suffix in SUFFIXES or (path.suffix == ".bin" and path.with_suffix(".xml").exists()):
+        where = f", as in {path.parent}" if (path.parent / NETWORK_FILE).exists() else ""
+        raise WeightsError(
+            f"{path}: an exported network, which cannot be trained on or exported again; name the run folder that it "
+            f"came from{where}"
+        )
     return path
 
 
@@ -189,6 +196,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            if not file.read(2).startswith((b"PK", b"\x80")):
+                raise WeightsError(f"{path}: damaged, or no weights file; name a run folder or a checkpoint") from error
         raise WeightsError(
             f"{path}: holds more than tensors and plain values, or is damaged; its code was not run. If you trust "
             "where it comes from, convert it once where nothing can be harmed (a container without network): "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from dynagest.clips.depth import PRESETS, DepthSpec
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
@@ -79,6 +79,9 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
 
 
 def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
+    unknown = sorted(set(data) - set(DATASETS) - {""})
+    if unknown:
+        raise RecipeError(f"--data {unknown[0]}: names no dataset of the paper; {hint(unknown[0], DATASETS)}")
     if scale.spec is None:
         if not table.datasets:
             raise RecipeError(
@@ -151,11 +154,9 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
     """The exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
     if set(data) == {""} and len(table.datasets) == 1:
         data = {table.datasets[0]: data[""]}
-    unknown = sorted(set(data) - set(DATASETS))
-    if unknown:
+    if "" in data:
         raise RecipeError(
-            f"--data {unknown[0] or data['']}: names no dataset of the paper; give DATASET=MANIFEST with one of "
-            f"{', '.join(DATASETS)}"
+            f"--data {data['']}: names no dataset of the paper; give DATASET=MANIFEST with one of {', '.join(DATASETS)}"
         )
     needed = {"egogesture", *table.datasets}
     missing = [name for name in DATASETS if name in needed and name not in data]

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from dynagest.stream.state import State
 
 
+def check_device(name: str, said: str) -> None:
+    """Raise ``RecipeError`` for a device on which torch computes nothing here. ``said``: how the user named it."""
+    import torch
+
+    try:
+        torch.empty(0, device=name).cpu()
+    except Exception as error:  # each device that is not there fails in its own way
+        told = name.partition(":")[0] in ("cpu", "cuda")  # of the others, torch writes essays about itself
+        reason = str(error).strip().splitlines()[0] if told else "PyTorch computes nothing on it here"
+        raise RecipeError(f"{said}: not to be used here ({reason}); see `dynagest doctor`") from error
+
+
 class TorchNetwork:
     """A ``ClipNetwork`` run by torch.
 
@@ -25,9 +37,10 @@ class TorchNetwork:
 
     def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
         check_rgb(card, card.model)
+        check_device(device, f"device {device!r}")
         try:
             self._net = net.to(device).eval()
-        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
+        except RuntimeError as error:  # its memory is full
             reason = str(error).strip().splitlines()[0]
             raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
         self._card, self._device = card, device
@@ -64,6 +77,7 @@ class TorchStream:
     def __init__(self, net: "ClipNet", card: NetworkCard, device: str = "cpu") -> None:
         from dynagest.networks.streaming import StreamNet
 
+        check_device(device, f"device {device!r}")
         self._net = StreamNet(net.to(device).eval())
         self._card, self._device = card, device
 
@@ -88,6 +102,7 @@ class TorchSplit:
     """A ``SplitNetwork``: the stem (convolution, BatchNorm, ReLU, max-pooling) and the stages behind it."""
 
     def __init__(self, net: "VideoNet", card: NetworkCard, device: str = "cpu") -> None:
+        check_device(device, f"device {device!r}")
         self._net = net.to(device).eval()
         self._card, self._device = card, device
 

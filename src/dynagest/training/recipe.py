@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(default="custom", description="the recipe that this one started as")
-    seed: int = Field(default=0, ge=0, description="decides initial weights, data order and augmentation")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="decides initial weights, data order and augmentation")
 
     model: str = Field(default="action_resnet50", description="a name from `dynagest count --list`")
     width: int = Field(default=64, ge=8, description="channels of the stem; 64 is the published network")

@@ -54,6 +54,10 @@ def load_model(path: Path, name: str | None = None, fps: float | None = None) ->
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.suffix != ".onnx":
+        raise WeightsError(
+            f"{path}: the page runs ONNX files alone; name a run folder, or what `dynagest export RUN --to onnx` writes"
+        )
     info = _info(path)
     card = info.card.model_copy(update={"fps": fps}) if fps else info.card
     if card.fps is None:

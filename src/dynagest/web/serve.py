@@ -1,7 +1,10 @@
 """Starts the server: which network, which folders, which address. Needs no torch but to export a run first."""
 
 import ipaddress
+import os
+import shlex
 import socket
+import ssl
 import subprocess
 import sys
 from asyncio import TimerHandle
@@ -49,9 +52,12 @@ class ServeOptions:
 
 def build_site(options: ServeOptions) -> Site:
     """Everything that can be wrong is found here, before the server listens. Raises ``DynagestError``."""
+    _check_tls(options)
+    data = options.data or (Path("gestures") if is_loopback(options.host) else None)
+    for option, folder in (("--data", data), ("--runs", options.runs)):
+        _check_folder(option, folder)
     runtime = find_runtime()
     shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps))
-    data = options.data or (Path("gestures") if is_loopback(options.host) else None)
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
@@ -165,6 +171,32 @@ def _warning(options: ServeOptions, secure: bool) -> str:
     return f"WARNING: everybody who can reach {options.host} sees this page{teach}; there is no password.{camera}"
 
 
+def _check_tls(options: ServeOptions) -> None:
+    if options.certificate is None:
+        if options.key is not None:
+            raise RunError(f"--key {options.key}: is of no use without its certificate; give --certificate too")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.certificate, options.key)
+    except OSError as error:
+        reason = (
+            (error.reason or "a certificate or key is missing") if isinstance(error, ssl.SSLError) else error.strerror
+        )
+        key = f" with --key {options.key}" if options.key else ""
+        raise RunError(
+            f"--certificate {options.certificate}{key}: cannot be used ({reason}); give PEM files that belong "
+            "together, the key with --key or in the certificate's file"
+        ) from error
+
+
+def _check_folder(option: str, folder: Path | None) -> None:
+    if folder is None:
+        return
+    there = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    if there is not None and not there.is_dir():
+        raise RunError(f"{option} {folder}: {there} is a file; name a folder")
+
+
 def _exported(path: Path) -> Path:
     """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
     if not path.is_dir():
@@ -173,6 +205,11 @@ def _exported(path: Path) -> Path:
     weights = path / NETWORK_FILE
     if exported.exists() and weights.exists() and exported.stat().st_mtime >= weights.stat().st_mtime:
         return exported
+    if not os.access(path, os.W_OK):
+        elsewhere = shlex.join("network.onnx" if part == str(exported) else part for part in command[2:])
+        raise RunError(
+            f"{path}: cannot be written, and has no network for the browser yet; run `{elsewhere}` and serve that file"
+        )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunError(f"{path}: cannot be exported for the browser: {(done.stderr or done.stdout).strip()}")

@@ -132,7 +132,8 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
         count = sum(clip.depth is not None for clip in clips)
         raise DepthError(
             f"{root}: {count} clips have depth, but nothing says what it means; write {root / 'depth.yaml'} "
-            f"(near: bright or dark, ...) or pass --depth with one of {', '.join(PRESETS)}"
+            f"(near: bright or dark, ...) or index it with `dynagest data index {name} {root} --depth NAME`, NAME one "
+            f"of {', '.join(PRESETS)}"
         )
     if options.holdout and found.streams:
         raise ManifestError(f"--holdout: {name} is recorded in streams, which it would cut apart; leave it out")
