@@ -13,6 +13,7 @@ from event_vectors import VECTORS
 from web_helpers import CARD, picture
 
 from dynagest.card import NetworkCard
+from dynagest.runtimes.model_file import StateTensor
 from dynagest.stream.clock import Clock
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.state import StateScorer
@@ -289,4 +290,19 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
         "shown": "cannot be shown",
         "classes": ["unreadable"],
         "fault": "wave/002.mkv cannot be read; delete it.",
+    }
+
+
+def test_the_state_before_the_first_frame_is_zeros_as_in_python(tmp_path: Path) -> None:
+    script = """
+    import { Network } from "$static/network.js";
+    const ort = { Tensor: class { constructor(...parts) { [this.dtype, this.values, this.shape] = parts; } } };
+    const network = new Network(ort, null, { card: {}, mode: "stream", state: given });
+    const result = Object.fromEntries(Object.entries(network.initialState()).map(
+      ([name, { dtype, values, shape }]) => [name, { dtype, values: [...values], shape }]));"""
+    state = {"seen": StateTensor(shape=(1, 1), dtype="float32"), "shift": StateTensor(shape=(1, 3), dtype="uint8")}
+    answer = node(script, {name: each.model_dump() for name, each in state.items()}, tmp_path)
+    assert answer == {
+        "state.seen": {"dtype": "float32", "values": [0], "shape": [1, 1]},
+        "state.shift": {"dtype": "uint8", "values": [0, 0, 0], "shape": [1, 3]},
     }

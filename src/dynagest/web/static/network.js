@@ -48,7 +48,7 @@ export class Network {
     this.session = session;
     this.card = model.card;
     this.mode = model.mode;
-    this.state = model.state; // {name: {shape, dtype, zero}}, see src/dynagest/runtimes/model_file.py
+    this.state = model.state; // {name: {shape, dtype}}, see src/dynagest/runtimes/model_file.py
   }
 
   /** Normalised frames (T*3*s*s) -> logits (K). */
@@ -58,13 +58,13 @@ export class Network {
     return results.logits.data;
   }
 
-  /** The state before the first frame. */
+  /** The state before the first frame: zeros. */
   initialState() {
     const state = {};
-    for (const [name, { shape, dtype, zero }] of Object.entries(this.state)) {
+    for (const [name, { shape, dtype }] of Object.entries(this.state)) {
       const length = shape.reduce((a, b) => a * b, 1);
       const values = dtype === "uint8" ? new Uint8Array(length) : new Float32Array(length);
-      state[`state.${name}`] = new this.ort.Tensor(dtype, values.fill(zero), shape);
+      state[`state.${name}`] = new this.ort.Tensor(dtype, values, shape);
     }
     return state;
   }
