@@ -199,8 +199,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
     except FileNotFoundError as error:
-        hint = f"; `dynagest data index` writes one, as in `dynagest data index folders {path.parent}`"
-        raise ManifestError(f"{path}: is not there{hint if path.name == MANIFEST_FILE else ''}") from error
+        raise ManifestError(
+            f"{path}: is not there; `dynagest data index` writes one, as in `dynagest data index folders {path.parent}`"
+        ) from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -18,7 +18,6 @@ from dynagest.errors import WeightsError, some
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
-from dynagest.runtimes.model_file import SUFFIXES
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
@@ -175,7 +174,7 @@ def _weights_file(path: Path) -> Path:
         raise WeightsError(f"{path}: there is no such file; give a weights file or a folder with {NETWORK_FILE}")
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: the file is empty; copy or download it again")
-    if path.suffix in SUFFIXES or (path.suffix == ".bin" and path.with_suffix(".xml").exists()):
+    if path.suffix in (".onnx", ".xml") or (path.suffix == ".bin" and path.with_suffix(".xml").exists()):
         where = f", as in {path.parent}" if (path.parent / NETWORK_FILE).exists() else ""
         raise WeightsError(
             f"{path}: an exported network, which cannot be trained on or exported again; name the run folder that it "
