@@ -10,7 +10,14 @@ from typing import Any
 from dynagest.reproduce.tables import BOTH, GLOBAL, LOCAL, PLAIN, Row, Table
 
 _NETWORKS = {"TSN": "tsn", "TSM": "tsm", "TEA": "tea", "ACTION-Net": "action"}
-_ARMS: dict[str, Mapping[str, Any]] = {"none": PLAIN, "local": LOCAL, "global": GLOBAL, "both": BOTH}
+_STRONG = "both, 1 : 1 : 10"  # CE : local : global; the weights among `_WEIGHTS` at which TSM gained
+_ARMS: dict[str, Mapping[str, Any]] = {
+    "none": PLAIN,
+    "local": LOCAL,
+    "global": GLOBAL,
+    "both": BOTH,
+    _STRONG: BOTH | {"local_weight": 1.0, "global_weight": 10.0},
+}
 
 
 def _decoders() -> Table:
@@ -43,8 +50,9 @@ def _conditions() -> Table:
     rows = []
     for condition, data in _CONDITIONS.items():
         rounds = _ROUNDS.get(condition, 1)
-        rows.append(Row(f"{condition}: none", "tsm", PLAIN, data=data, rounds=rounds))
-        rows.append(Row(f"{condition}: both", "tsm", BOTH, data=data, rounds=rounds, against=f"{condition}: none"))
+        for arm in ("none", "both", _STRONG):
+            against = None if arm == "none" else f"{condition}: none"
+            rows.append(Row(f"{condition}: {arm}", "tsm", _ARMS[arm], data=data, rounds=rounds, against=against))
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 
 
