@@ -1,9 +1,11 @@
 """Does depth shorten the start? ``python benchmarks/starts.py runs/reproduce-small``
 
 All networks of the study begin at chance and leave it after some epochs. For every run of ``dynagest reproduce`` with
-both decoders at the paper's weights that has a twin without them in the same folder (same network, clips, seed, order):
-the epochs until 25 % (``--known``) of the last 100 steps' training clips were recognised, for both, beside what they
-came to on test clips. Then, over all pairs, how far the one difference goes with the other.
+both decoders at the paper's weights (or another ``--global-weight``) that has a twin without them in the same folder
+(same network, clips, seed, order): the epochs until 25 % (``--known``) of the last 100 steps' training clips were
+recognised, for both, beside what they came to on test clips. Then, over all pairs, how far the one difference goes with
+the other. Runs under another sensor than the scale's own are left out, for they have the plain run of that one: no run
+counts twice.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from dynagest.reproduce.runner import JOB_FILE, LEDGER_FILE, Ledger
 from dynagest.reproduce.scales import SCALES
 from dynagest.training.log import read_log
 
+PAPERS = 0.01  # the global decoder's weight
 WINDOW = 10  # lines of the log, 10 steps each
 
 
@@ -44,15 +47,12 @@ def described(job: Job, data: Generated) -> str:
     """The network and what is special about the clips."""
     usual = SCALES["small"].spec
     assert usual is not None
-    fields = ("clutter", "depth_noise", "misalign")
-    special = [
-        f"{name} {getattr(data.spec, name)}" for name in fields if getattr(data.spec, name) != getattr(usual, name)
-    ]
+    special = [f"clutter {data.spec.clutter}"] if data.spec.clutter != usual.clutter else []
     clips = [f"{data.first} clips"] if data.first else []
     return ", ".join([job.recipe.model.partition("_")[0].upper(), *clips, f"{job.recipe.epochs} epochs", *special])
 
 
-def read_pairs(root: Path, known: float) -> dict[str, dict[int, tuple[Run, Run]]]:
+def read_pairs(root: Path, known: float, global_weight: float) -> dict[str, dict[int, tuple[Run, Run]]]:
     """By description and seed: the run without decoders, and the one with both."""
     ledger, runs = Ledger(root / LEDGER_FILE).read(), {}
     for path in sorted(root.glob(f"runs/*/{JOB_FILE}")):
@@ -61,12 +61,13 @@ def read_pairs(root: Path, known: float) -> dict[str, dict[int, tuple[Run, Run]]
         top1 = ledger[job.key].top1 if job.key in ledger else None
         if found is not None and top1 is not None:
             runs[job.key] = (job, Run(found, top1))
+    plain = {"msd": "none", "local_weight": 1.0, "global_weight": PAPERS}
     pairs: dict[str, dict[int, tuple[Run, Run]]] = {}
     for job, both in runs.values():
         recipe = job.recipe
-        twin = job.model_copy(update={"recipe": recipe.model_copy(update={"msd": "none"})})
-        as_published = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, 0.01, "rgb")
-        if recipe.msd == "both" and as_published and isinstance(job.data, Generated) and twin.key in runs:
+        twin = job.model_copy(update={"recipe": recipe.model_copy(update=plain)})
+        weighted = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, global_weight, "rgb")
+        if recipe.msd == "both" and weighted and isinstance(job.data, Generated) and twin.key in runs:
             pairs.setdefault(described(job, job.data), {})[recipe.seed] = (runs[twin.key][1], both)
     return pairs
 
@@ -81,8 +82,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--known", type=float, default=0.25)
+    parser.add_argument("--global-weight", type=float, default=PAPERS)
     arguments = parser.parse_args()
-    pairs = read_pairs(arguments.root, arguments.known)
+    pairs = read_pairs(arguments.root, arguments.known, arguments.global_weight)
     table = Table("network, clips", "seeds", "start, none", "start, both", "difference, epochs", "accuracy, points")
     every: list[tuple[float, float]] = []
     for name, seeds in pairs.items():
