@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.export.gates import ChannelGates, after, before, mean_over_channels, three_taps
+from dynagest.export.gates import ChannelGates, after, before, reduction, three_taps
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.temporal import convolve_in_time
@@ -33,30 +33,29 @@ class FrameAction(nn.Module):
     """``Action`` on (N*T, C, H, W)."""
 
     taps: Tensor
-    mean: Tensor
     ste: Tensor
 
     def __init__(self, action: Action) -> None:
         super().__init__()
         self.net = action.net
         self.register_buffer("taps", three_taps(action, action.action_shift.weight.detach(), dim=2))
-        self.register_buffer("mean", mean_over_channels(action.net.in_channels))
         self.register_buffer("ste", three_taps(action, action.action_p1_conv1.weight.detach(), dim=1))
-        self.squeeze = action.action_p3_squeeze
+        self.reduce = reduction(action)
         self.motion = action.action_p3_conv1
         self.gates = ChannelGates(action)
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> what ``net`` makes of the excited frames."""
         x = convolve_in_time(x_BCHW, self.taps, num_frames)
-        squeezed = self.squeeze(x)
-        pooled = (_pooled(each, num_frames) for each in (x, squeezed, self.motion(squeezed)))
+        reduced = self.motion.in_channels
+        squeezed, channel, mean_B1HW = self.reduce(x).split((reduced, reduced, 1), dim=1)
+        pooled = (_pooled(each, num_frames) for each in (channel, squeezed, self.motion(squeezed)))
         gate_BC11 = self.gates(*pooled).reshape(-1, x.shape[1], 1, 1)
-        return cast(Tensor, self.net(x * (gate_BC11 + self._pixel_gate(x, num_frames))))
+        return cast(Tensor, self.net(x * (gate_BC11 + self._pixel_gate(mean_B1HW, num_frames))))
 
-    def _pixel_gate(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        height, width = x_BCHW.shape[2:]
-        mean_NTHW = F.conv2d(x_BCHW, self.mean).reshape(-1, num_frames, height, width)
+    def _pixel_gate(self, mean_B1HW: Tensor, num_frames: int) -> Tensor:
+        height, width = mean_B1HW.shape[2:]
+        mean_NTHW = mean_B1HW.reshape(-1, num_frames, height, width)
         neighbours = torch.stack((before(mean_NTHW), mean_NTHW, after(mean_NTHW)), dim=2)
         neighbours = neighbours.reshape(-1, 3, height, width)
         return torch.sigmoid(F.conv2d(neighbours, self.ste, padding=1))

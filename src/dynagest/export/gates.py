@@ -1,7 +1,9 @@
-"""ACTION's channel gates as products of small matrices, shared by the forms of a network for export.
+"""What the forms of ACTION for export share: one convolution that takes all that the gates need from the features, and
+channel gates as products of small matrices.
 
-What comes after global average pooling is tiny, yet as 1x1 convolutions over (N*T, C, 1, 1) it costs runtimes
-transposes and, in int8, precision. Here pooled features are (N, T, C), and a look at another frame is a concatenation.
+A mean over pixels and a 1x1 convolution may change places, so nothing is ever pooled at full width. What comes after
+global average pooling is tiny, yet as 1x1 convolutions over (N*T, C, 1, 1) it costs runtimes transposes and, in int8,
+precision. Here pooled features are (N, T, r), and a look at another frame is a concatenation.
 """
 
 import torch
@@ -12,10 +14,23 @@ from dynagest.networks.action import Action
 from dynagest.networks.online import OnlineAction, two_taps
 
 
+def reduction(action: Action) -> nn.Conv2d:
+    """C -> 2r + 1 channels: ME's squeezed ones, CE's squeezed ones, and the mean over channels, which is STE's.
+
+    ``action``'s BatchNorm is folded. As a convolution, even the mean is what runtimes have in int8.
+    """
+    me, ce = action.action_p3_squeeze, action.action_p2_squeeze
+    assert me.bias is not None, "BatchNorm is not folded"
+    mean = torch.full_like(me.weight[:1], 1 / me.in_channels)
+    conv = nn.Conv2d(me.in_channels, me.out_channels + ce.out_channels + 1, 1)
+    weight, bias = torch.cat((me.weight, ce.weight, mean)), F.pad(me.bias, (0, ce.out_channels + 1))
+    conv.load_state_dict({"weight": weight, "bias": bias})
+    return conv
+
+
 class ChannelGates(nn.Module):
     """3 + CE + ME of an ACTION module, published or online: (N, T, C) from features pooled over H and W."""
 
-    squeeze: Tensor
     mix: Tensor
     expand_ce: Tensor
     expand_me: Tensor
@@ -23,17 +38,15 @@ class ChannelGates(nn.Module):
     def __init__(self, action: Action) -> None:
         super().__init__()
         self.online = isinstance(action, OnlineAction)
-        self.register_buffer("squeeze", action.action_p2_squeeze.weight.detach().flatten(1))
         # (r, 3r): the frame before, this one, the next one.
         mix = three_taps(action, action.action_p2_conv1.weight.detach(), dim=2)
         self.register_buffer("mix", mix.transpose(1, 2).flatten(1))
         self.register_buffer("expand_ce", action.action_p2_expand.weight.detach().flatten(1))
         self.register_buffer("expand_me", action.action_p3_expand.weight.detach().flatten(1))
 
-    def forward(self, pooled_NTC: Tensor, squeezed_NTR: Tensor, convolved_NTR: Tensor) -> Tensor:
-        """Means over H and W of the shifted features, of ME's squeezed ones, and of those behind its 3x3."""
-        squeezed = F.linear(pooled_NTC, self.squeeze)
-        neighbours = torch.cat((before(squeezed), squeezed, after(squeezed)), dim=2)
+    def forward(self, channel_NTR: Tensor, squeezed_NTR: Tensor, convolved_NTR: Tensor) -> Tensor:
+        """Means over H and W of CE's squeezed features, of ME's, and of those behind its 3x3."""
+        neighbours = torch.cat((before(channel_NTR), channel_NTR, after(channel_NTR)), dim=2)
         channel = torch.sigmoid(F.linear(F.relu(F.linear(neighbours, self.mix)), self.expand_ce))
         # The motion between two frames belongs to the earlier one; online, to the later one.
         motion = F.pad(convolved_NTR[:, 1:] - squeezed_NTR[:, :-1], (0, 0, 1, 0) if self.online else (0, 0, 0, 1))
@@ -56,8 +69,3 @@ def before(x_NT: Tensor) -> Tensor:
 def after(x_NT: Tensor) -> Tensor:
     """Each frame's successor along dimension 1, zeros for the last."""
     return F.pad(x_NT[:, 1:], (0, 0) * (x_NT.ndim - 2) + (0, 1))
-
-
-def mean_over_channels(channels: int) -> Tensor:
-    """The weight (1, C, 1, 1) of a convolution that takes the mean over channels: runtimes quantise convolutions."""
-    return torch.full((1, channels, 1, 1), 1 / channels)

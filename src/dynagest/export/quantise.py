@@ -48,13 +48,22 @@ def quantise_onnx(model: onnx.ModelProto, calibration: Iterable[Inputs]) -> onnx
 def quantise_openvino(
     model: "openvino.Model", calibration: Iterable[Inputs], in_float: Sequence[str]
 ) -> "openvino.Model":
-    """An int8 model by NNCF's post-training quantisation, but for the nodes ``in_float``."""
+    """An int8 model by NNCF's post-training quantisation, but for the nodes ``in_float``.
+
+    Convolutions and what they read and leave are quantised. Elementwise products (gates, ACTION's shift) and sums of
+    them are not: NNCF would round between any two, where OpenVINO computes all of them in one pass from bytes to bytes.
+    """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     samples = list(calibration)
+    sums = [
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "Add" and any(_comes_from(node, place, "Multiply") for place in (0, 1))
+    ]
     with _quiet():
-        return nncf.quantize(
+        quantised = nncf.quantize(
             model,
             nncf.Dataset(samples),
             subset_size=len(samples),
@@ -63,8 +72,49 @@ def quantise_openvino(
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
             ),
-            ignored_scope=nncf.IgnoredScope(names=list(in_float), types=["MatMul", "Sigmoid"], validate=False),
+            ignored_scope=nncf.IgnoredScope(
+                names=[*in_float, *sums], types=["MatMul", "Sigmoid", "Multiply"], validate=False
+            ),
         )
+    _quantise_once(quantised)
+    _keep_matrices_in_bytes(quantised)
+    return quantised
+
+
+def _quantise_once(model: "openvino.Model") -> None:
+    """Let all that read a tensor read what one of its quantisers makes of it, where these agree.
+
+    NNCF gives each reader its own, and some none; a block's output would be kept as float32 and rounded three times.
+    Means stay out of it: OpenVINO rounds a mean of bytes to a byte.
+    """
+    apart = ("ShapeOf", "Result", "AvgPool", "ReduceMean")
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            readers = list(output.get_target_inputs())
+            quantisers = [each.get_node() for each in readers if _is_quantiser(each)]
+            agree = len({_range(each) for each in quantisers}) == 1
+            if node.get_type_name() == "Constant" or len(readers) < 2 or not agree:
+                continue
+            once = quantisers[0].output(0)
+            for reader in readers:
+                if reader.get_node().get_type_name() in apart or reader.get_node() == quantisers[0]:
+                    continue
+                for each in reader.get_node().output(0).get_target_inputs() if _is_quantiser(reader) else {reader}:
+                    each.replace_source_output(once)
+
+
+def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
+    """Store the weights of float matrix products by row in int8: one frame's take longer to read than to compute."""
+    from openvino import opset13 as ops
+
+    for node in model.get_ops():
+        if node.get_type_name() != "MatMul" or not _comes_from(node, 1, "Constant"):
+            continue
+        weight = node.input_value(1).get_node().get_data()
+        step = np.abs(weight).max(axis=-1 if node.get_attributes()["transpose_b"] else -2, keepdims=True) / 127
+        step = np.where(step == 0, 1, step).astype(np.float32)
+        levels = ops.convert(ops.constant(np.round(weight / step).astype(np.int8)), "f32")
+        node.input(1).replace_source_output(ops.multiply(levels, step).output(0))
 
 
 def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor]) -> dict[str, StateTensor]:
@@ -84,9 +134,9 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         if turned.get_type_name() != "Transpose":  # small, and not features
             continue
         feature, order = turned.input_value(0), turned.input_value(1)
-        top = _quantised_up_to(feature)
-        if top is None:
+        if not _comes_from(turned, 0, "FakeQuantize") or len(bounds := _range(feature.get_node())) > 4 or bounds[0]:
             continue
+        top = bounds[1]
         read = ops.parameter(list(tensor.shape), np.uint8, name=STATE_IN + name)
         read.output(0).set_names({STATE_IN + name})
         (users,) = (target.get_node() for target in parameter.output(0).get_target_inputs())
@@ -94,7 +144,7 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         value = ops.multiply(as_float, np.float32(top / 255))
         for target in list(users.output(0).get_target_inputs()):
             target.replace_source_output(value.output(0))
-        levels = ops.fake_quantize(feature, *map(np.float32, (0, top, 0, 255)), 256)
+        levels = ops.round(ops.multiply(feature, np.float32(255 / top)))
         left = ops.transpose(ops.convert(levels, "u8"), order)
         turned.output(0).set_names(set())
         left.output(0).set_names({STATE_OUT + name})
@@ -107,15 +157,17 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
     return kept
 
 
-def _quantised_up_to(feature: "openvino.Output") -> float | None:
-    """The largest value of a feature, all of it quantised from 0 on; ``None`` where it is not, or not in that way."""
-    for target in feature.get_target_inputs():
-        node = target.get_node()
-        if node.get_type_name() == "FakeQuantize":
-            low, high = (node.input_value(place).get_node().get_data().ravel() for place in (1, 2))
-            if len(low) == len(high) == 1 and low[0] == 0:
-                return float(high[0])
-    return None
+def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
+    return bool(node.input_value(place).get_node().get_type_name() == kind)
+
+
+def _is_quantiser(reader: "openvino.Input") -> bool:
+    return bool(reader.get_node().get_type_name() == "FakeQuantize" and reader.get_index() == 0)
+
+
+def _range(quantiser: "openvino.Node") -> tuple[float, ...]:
+    """The lowest and the highest value that a quantiser keeps, of each channel if it has its own, and what of them."""
+    return tuple(float(x) for place in (1, 2, 3, 4) for x in quantiser.input_value(place).get_node().get_data().ravel())
 
 
 def pooled_nodes(model: onnx.ModelProto) -> list[str]:
