@@ -1,5 +1,6 @@
 """The manifest: what is written is read back, and every bad row is named with its line."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +189,14 @@ def test_bad_files(data: bytes, message: str, tmp_path: Path) -> None:
         Manifest.read(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"w\xe9ve")
+    for clip in (Clip(tmp_path / name / "a.avi", "wave"), Clip(tmp_path / "a.avi", name)):
+        with pytest.raises(ManifestError, match=r"w\\xe9ve.*not UTF-8; rename"):
+            Manifest((clip,), (clip.label,)).write(tmp_path / "manifest.csv")
+        assert not list(tmp_path.iterdir())
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -115,10 +115,10 @@ class Manifest:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_row(clip, path.parent) for clip in self.clips)
-        files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes).encode()}
+        files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes)}
         if self.depth is not None:
-            files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml().encode()
-        return {**files, path: text.getvalue().encode()}
+            files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml()
+        return {file: _encoded(text, file) for file, text in {**files, path: text.getvalue()}.items()}
 
     def split(self, name: str) -> "Manifest":
         """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
@@ -193,6 +193,14 @@ def _row(clip: Clip, folder: Path) -> list[str | int]:
         depth_start = "" if (clip.depth_start, clip.start) == (0, 0) and start == "" else str(clip.depth_start)
         depth_end = "" if last is None else str(last)
     return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, clip.split, clip.subject]
+
+
+def _encoded(text: str, path: Path) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        line = os.fsencode(text.splitlines()[text.count("\n", 0, error.start)]).decode(errors="backslashreplace")
+        raise ManifestError(f"{path}: cannot hold {line}: the name is not UTF-8; rename the file or folder") from error
 
 
 def _read_text(path: Path) -> str:

@@ -25,6 +25,8 @@ from dynagest.runtimes.model_file import (
 class OpenVinoNetwork:
     """A ``ClipNetwork`` from an OpenVINO network (``.xml`` with its ``.bin`` beside it).
 
+    It takes clips one by one: where their number is known beforehand, OpenVINO fuses more.
+
     ``threads``: how many it computes with (default: one for each core). Raises ``WeightsError`` for files that are
     missing, damaged, foreign or of another version, ``RecipeError`` for bf16 on a CPU that lacks it.
     """
@@ -40,7 +42,7 @@ class OpenVinoNetwork:
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
-        return run_in_batches(lambda part: self._request.infer({CLIPS: part})[LOGITS], clips, self.info.batch)
+        return run_in_batches(lambda part: self._request.infer({CLIPS: part})[LOGITS], clips, 1)
 
 
 class OpenVinoStream:
@@ -80,6 +82,10 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
             f"{path}: damaged, or no OpenVINO network ({_reason(error)}); copy both files again, or export again"
         ) from error
     info = ModelInfo.parse(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, path)
+    if info.mode == "clip":
+        shape = model.input(CLIPS).partial_shape
+        shape[0] = 1
+        model.reshape({CLIPS: shape})
     if info.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RecipeError(
             f"{path}: this CPU does not compute in bf16; export the network with --precision fp32 or int8"
