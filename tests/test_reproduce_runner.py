@@ -26,6 +26,7 @@ from dynagest.reproduce.write import as_json, markdown
 from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.spec import PRESETS, PerSplit
 from dynagest.training.data import training_view
+from dynagest.training.interrupt import TrainingInterrupted
 from dynagest.training.recipes import get_recipe
 
 SPEC = PRESETS["demo"].model_copy(
@@ -162,6 +163,20 @@ def test_a_run_stopped_while_it_was_starting_has_not_failed(tmp_path, monkeypatc
     said: list[str] = []
     assert run_missing([job()], tmp_path, Ledger(tmp_path / "ledger.jsonl"), told=said.append) == []
     assert said[-1] == f"stopped {job().name}"
+
+
+def test_asked_to_end_it_ends_what_it_has_started(tmp_path, monkeypatch):
+    started = []
+
+    def start(*arguments):
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr("dynagest.reproduce.runner._start", start)
+    with pytest.raises(TrainingInterrupted, match="the same command goes on"):
+        run_missing([job(), job(seed=1)], tmp_path, Ledger(tmp_path / "ledger.jsonl"), told=lambda line: None)
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

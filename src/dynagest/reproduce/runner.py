@@ -21,6 +21,7 @@ from dynagest.machine import available_cores
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
 from dynagest.run_folder import METRICS_FILE
+from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 
 LEDGER_FILE, JOB_FILE, OUTPUT_FILE = "ledger.jsonl", "job.json", "output.txt"
 # Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
@@ -83,37 +84,40 @@ def run_missing(
 
     A job waits for the one that it starts from (``after``), which is run again where its network is gone. ``seconds``
     ends the command early: no further job is started, and those at work save where they stand, to be resumed by the
-    next call.
+    next call. So does SIGTERM, which then raises ``TrainingInterrupted``.
     """
     waiting, errors = _missing(jobs, root, ledger), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
     try:
-        while waiting or working:
-            late = seconds is not None and time.monotonic() - began > seconds
-            while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
-                waiting.remove(job)
-                told(f"start   {job.name}  ({len(waiting)} to go)")
-                working[job.key] = (job, _start(job, root, ledger, max(available_cores() // parallel, 1)))
-            if late and not working:
-                break
-            if not late and waiting and not working:
-                errors += [f"{job.name}: what it starts from, {job.after}, has left no network" for job in waiting]
-                break
-            time.sleep(0.2)
-            if late:
-                for _, process in working.values():
-                    process.terminate()  # SIGINT is ignored in what a shell started in the background
-                _wait_for_all(working)
-            for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
-                del working[job.key]
-                if process.returncode not in (0, *STOPPED):
-                    errors.append(f"{job.name}: {_last_words(root, job)}")
-                told(_line(job, ledger.read().get(job.key), process.returncode))
+        with Interrupts(signal.SIGTERM) as interrupts:
+            while waiting or working:
+                late = interrupts.requested or (seconds is not None and time.monotonic() - began > seconds)
+                while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
+                    waiting.remove(job)
+                    told(f"start   {job.name}  ({len(waiting)} to go)")
+                    working[job.key] = (job, _start(job, root, ledger, max(available_cores() // parallel, 1)))
+                if late and not working:
+                    break
+                if not late and waiting and not working:
+                    errors += [f"{job.name}: what it starts from, {job.after}, has left no network" for job in waiting]
+                    break
+                time.sleep(0.2)
+                if late:
+                    for _, process in working.values():
+                        process.terminate()  # SIGINT is ignored in what a shell started in the background
+                    _wait_for_all(working)
+                for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
+                    del working[job.key]
+                    if process.returncode not in (0, *STOPPED):
+                        errors.append(f"{job.name}: {_last_words(root, job)}")
+                    told(_line(job, ledger.read().get(job.key), process.returncode))
     except BaseException:
         # Ctrl-C reaches the whole process group: the runs save where they stand, and are waited for.
         _wait_for_all(working)
         raise
+    if interrupts.requested:
+        raise TrainingInterrupted("stopped; the same command goes on from where the runs stand")
     return errors
 
 

@@ -11,18 +11,19 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM only sets ``requested``; a second one interrupts at once.
+    """While entered, the first of the signals ``numbers`` only sets ``requested``; a second one interrupts at once.
 
     Outside the main thread, where Python allows no signal handlers, it changes nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: int) -> None:
         self.requested = False
+        self._numbers = numbers or (signal.SIGINT, signal.SIGTERM)
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self._numbers:
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
