@@ -87,11 +87,9 @@ class StreamAction(nn.Module):
         squeezed, channel, mean_N1HW = self.reduce(x).split((r, r, 1), dim=1)
         now = torch.cat([global_average(each).flatten(1) for each in (channel, squeezed)], dim=1)
         # A channel of ones tells a frame that has a predecessor (1) from the first (0).
-        before, exists = self.pooled(torch.cat((now, torch.ones_like(now[:, :1])), dim=1), time).split(
-            (2 * r, 1), dim=1
-        )
-        mixed = F.relu(F.linear(torch.cat((before[:, :r], now[:, :r]), dim=1), self.mix))
-        moved = (global_average(self.motion(squeezed)).flatten(1) - before[:, r:]) * exists
+        past = self.pooled(torch.cat((now, torch.ones_like(now[:, :1])), dim=1), time)
+        mixed = F.relu(F.linear(torch.cat((past[:, :r], now[:, :r]), dim=1), self.mix))
+        moved = (global_average(self.motion(squeezed)).flatten(1) - past[:, r:-1]) * past[:, -1:]
         gate_NC = torch.sigmoid(F.linear(mixed, self.expand_ce)) + torch.sigmoid(F.linear(moved, self.expand_me))
         both_N2HW = torch.cat((self.ste(mean_N1HW, time), mean_N1HW), dim=1)
         pixel_gate = torch.sigmoid(F.conv2d(both_N2HW, self.taps, padding=1))
