@@ -48,6 +48,6 @@ def test_the_readme_quotes_the_table() -> None:
     readme = (DOCS.parent / "README.md").read_text()
     quoted = re.findall(r"(TSN|TSM|ACTION-Net|TEA) ([+-]\d+\.\d) ± (\d+\.\d)", readme)
     assert quoted, "the README says nothing of the study"
-    for network, mean, half in quoted:
-        found = rows[f"{network}, both"]["scores"][0]["difference"]
-        assert (mean, half) == (f"{found['mean']:+.1f}", f"{found['half']:.1f}")
+    for network, *said in quoted:
+        arms = [row["scores"][0]["difference"] for name, row in rows.items() if name.startswith(f"{network}, both")]
+        assert said in [[f"{each['mean']:+.1f}", f"{each['half']:.1f}"] for each in arms]
