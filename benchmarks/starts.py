@@ -66,8 +66,8 @@ def read_pairs(root: Path, known: float, global_weight: float) -> dict[str, dict
     for job, both in runs.values():
         recipe = job.recipe
         twin = job.model_copy(update={"recipe": recipe.model_copy(update=plain)})
-        weighted = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, global_weight, "rgb")
-        if recipe.msd == "both" and weighted and isinstance(job.data, Generated) and twin.key in runs:
+        as_asked = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, global_weight, "rgb")
+        if recipe.msd == "both" and as_asked and isinstance(job.data, Generated) and twin.key in runs:
             pairs.setdefault(described(job, job.data), {})[recipe.seed] = (runs[twin.key][1], both)
     return pairs
 

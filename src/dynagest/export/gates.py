@@ -38,18 +38,22 @@ class ChannelGates(nn.Module):
     def __init__(self, action: Action) -> None:
         super().__init__()
         self.online = isinstance(action, OnlineAction)
-        # (r, 3r): the frame before, this one, the next one.
-        mix = three_taps(action, action.action_p2_conv1.weight.detach(), dim=2)
-        self.register_buffer("mix", mix.transpose(1, 2).flatten(1))
+        weight = action.action_p2_conv1.weight.detach()
+        taps = two_taps(weight, dim=2) if self.online else weight
+        self.register_buffer("mix", taps.transpose(1, 2).flatten(1))
         self.register_buffer("expand_ce", action.action_p2_expand.weight.detach().flatten(1))
         self.register_buffer("expand_me", action.action_p3_expand.weight.detach().flatten(1))
 
     def forward(self, channel_NTR: Tensor, squeezed_NTR: Tensor, convolved_NTR: Tensor) -> Tensor:
         """Means over H and W of CE's squeezed features, of ME's, and of those behind its 3x3."""
-        neighbours = torch.cat((before(channel_NTR), channel_NTR, after(channel_NTR)), dim=2)
-        channel = torch.sigmoid(F.linear(F.relu(F.linear(neighbours, self.mix)), self.expand_ce))
+        frames = (before(channel_NTR), channel_NTR, after(channel_NTR))[: 2 if self.online else 3]
         # The motion between two frames belongs to the earlier one; online, to the later one.
         motion = F.pad(convolved_NTR[:, 1:] - squeezed_NTR[:, :-1], (0, 0, 1, 0) if self.online else (0, 0, 0, 1))
+        return self.expand(torch.cat(frames, dim=2), motion)
+
+    def expand(self, neighbours: Tensor, motion: Tensor) -> Tensor:
+        """CE's frame before, this one, the next (..., 3r), or (..., 2r) online; ME's motion (..., r) -> (..., C)."""
+        channel = torch.sigmoid(F.linear(F.relu(F.linear(neighbours, self.mix)), self.expand_ce))
         return 3 + channel + torch.sigmoid(F.linear(motion, self.expand_me))
 
 

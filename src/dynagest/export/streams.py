@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dynagest.card import NetworkCard
 from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
-from dynagest.export.gates import reduction
+from dynagest.export.gates import ChannelGates, reduction
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.online import OnlineAction, OnlineSpatioTemporalConv, two_taps
 from dynagest.networks.streaming import StreamNet
@@ -27,10 +27,8 @@ from dynagest.runtimes.model_file import FRAME, LOGITS, STATE_IN, STATE_OUT, Sta
 class StreamForm(nn.Module):
     """``StreamNet`` with its state as a list of tensors, in the order of ``first``: the state before the first frame.
 
-    Raises ``ModelError`` for a network that is not online.
-
     With ``channels_last``, features that are remembered at full size are (N, H, W, C): the order in which OpenVINO
-    computes, which otherwise rearranges them twice a frame.
+    computes, which otherwise rearranges them twice a frame. Raises ``ModelError`` for a network that is not online.
     """
 
     def __init__(self, net: ClipNet, size: int, channels_last: bool) -> None:
@@ -63,9 +61,6 @@ class StreamAction(nn.Module):
     Of each frame, one row of numbers and the mean over channels are all that is remembered for the gates.
     """
 
-    mix: Tensor
-    expand_ce: Tensor
-    expand_me: Tensor
     taps: Tensor
 
     def __init__(self, action: OnlineAction) -> None:
@@ -73,11 +68,7 @@ class StreamAction(nn.Module):
         ste = cast(OnlineSpatioTemporalConv, action.action_p1_conv1)
         self.net, self.action_shift, self.motion = action.net, action.action_shift, action.action_p3_conv1
         self.reduce, self.ste, self.pooled = reduction(action), ste.ste, Previous()
-        # (r, 2r): the frame before, then this one.
-        mix = two_taps(action.action_p2_conv1.weight.detach(), dim=2)
-        self.register_buffer("mix", mix.transpose(1, 2).flatten(1))
-        self.register_buffer("expand_ce", action.action_p2_expand.weight.detach().flatten(1))
-        self.register_buffer("expand_me", action.action_p3_expand.weight.detach().flatten(1))
+        self.gates = ChannelGates(action)
         self.register_buffer("taps", two_taps(ste.weight.detach(), dim=1))
 
     def forward(self, x_NCHW: Tensor, time: Time) -> Tensor:
@@ -88,13 +79,12 @@ class StreamAction(nn.Module):
         now = torch.cat([global_average(each).flatten(1) for each in (channel, squeezed)], dim=1)
         # A channel of ones tells a frame that has a predecessor (1) from the first (0).
         past = self.pooled(torch.cat((now, torch.ones_like(now[:, :1])), dim=1), time)
-        mixed = F.relu(F.linear(torch.cat((past[:, :r], now[:, :r]), dim=1), self.mix))
         moved = (global_average(self.motion(squeezed)).flatten(1) - past[:, r:-1]) * past[:, -1:]
-        gate_NC = torch.sigmoid(F.linear(mixed, self.expand_ce)) + torch.sigmoid(F.linear(moved, self.expand_me))
+        gate_NC = self.gates.expand(torch.cat((past[:, :r], now[:, :r]), dim=1), moved)
         both_N2HW = torch.cat((self.ste(mean_N1HW, time), mean_N1HW), dim=1)
         pixel_gate = torch.sigmoid(F.conv2d(both_N2HW, self.taps, padding=1))
         # Two products, for the sum of the gates would be one more tensor of full size.
-        return cast(Tensor, self.net(x * (3 + gate_NC)[..., None, None] + x * pixel_gate))
+        return cast(Tensor, self.net(x * gate_NC[..., None, None] + x * pixel_gate))
 
 
 def convert_stream(

@@ -82,10 +82,6 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
             f"{path}: damaged, or no OpenVINO network ({_reason(error)}); copy both files again, or export again"
         ) from error
     info = ModelInfo.parse(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, path)
-    if info.mode == "clip":
-        shape = model.input(CLIPS).partial_shape
-        shape[0] = 1
-        model.reshape({CLIPS: shape})
     if info.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RecipeError(
             f"{path}: this CPU does not compute in bf16; export the network with --precision fp32 or int8"
@@ -96,6 +92,10 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
+        if info.mode == "clip":
+            shape = model.input(CLIPS).partial_shape
+            shape[0] = 1
+            model.reshape({CLIPS: shape})
         return core.compile_model(model, "CPU", config), info
     except RuntimeError as error:
         raise WeightsError(f"{path}: OpenVINO cannot run it ({_reason(error)}); export the network again") from error
