@@ -53,7 +53,9 @@ def server() -> Iterator[Any]:
     found.server_close()
 
 
-def test_the_example_can_be_read(tmp_path: Path) -> None:
+def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xdotool").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     actions = read_actions(write(tmp_path, EXAMPLE), CLASSES)
     assert [action.gesture for action in actions] == [("swipe_left",), ("wave", "push"), ("any",)]
     assert actions[0].run == ("xdotool", "key", "Left")
@@ -69,6 +71,7 @@ def test_the_example_can_be_read(tmp_path: Path) -> None:
         ("actions: [{gesture: wave}]", "give one of print, run and post, not none of them"),
         ("actions: [{gesture: wave, print: a, run: [b]}]", "not print and run"),
         ("actions: [{gesture: wave, run: rm -rf x}]", "must be a list"),
+        ("actions: [{gesture: wave, run: [no-such-program]}]", "no program 'no-such-program'"),
         ("actions: [{gesture: wave, print: a, timeout: 0}]", "more than 0"),
         ("actions: [{gesture: wave, print: a, timeout: 61}]", "at most 60"),
         ("actions: [{gesture: wave, print: a, shell: true}]", "no such field"),

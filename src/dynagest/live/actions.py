@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -86,7 +87,7 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     """Read an actions file for a network with these classes.
 
     Raises ``ActionError`` naming the file and what is wrong: not YAML, a field that is not known or holds something
-    else, a gesture that the network does not know, a URL that leads to another host.
+    else, a gesture that the network does not know, a program that is not there, a URL that leads to another host.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -105,6 +106,8 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
         for label in action.gesture:
             if label != ANY and label not in classes:
                 raise ActionError(f"{path}: the network does not know the gesture {label!r}; {hint(label, classes)}")
+        if action.run is not None and shutil.which(action.run[0]) is None:
+            raise ActionError(f"{path}: there is no program {action.run[0]!r}; install it, or give its full path")
         if action.post is not None:
             try:
                 on_this_host(action.post, ("http",))
