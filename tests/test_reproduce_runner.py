@@ -215,7 +215,7 @@ def test_a_damaged_ledger_is_refused(tmp_path):
     Ledger(path).add(Outcome(key="a", name="a", top1=0.5))
     assert set(Ledger(path).read()) == {"a"}
     path.write_text(path.read_text() + '{"key": "b", "na')
-    with pytest.raises(RunError, match="no ledger"):
+    with pytest.raises(RunError, match=r"no ledger of outcomes \(it is not JSON"):
         Ledger(path).read()
 
 

@@ -28,11 +28,14 @@ _BOUNDS = {
 _SHOWN = 40
 
 
-def field_faults(kind: type[BaseModel], error: ValidationError) -> str:
+def field_faults(kind: type[BaseModel], error: ValidationError | OSError) -> str:
     """One clause for each wrong field: its name, what it holds and what it should be; joined by semicolons.
 
-    Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``
+    Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``. Of a file that
+    could not be read, why not.
     """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     return "; ".join(_fault(kind, fault) for fault in error.errors())
 
 

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
+from dynagest.fields import field_faults
 from dynagest.machine import available_cores
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
@@ -56,10 +57,11 @@ class Ledger:
         if not self.path.exists():
             return {}
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_bytes().splitlines()
             outcomes = [Outcome.model_validate_json(line) for line in lines if line.strip()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path}: no ledger of outcomes ({error}); move it away, or name another") from error
+        except (OSError, ValidationError) as error:
+            faults = field_faults(Outcome, error)
+            raise RunError(f"{self.path}: no ledger of outcomes ({faults}); move it away, or name another") from error
         return {outcome.key: outcome for outcome in outcomes}
 
     def add(self, outcome: Outcome) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
+from dynagest.fields import field_faults
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
 from dynagest.synth.recording import Take, first_scene, first_subject, record, scene_of, subject_of
@@ -144,10 +145,11 @@ def read_stream_spec(folder: Path | str) -> StreamSpec:
     """The spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
     path = Path(folder) / SPEC_FILE
     try:
-        return StreamSpec.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return StreamSpec.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        faults = field_faults(StreamSpec, error)
         raise RunError(
-            f"{path}: not what `dynagest data streams` wrote there ({error}); name a folder of its"
+            f"{path}: not what `dynagest data streams` wrote there ({faults}); name a folder of its"
         ) from error
 
 

@@ -23,11 +23,12 @@ from typing import TypeVar
 import av
 import numpy as np
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.errors import RunError
+from dynagest.fields import field_faults
 from dynagest.machine import available_cores
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
@@ -71,9 +72,12 @@ def read_spec(folder: Path | str) -> SynthSpec:
     """The spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
     path = Path(folder) / SPEC_FILE
     try:
-        return SynthSpec.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not what `dynagest data synth` wrote there ({error}); name a folder of its") from error
+        return SynthSpec.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        faults = field_faults(SynthSpec, error)
+        raise RunError(
+            f"{path}: not what `dynagest data synth` wrote there ({faults}); name a folder of its"
+        ) from error
 
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
+from dynagest.fields import field_faults
 from dynagest.testing.metrics import (
     ClassResult,
     Confusion,
@@ -172,7 +173,8 @@ class Evaluation:
         except OSError as error:
             raise RunError(f"{path}: cannot be read ({error.strerror}); run `dynagest evaluate` first") from error
         except ValidationError as error:
-            raise RunError(f"{path}: not a metrics file of this version ({error}); run `dynagest evaluate`") from error
+            faults = field_faults(_Record, error)
+            raise RunError(f"{path}: not a metrics file of this version ({faults}); run `dynagest evaluate`") from error
         return cls(
             conditions=record.conditions,
             classes=record.classes,
