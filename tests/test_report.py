@@ -271,7 +271,7 @@ def test_parts_may_be_missing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such run folder"):
         write_report(tmp_path / "nowhere")
     (tmp_path / "tested" / "metrics.json").write_text('{"format": 1}')
-    with pytest.raises(RunError, match="not a metrics file of this version .*conditions: is missing"):
+    with pytest.raises(RunError, match=r"not a metrics file of this version .*conditions: is missing"):
         write_report(tmp_path / "tested")
 
 

@@ -100,7 +100,7 @@ def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
 def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
     """The row's published recipe, made small: its method stays, its budget becomes the scale's."""
     recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
-    changes = {**row.changes, "epochs": row.rounds * recipe.epochs}
+    changes = {**row.changes, **epochs_of(recipe, max(round(row.rounds * recipe.epochs), 1))}
     return recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
 
 
@@ -118,8 +118,11 @@ def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> 
         changes = {name: value for name, value in changes.items() if name not in SENSOR}
     # New people, scenes and performances with every seed; all rows of a seed share them.
     spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + recipe.seed} | changes)
-    first = None if share == 1.0 else round(spec.clips_per_class.train * share) * len(spec.classes)
-    return Generated(name=GENERATED, spec=spec, first=first)
+    each = round(spec.clips_per_class.train * share)
+    if share > 1:
+        more = spec.clips_per_class.model_copy(update={"train": each})
+        return Generated(name=GENERATED, spec=spec.model_copy(update={"clips_per_class": more}))
+    return Generated(name=GENERATED, spec=spec, first=None if share == 1.0 else each * len(spec.classes))
 
 
 def _depth(manifest: Path, wanted: str) -> DepthSpec:

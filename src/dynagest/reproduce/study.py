@@ -37,13 +37,19 @@ _CONDITIONS: dict[str, Mapping[str, Any]] = {
     "misaligned depth, as NVGesture's": {"misalign": "nvgesture"},
     "a quarter of the clips and steps": {"share": 0.25},
     "a quarter of the clips": {"share": 0.25},
+    "four times the clips": {"share": 4.0},
     "no clutter": {"clutter": 0.0, "distractors": 0.0},
     "hard clutter": {"clutter": 1.0, "distractors": 1.0},
     "twice the epochs": {},
     "hard clutter, twice the epochs": {"clutter": 1.0, "distractors": 1.0},
 }
-# As many steps on fewer clips, and more steps: is what the decoders give had by training longer, too?
-_ROUNDS = {"a quarter of the clips": 4, "twice the epochs": 2, "hard clutter, twice the epochs": 2}
+# As many steps on fewer or more clips, and more steps: is what the decoders give had by training longer, too?
+_ROUNDS = {
+    "a quarter of the clips": 4,
+    "four times the clips": 0.25,
+    "twice the epochs": 2,
+    "hard clutter, twice the epochs": 2,
+}
 
 
 def _conditions() -> Table:
@@ -66,6 +72,8 @@ def _weights() -> Table:
     for local, global_ in _WEIGHTS:
         weights = {"local_weight": float(local), "global_weight": float(global_)}
         rows.append(Row(f"1 : {local} : {global_}", "tsm", BOTH | weights, against="none"))
+    # The masks bounded as depth is, in case a linear output spends its gradient on what no depth can be.
+    rows.append(Row("1 : 1 : 0.01, sigmoid", "tsm", BOTH | {"activation": "sigmoid"}, against="none"))
     return Table("weights", "The decoders' weights, CE : local : global, from the paper's up (TSM)", (), tuple(rows))
 
 
