@@ -125,6 +125,13 @@ def inverted(raw: np.ndarray) -> np.ndarray:
     return np.where(raw <= 7, 0, 255 - raw).astype(np.uint8)
 
 
+def test_the_real_nvgesture_clip_is_told_from_one_of_the_other_polarity(shared_data: Path) -> None:
+    manifest = index_dataset("nvgesture", shared_data / "nvgesture-clip").manifest
+    assert check(manifest).polarity.looks == "bright"
+    wrong = check(replace(manifest, depth=DepthSpec(near="dark")))
+    assert "polarity" in [problem.kind for problem in wrong.problems]
+
+
 def test_real_depth_in_both_polarities(shared_data: Path) -> None:
     """NVGesture's clip and the 16-bit recordings show the hand alone, IsoGD's a person before a wall."""
     nvgesture = read_depth(shared_data / "nvgesture-clip" / "sk_depth.avi", range(20))

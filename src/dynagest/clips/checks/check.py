@@ -27,6 +27,7 @@ from dynagest.errors import ClipError, DepthError
 SMEARED_HOLES = 0.005
 _SMEAR_8BIT = 7
 _VOTERS = 300
+_VOTING_FRAMES = 20  # of a voter's depth; the outlines of few frames are not clear enough
 _CHUNK = 64
 
 
@@ -109,14 +110,15 @@ class _Examiner:
         def add(severity: Severity, kind: str, message: str, file: Path) -> None:
             result.problems.append(Problem(severity, kind, message, file, clip.row or None))
 
-        rgb = self._read(clip.video, clip.start, clip.end, self.reader.frames, add)
+        rgb = self._read(clip.video, clip.start, clip.end, self.reader.frames, add, self.num_segments)
         result.length = rgb.length
         if rgb.length is not None and rgb.length < self.num_segments:
             add("warning", "short", f"{rgb.length} frames, fewer than {self.num_segments}: some repeat", clip.video)
         if clip.depth is None:
             return result
         tolerance = DEPTH_LENGTH_TOLERANCE
-        depth = self._read(clip.depth, clip.depth_start, clip.depth_end, self.reader.depth, add, tolerance)
+        sampled = max(self.num_segments, _VOTING_FRAMES) if index in self.voters else self.num_segments
+        depth = self._read(clip.depth, clip.depth_start, clip.depth_end, self.reader.depth, add, sampled, tolerance)
         if rgb.length is not None and depth.length is not None and rgb.length != depth.length:
             severity: Severity = "warning" if abs(rgb.length - depth.length) <= tolerance else "error"
             add(severity, "length", f"{depth.length} depth frames for {rgb.length} RGB frames", clip.depth)
@@ -133,6 +135,7 @@ class _Examiner:
         end: int | None,
         read: Callable[[Path, Sequence[int]], npt.NDArray[Any]],
         add: Callable[[Severity, str, str, Path], None],
+        sampled: int,
         tolerance: int = 0,
     ) -> "_Read":
         """The length of a range and its sampled frames; None for what cannot be had, with the reason added."""
@@ -158,7 +161,7 @@ class _Examiner:
         if faults:
             return _Read(end - start)
         try:
-            return _Read(end - start, self._decode(path, start, end, read))
+            return _Read(end - start, self._decode(path, start, end, read, sampled))
         except ClipError as error:
             add("error", "unreadable", str(error), path)
             return _Read(end - start)
@@ -169,13 +172,13 @@ class _Examiner:
         return self.faults[path]
 
     def _decode(
-        self, path: Path, start: int, end: int, read: Callable[[Path, Sequence[int]], npt.NDArray[Any]]
+        self, path: Path, start: int, end: int, read: Callable[[Path, Sequence[int]], npt.NDArray[Any]], sampled: int
     ) -> npt.NDArray[Any]:
         if self.thorough:
             for first in range(start, end, _CHUNK):
                 read(path, range(first, min(first + _CHUNK, end)))
-        sampled = {0, end - start - 1, *segment_indices(end - start, self.num_segments).tolist()}
-        return read(path, [start + index for index in sorted(sampled)])
+        indices = {0, end - start - 1, *segment_indices(end - start, sampled).tolist()}
+        return read(path, [start + index for index in sorted(indices)])
 
     def _judge(
         self,
