@@ -287,7 +287,8 @@ def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     job = next(cell.jobs[0] for cell in made.cells if cell.row.name == "ACTION-Net + MSD")
     line = describe(job, made.jobs)
     assert line.clips == 4
-    assert line.schedule == ("80 epochs of batch 16, sgd lr 0.0025, lr / 10 after 50, 60, 70, 8 x 224",)
+    # 0.0025 for 16 clips; a step here has all four that there are.
+    assert line.schedule == ("80 epochs of batch 16, sgd lr 0.000625, lr / 10 after 50, 60, 70, 8 x 224",)
     assert line.test == "3 clips, paper (30 views)"
     assert line.starts_from == next(each.name for each in made.jobs if each.key == job.after)
     # method.md: 34.435 GMAC a clip at 224, 44.97 a view at 256; both are for 83 classes, here there are 2.

@@ -12,15 +12,19 @@ from pathlib import Path
 import pytest
 from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
 from reproduce_helpers import NO_SPEEDS
+from typer.testing import CliRunner
 
+from dynagest.cli import app
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import RunError, TrainingError
 from dynagest.reproduce.footage import Footage, footage_folder, render_split
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest
+from dynagest.reproduce.masks import GUESSES
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.results import collect
 from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
 from dynagest.reproduce.scales import SCALES
+from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
 from dynagest.reproduce.write import as_json, markdown
 from dynagest.synth.dataset import SynthDataset
@@ -283,13 +287,29 @@ def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("table", [name for name in TABLES if name != "IV"])
+@pytest.mark.parametrize("table", [name for name in TABLES | STUDY if name not in ("IV", "masks")])
 def test_every_table_at_smoke(table, tmp_path_factory):
     out = tmp_path_factory.getbasetemp() / "reproduce"
     command = [sys.executable, "-m", "dynagest", "reproduce", table, "--scale", "smoke", "--out", str(out)]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads((out / f"table-{table}.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == [row.name for row in TABLES[table].rows]
+    assert [row["name"] for row in rows] == [row.name for row in (TABLES | STUDY)[table].rows]
     assert all(0 <= row["scores"][0]["mean"]["mean"] <= 100 for row in rows)
     assert (out / f"table-{table}.png").stat().st_size > 1000
+
+
+def test_masks_are_scored_against_the_guesses_over_all_seeds(tmp_path):
+    command = ["reproduce", "masks", "--rows", "raw depth", "--scale", "smoke", "--seeds", "2", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    (scores,) = json.loads((tmp_path / "table-masks.json").read_text())["rows"].values()
+    assert [(score["mask"], score["guess"]) for score in scores] == [
+        (mask, guess) for mask in ("local", "global") for guess in GUESSES
+    ]
+    runs = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("runs/*/masks.json"))]
+    assert len(runs) == 2
+    assert runs[0] != runs[1]
+    decoder = scores[0]["mse"]
+    assert decoder == pytest.approx((runs[0][0]["mse"] + runs[1][0]["mse"]) / 2)
+    assert len(list(tmp_path.glob("figure-masks-*.png"))) == 1

@@ -8,6 +8,7 @@ from dynagest.networks.cost import cost_of
 from dynagest.networks.count import Count
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
+from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
 
 _BACKWARD = 2  # forward passes that a backward pass takes
@@ -38,7 +39,7 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
     return Line(
         data=job.data.name,
         clips=training,
-        schedule=tuple(_schedule(stage) for stage in recipe.trainings),
+        schedule=tuple(_schedule(stage, training) for stage in recipe.trainings),
         test=f"{testing:,} clips, {protocol.name} ({protocol.views} views)",
         starts_from=_start(job, jobs),
         multiply_adds=passes + tested,
@@ -68,9 +69,10 @@ def network_cost(recipe: Recipe, classes: int, side: int) -> Count:
     return cost_of(recipe.model, classes, recipe.num_segments, width=recipe.width, size=side, options=recipe.options)
 
 
-def _schedule(recipe: Recipe) -> str:
+def _schedule(recipe: Recipe, clips: int) -> str:
+    a_step = clips / BatchPlan(clips, recipe.batch, recipe.seed).steps_per_epoch
     steps = f", lr / {1 / recipe.gamma:g} after {', '.join(map(str, recipe.milestones))}" if recipe.milestones else ""
     return (
-        f"{recipe.epochs} epochs of batch {recipe.batch}, {recipe.optimiser} lr {recipe.scaled_lr(recipe.batch):g}"
+        f"{recipe.epochs} epochs of batch {recipe.batch}, {recipe.optimiser} lr {recipe.scaled_lr(a_step):.4g}"
         f"{steps or ', ' + recipe.schedule}, {recipe.num_segments} x {recipe.size}"
     )

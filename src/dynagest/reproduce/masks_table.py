@@ -1,8 +1,10 @@
 """The table of what the decoders find: Markdown, JSON and the pictures."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mean
 
 from dynagest.atomic import write_together
 from dynagest.clips.dataset import ClipDataset, ClipSource
@@ -19,9 +21,11 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
     """The Markdown of a plan whose runs are done, and the files written: ``table-masks.md`` and ``.json``."""
     scores: dict[str, list[MaskScore]] = {}
     for cell in plan.cells:
-        job = cell.jobs[min(cell.jobs)]
-        run = folder / "runs" / job.name
-        scores[cell.row.name] = score_masks(run, job.recipe, *_seen_plainly(job, folder / "footage"))
+        each = [
+            score_masks(folder / "runs" / job.name, job.recipe, *_seen_plainly(job, folder / "footage"))
+            for job in cell.jobs.values()
+        ]
+        scores[cell.row.name] = [_mean(alike) for alike in zip(*each, strict=True)]
     head = ["target", "mask", *(f"{guess}: error, correlation" for guess in _guesses(scores))]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for row, found in scores.items():
@@ -29,18 +33,26 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
             cells = [f"{score.mse:.4f}, {score.correlation:+.2f}" for score in found if score.mask == mask]
             lines.append([row, mask, *cells])
     clips = max(score.clips for found in scores.values() for score in found)
+    seeds = len(plan.cells[0].jobs)
+    over = f"{clips} held-out clips" + (f" and {seeds} seeds" if seeds > 1 else "")
     text = (
         f"**Masks.** {plan.table.title}; {plan.datasets[0]}, scale {plan.scale}.\n\n"
         + "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        + f"\n\nMean over {clips} held-out clips of the squared error in canonical depth (0 to 1) and of Pearson's "
-        "correlation, over all pixels of a clip. Brightness and the untrained decoder are fitted to the training clips "
-        f"(factor and offset).\n\n`{command}`\n"
+        + f"\n\nMean over {over} of the squared error in canonical depth (0 to 1) and of Pearson's correlation, over "
+        "all pixels of a clip. Brightness and the untrained decoder are fitted to the training clips (factor and "
+        f"offset).\n\n`{command}`\n"
     )
     record = {"command": command, "rows": {row: [asdict(each) for each in found] for row, found in scores.items()}}
     stem = folder / "table-masks"
     files = {stem.with_suffix(".md"): text.encode(), stem.with_suffix(".json"): json.dumps(record, indent=1).encode()}
     write_together(files)
     return text, list(files)
+
+
+def _mean(scores: Sequence[MaskScore]) -> MaskScore:
+    """Over the seeds of one guess at one scale."""
+    mse, correlation = (mean(getattr(score, name) for score in scores) for name in ("mse", "correlation"))
+    return replace(scores[0], mse=mse, correlation=correlation)
 
 
 def _guesses(scores: dict[str, list[MaskScore]]) -> list[str]:

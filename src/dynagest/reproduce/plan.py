@@ -44,6 +44,10 @@ class Plan:
     cells: tuple[Cell, ...]
     jobs: tuple[Job, ...]
 
+    def cell(self, row: str, dataset: str) -> Cell:
+        """The cell of this row and dataset."""
+        return next(cell for cell in self.cells if (cell.row.name, cell.dataset) == (row, dataset))
+
     def title(self, job: Job) -> str:
         """What a job is for: its row and dataset, or that others start from it."""
         for cell in self.cells:

@@ -19,6 +19,7 @@ CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 class Score:
     """A cell's accuracies in %, by seed; their mean; the paired difference from the row's ``against``, in points.
 
+    There is no difference from a row that was tested by another protocol.
     ``clips`` are those of one seed's test; ``failed`` says why seeds have no accuracy.
     """
 
@@ -71,6 +72,10 @@ def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
     return network_cost(recipe, CLASSES[datasets[0] if datasets else "egogesture"], recipe.size)
 
 
+def _protocols(cell: Cell) -> set[str]:
+    return {job.protocol for job in cell.jobs.values()}
+
+
 def _accuracies(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[int, float]:
     tops = {seed: outcomes[job.key].top1 for seed, job in cell.jobs.items() if job.key in outcomes}
     return {seed: 100 * top1 for seed, top1 in tops.items() if top1 is not None}
@@ -83,7 +88,8 @@ def _score(
     paper = row.paper.get(cell.dataset)
     difference = printed = None
     if row.against is not None:
-        difference = paired(ours, found[row.against, cell.dataset])
+        if _protocols(cell) == _protocols(plan.cell(row.against, cell.dataset)):
+            difference = paired(ours, found[row.against, cell.dataset])
         theirs = plan.table.row(row.against).paper.get(cell.dataset)
         printed = None if paper is None or theirs is None else round(paper - theirs, 1)
     done = [outcomes[job.key] for job in cell.jobs.values() if job.key in outcomes]

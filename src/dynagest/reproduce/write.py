@@ -41,7 +41,8 @@ def markdown(results: Results, command: str) -> str:
         cells = [line.row.name]
         for score in line.scores:
             cells += [_number(score.paper)] if score.dataset in DATASETS else []
-            cells += [_mean(score), _difference(score)]
+            wanted = len(plan.cell(line.row.name, score.dataset).jobs)
+            cells += [_mean(score, wanted), _difference(score, wanted)]
         cells += [_number(line.row.paper.get(dataset)) for dataset in plan.table.datasets] if printed else []
         cells += _cost(line)
         rows.append(cells)
@@ -115,18 +116,21 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _mean(score: Score) -> str:
-    text = "-" if score.mean is None else _interval(score.mean, sign=False)
+def _mean(score: Score, wanted: int) -> str:
+    text = "-" if score.mean is None else _interval(score.mean, wanted, sign=False)
     return f"{text}, {len(score.failed)} failed" if score.failed else text
 
 
-def _difference(score: Score) -> str:
-    return "" if score.difference is None else _interval(score.difference, sign=True)
+def _difference(score: Score, wanted: int) -> str:
+    return "" if score.difference is None else _interval(score.difference, wanted, sign=True)
 
 
-def _interval(value: Interval, sign: bool) -> str:
+def _interval(value: Interval, wanted: int, sign: bool) -> str:
+    """The mean, its interval, and of how many seeds where they are fewer than ``wanted``."""
     mean = f"{value.mean:+.1f}" if sign else f"{value.mean:.1f}"
-    return f"{mean} (one seed)" if value.half is None else f"{mean} ± {value.half:.1f}"
+    if value.half is None:
+        return f"{mean} (one seed)"
+    return f"{mean} ± {value.half:.1f}" + (f" ({value.count} seeds)" if value.count < wanted else "")
 
 
 def _cost(line: Line) -> list[str]:
@@ -145,14 +149,18 @@ def _legend(results: Results) -> str:
         "paired by seed",
         f"{_range(clips)} test clips a seed" if clips else "nothing tested yet",
         f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
-        "parameters, multiply-adds and legacy GFLOPs are of the published network and input, the paper's in brackets",
+        "parameters, multiply-adds and legacy GFLOPs are of one view of the published network on square input, the "
+        "paper's in brackets; docs/rivals.md has those of other input",
     ]
     center = [
         cell.row.name for cell in results.plan.cells if {job.protocol for job in cell.jobs.values()} == {"center"}
     ]
     if 0 < len(center) < len(results.plan.cells):
         names = ", ".join(dict.fromkeys(center))
-        parts.append(f"tested by 30 views as published, but by one centre view what cannot take those: {names}")
+        parts.append(
+            f"tested by 30 views as published, but by one centre view what cannot take those: {names}; "
+            "no difference is taken between the two"
+        )
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."
