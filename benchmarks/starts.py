@@ -4,8 +4,8 @@ All networks of the study begin at chance and leave it after some epochs. For ev
 both decoders at the paper's weights (or another ``--global-weight``) that has a twin without them in the same folder
 (same network, clips, seed, order): the epochs until 25 % (``--known``) of the last 100 steps' training clips were
 recognised, for both, beside what they came to on test clips. Then, over all pairs, how far the one difference goes with
-the other. Runs under another sensor than the scale's own are left out, for they have the plain run of that one: no run
-counts twice.
+the other. Pairs of a seed share their clips, so they are averaged before an interval over seeds is taken. Runs under
+another sensor than the scale's own are left out, for they have the plain run of that one: no run counts twice.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = read_pairs(arguments.root, arguments.known, arguments.global_weight)
     table = Table("network, clips", "seeds", "start, none", "start, both", "difference, epochs", "accuracy, points")
-    every: list[tuple[float, float]] = []
+    every: dict[int, list[tuple[float, float]]] = {}
     for name, seeds in pairs.items():
         none, both = ({seed: pair[arm] for seed, pair in seeds.items()} for arm in (0, 1))
         starts = paired({s: run.start for s, run in both.items()}, {s: run.start for s, run in none.items()})
@@ -94,16 +94,19 @@ def main() -> None:
         means = [f"{statistics.mean(run.start for run in arm.values()):.1f}" for arm in (none, both)]
         table.add_row(name, str(len(seeds)), *means, shown(starts), shown(points, 100))
         # As shares of the training, so that long and short ones stand side by side.
-        every += [
-            ((both[seed].start - none[seed].start) / none[seed].start, both[seed].top1 - none[seed].top1)
-            for seed in seeds
-        ]
+        for seed in seeds:
+            relative = (both[seed].start - none[seed].start) / none[seed].start
+            every.setdefault(seed, []).append((relative, both[seed].top1 - none[seed].top1))
     Console().print(table)
-    if len(every) > 2:
-        relative, gained = zip(*every, strict=True)
-        earlier = sum(value < 0 for value in relative)
-        print(f"{len(every)} pairs: the start differs by {shown(interval(relative), 100)} %, is earlier in {earlier};")
-        print(f"its correlation with the difference in accuracy: {statistics.correlation(relative, gained):+.2f}")
+    if every:
+        relatives, gained = zip(*(pair for pairs_of_seed in every.values() for pair in pairs_of_seed), strict=True)
+        of_seeds = [statistics.mean(relative for relative, _ in pairs_of_seed) for pairs_of_seed in every.values()]
+        earlier = sum(value < 0 for value in relatives)
+        print(f"{len(relatives)} pairs of {len(every)} seeds: the start differs by {shown(interval(of_seeds), 100)} %,")
+        print(f"is earlier in {earlier}")
+        if len(relatives) > 2:
+            together = statistics.correlation(relatives, gained)
+            print(f"its correlation with the difference in accuracy: {together:+.2f}")
 
 
 if __name__ == "__main__":

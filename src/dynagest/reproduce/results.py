@@ -45,11 +45,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A filled table. ``complete`` when every seed of every cell has an outcome."""
+    """A filled table. ``complete`` when every seed of every cell has an outcome.
+
+    ``revisions`` are those of the code that the outcomes were made by, as far as they are known.
+    """
 
     plan: Plan
     lines: tuple[Line, ...]
     machines: tuple[str, ...]
+    revisions: tuple[str, ...]
     complete: bool
 
 
@@ -62,8 +66,10 @@ def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
         scores = tuple(_score(cell, found, outcomes, plan) for cell in cells)
         lines.append(Line(row, scores, published_cost(row, plan.table.datasets)))
     wanted = [job.key for cell in plan.cells for job in cell.jobs.values()]
-    machines = sorted({outcomes[key].machine for key in wanted if key in outcomes})
-    return Results(plan, tuple(lines), tuple(machines), all(key in outcomes for key in wanted))
+    done = [outcomes[key] for key in wanted if key in outcomes]
+    machines, revisions = ({getattr(each, name) for each in done} - {""} for name in ("machine", "revision"))
+    complete = all(key in outcomes for key in wanted)
+    return Results(plan, tuple(lines), tuple(sorted(machines)), tuple(sorted(revisions)), complete)
 
 
 def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:

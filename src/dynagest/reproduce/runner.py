@@ -32,7 +32,7 @@ STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 class Outcome(BaseModel):
     """What a job came to: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
 
-    ``seconds`` are of training, all sittings; ``machine`` says where.
+    ``seconds`` are of training, all sittings; ``machine`` says where, ``revision`` by which code (git; empty: unknown).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +43,7 @@ class Outcome(BaseModel):
     clips: int = 0
     seconds: float = 0.0
     machine: str = ""
+    revision: str = ""
     failed: str | None = None
 
 
@@ -183,7 +184,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate
     from dynagest.training.data import choose_workers
-    from dynagest.training.run import has_run
+    from dynagest.training.run import code_revision, has_run
     from dynagest.training.trainer import train
 
     folder = root / "runs" / job.name
@@ -194,6 +195,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
         init = _network(root, job.after) if job.after else None
         if job.after and init is None:
             raise RunError(f"{folder}: starts from run {job.after}, which is not there")
+        outcome = Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), revision=code_revision() or "")
         try:
             # Asked for each stage, which may look at the clips in a way of its own.
             summary = train(
@@ -204,7 +206,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
                 resume=has_run(folder),
             )
         except DivergedError as error:
-            ledger.add(Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), failed=str(error)))
+            ledger.add(outcome.model_copy(update={"failed": str(error)}))
             return
         net, card = load_network(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -219,16 +221,8 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
             device=device,
         )
         tested.write(folder / METRICS_FILE)
-        ledger.add(
-            Outcome(
-                key=job.key,
-                name=job.name,
-                top1=tested.summary.top1,
-                clips=tested.summary.clips,
-                seconds=round(summary.seconds, 1),
-                machine=_machine(),
-            )
-        )
+        found = {"top1": tested.summary.top1, "clips": tested.summary.clips, "seconds": round(summary.seconds, 1)}
+        ledger.add(outcome.model_copy(update=found))
 
 
 def _machine() -> str:

@@ -60,6 +60,7 @@ def as_json(results: Results, command: str) -> dict[str, Any]:
         "command": command,
         "complete": results.complete,
         "machines": list(results.machines),
+        "revisions": list(results.revisions),
         "rows": [
             {
                 "name": line.row.name,
@@ -161,6 +162,8 @@ def _legend(results: Results) -> str:
             f"tested by 30 views as published, but by one centre view what cannot take those: {names}; "
             "no difference is taken between the two"
         )
+    if results.revisions:
+        parts.append(f"code of {', '.join(revision[:7] for revision in results.revisions)}")
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."
