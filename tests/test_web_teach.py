@@ -3,11 +3,13 @@
 import json
 import struct
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -20,7 +22,8 @@ from dynagest.clips.video import video_rate
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
 from dynagest.web.app import Site, create_app
-from dynagest.web.clips import CLIP_TYPE, ClipFolder, Limits
+from dynagest.web.clips import CLIP_TYPE, ClipFolder, Frames, Limits
+from dynagest.web.guard import RequestError
 from dynagest.web.training import Status, Training, _settings, _with_progress
 
 
@@ -46,6 +49,11 @@ def write_foreign(path: Path, codec: bytes = b"") -> None:
         container.mux(stream.encode())
     if codec:
         path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", codec))
+
+
+def segment(kind: int, content: bytes) -> bytes:
+    """A segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
 
 
 def weights(folder: Path) -> Path:
@@ -159,7 +167,60 @@ class TestUploads:
         bomb = small[:at] + struct.pack(">HH", 65500, 65500) + small[at + 4 :]
         status, error = post(client, "wave", body([bomb] * 10))
         assert status == 422
-        assert "65500" in error or "whole JPEG" in error
+        assert "65500" in error
+
+    @pytest.mark.parametrize("kind", ["restart", "fill", "height later", "frame in a comment", "second frame"])
+    def test_a_picture_whose_size_only_some_decoders_would_find(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        decoded: list[bytes] = []
+        monkeypatch.setattr(web_clips, "is_damaged", decoded.append)
+        small, large = picture(), picture(width=4000, height=4000)
+        frame = small[small.index(b"\xff\xc0") :][:19]
+        hidden = segment(0xFE, bytes(0xFF00)) + segment(0xFE, bytes(246) + frame + bytes(20))
+        tricky = {
+            # Who takes the restart for a segment, as long as the next marker's bytes say, finds the frame in a comment.
+            "restart": b"\xff\xd8\xff\xd0" + hidden + large[2:],
+            "fill": b"\xff\xd8\xff" + large[2:],
+            "height later": large[:-2] + segment(0xDC, b"\x00\x30") + b"\xff\xd9",
+            "frame in a comment": b"\xff\xd8" + segment(0xFE, frame) + large[2:],
+            "second frame": small[:-2] + large[2:],
+        }[kind]
+        status, error = post(client, "wave", body([tricky] * 10))
+        assert status == 422
+        assert ("is 4000 x 4000" if kind == "frame in a comment" else "whole JPEG") in error
+        assert decoded == []
+
+    def test_a_picture_of_another_size_than_it_says(self) -> None:
+        frames = Frames((picture(), picture(width=80)), (48, 64))
+        assert frames[0].shape == (48, 64, 3)
+        with pytest.raises(RequestError, match="picture 1 of the clip is not a whole JPEG"):
+            frames[1]
+
+    @pytest.mark.parametrize(
+        "flag", [cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_OPTIMIZE, cv2.IMWRITE_JPEG_RST_INTERVAL]
+    )
+    def test_pictures_of_other_encoders(self, client: TestClient, flag: int) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        jpeg = cv2.imencode(".jpg", noise, [flag, 1])[1].tobytes()
+        assert post(client, "wave", body([jpeg + b"a camera's own bytes"] * 10))[0] == 201
+
+    def test_pictures_are_decoded_one_by_one_and_clips_one_after_another(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clips = site.clips
+        assert clips is not None
+        decode, turns = cv2.imdecode, []
+        monkeypatch.setattr(
+            web_clips.cv2, "imdecode", lambda *given: (turns.append(clips._change.locked()), decode(*given))[1]
+        )
+        content = body([picture(k, 400, 400) for k in range(60)], times=[k / 30 for k in range(60)])
+        tracemalloc.start()
+        clips.add("wave", content)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 8e6  # all at once are 28.8 MB
+        assert set(turns) == {True}
 
     def test_headers_of_the_body(self, client: TestClient) -> None:
         def status(headers: dict[str, str], content: bytes = body()) -> int:

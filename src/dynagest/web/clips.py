@@ -29,7 +29,7 @@ import numpy as np
 from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
-from dynagest.clips.jpeg import is_damaged
+from dynagest.clips.jpeg import END, HEAD, is_damaged
 from dynagest.clips.teacher import depth_path
 from dynagest.errors import DynagestError
 from dynagest.web.guard import RequestError
@@ -37,6 +37,12 @@ from dynagest.web.guard import RequestError
 CLIP_TYPE = "application/vnd.dynagest.clip"
 _MAGIC = b"DGC1"
 _HEAD = struct.Struct("<4sI")
+_SIZE = struct.Struct(">HH")
+# Markers of a JPEG, behind 0xff (ITU-T T.81, table B.1): those that begin a segment with a length.
+_SCAN = 0xDA
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEGMENTS = _FRAME_HEADERS | {0xC4, 0xCC, _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a scan; 0xff 0x00 is a byte of it, the others restart it
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -96,24 +102,44 @@ class Recording:
         ends = np.cumsum([start, *sizes]).tolist()
         return cls(tuple(body[a:b] for a, b in _pairs(ends)), tuple(float(time) for time in times))
 
-    def frames(self, limits: Limits) -> list[np.ndarray]:
-        """The pictures, uint8 RGB (H, W, 3). Raises ``RequestError`` for one that is no whole JPEG or too large."""
+    def frames(self, limits: Limits) -> "Frames":
+        """The pictures to look at. Raises ``RequestError`` for one that is no whole JPEG or too large."""
         size: tuple[int, int] | None = None
-        frames = []
         for index, picture in enumerate(self.pictures):
             found = _jpeg_size(picture)  # before it is decoded: a small file can claim to be an enormous picture
-            if found is None or is_damaged(picture):
-                raise _bad(f"picture {index} of the clip is not a whole JPEG")
+            if found is None:
+                raise _damaged(index)
             if not 16 <= min(found) <= max(found) <= limits.side:
                 raise _bad(f"picture {index} is {found[1]} x {found[0]}; sides of 16 to {limits.side} pixels are taken")
             if size not in (None, found):
                 raise _bad(f"picture {index} has another size than the one before; the pictures of a clip have one")
             size = found
-            frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-            if frame is None:
-                raise _bad(f"picture {index} of the clip is not a whole JPEG")
-            frames.append(frame)
-        return frames
+            if is_damaged(picture):
+                raise _damaged(index)
+        assert size is not None, "unpack takes no clip without pictures"
+        return Frames(self.pictures, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames(Sequence[np.ndarray]):
+    """JPEG pictures of one size (height, width) as uint8 RGB (H, W, 3), each decoded when it is looked at.
+
+    Together they may be two hundred times as large as their files. Raises ``RequestError`` for a picture that does not
+    decode, or to another size.
+    """
+
+    pictures: tuple[bytes, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: Any) -> Any:
+        picture = np.frombuffer(self.pictures[index], np.uint8)
+        frame = cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if frame is None or frame.shape[:2] != self.size:
+            raise _damaged(index)
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,18 +259,24 @@ def read_recording(path: Path) -> Recording:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by the frame header of a JPEG, ``None`` if there is none."""
-    at = 2
-    if data[:2] != b"\xff\xd8":
+    """(height, width) by the frame header of a JPEG; ``None`` if there is not exactly one.
+
+    Also for a marker that stands where none is needed (fill bytes, a restart or the like outside a scan, a height that
+    follows later): cameras and browsers write none, and where decoders disagree, one could see another picture.
+    """
+    if data[:2] != HEAD:
         return None
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        if length < 2:
+    at, sizes = 2, []
+    while data[at : at + 2] != END:
+        if at + 9 > len(data) or data[at] != 0xFF or data[at + 1] not in _SEGMENTS:
             return None
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind in _FRAME_HEADERS:
+            sizes.append(_SIZE.unpack_from(data, at + 5))
         at += 2 + length
-    return None
+        if kind == _SCAN and (marker := _MARKER.search(data, at)):
+            at = marker.start()
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def _numbers(values: object, kinds: tuple[type, ...]) -> bool:
@@ -257,6 +289,10 @@ def _pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 def _bad(message: str) -> RequestError:
     return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+
+
+def _damaged(index: int) -> RequestError:
+    return _bad(f"picture {index} of the clip is not a whole JPEG")
 
 
 def _full(message: str) -> RequestError:
