@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError, WeightsError
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
+from dynagest.stream.events import settings_of
 from dynagest.web.app import Site, create_app
 from dynagest.web.clips import ClipFolder
 from dynagest.web.connection import KEEP_ALIVE_SECONDS, ImpatientProtocol
@@ -52,7 +53,9 @@ def build_site(options: ServeOptions) -> Site:
     for option, folder in (("--data", data), ("--runs", options.runs)):
         _check_folder(option, folder)
     runtime = find_runtime()
-    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps))
+    # A run may have been tuned since it was exported.
+    events = settings_of(options.model) if options.model.is_dir() else None
+    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps, events))
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
