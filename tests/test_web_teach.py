@@ -1,6 +1,7 @@
 """Teach, as a client sees it: what may be uploaded, where it goes, and the training on it."""
 
 import json
+import shutil
 import struct
 import time
 import tracemalloc
@@ -17,7 +18,7 @@ from web_helpers import CARD, CLIP, ORIGIN, body, client_of, make_site, picture,
 
 from dynagest.clips.checks.check import check
 from dynagest.clips.frames import count_frames
-from dynagest.clips.manifest import Manifest
+from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.video import video_rate
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
@@ -89,6 +90,33 @@ class TestUploads:
         manifest = Manifest.read(tmp_path / "gestures")
         assert sorted(clip.label for clip in manifest.clips) == ["none", "wave", "wave"]
         assert check(manifest, 8).exit_code == 0
+
+    def test_nothing_changes_while_the_manifest_is_broken(self, client: TestClient, tmp_path: Path) -> None:
+        post(client)
+        manifest = tmp_path / "gestures" / "manifest.csv"
+        whole, broken = manifest.read_text(), "video,label\nwave/001.mkv,no such column\n"
+        manifest.write_text(broken)
+        status, error = post(client)
+        assert (status, "manifest.csv" in error) == (409, True)
+        answer = client.delete("/api/gestures/wave/clips/001", headers=ORIGIN)
+        assert (answer.status_code, "manifest.csv" in answer.json()["error"]) == (409, True)
+        assert [path.name for path in (tmp_path / "gestures" / "wave").iterdir()] == ["001.mkv"]
+        assert manifest.read_text() == broken
+        manifest.write_text(whole)
+        assert post(client)[0] == 201
+
+    def test_nothing_is_kept_that_cannot_be_listed(self, client: TestClient, tmp_path: Path) -> None:
+        (tmp_path / "gestures" / "wave" / "empty").mkdir(parents=True)
+        status, error = post(client)
+        assert (status, "what is no clip; move it elsewhere" in error) == (409, True)
+        assert [path.name for path in (tmp_path / "gestures" / "wave").iterdir()] == ["empty"]
+
+    def test_a_manifest_of_clips_elsewhere_is_kept(self, client: TestClient, tmp_path: Path) -> None:
+        write_foreign(tmp_path / "old.mkv")
+        (tmp_path / "gestures").mkdir()
+        Manifest((Clip(tmp_path / "old.mkv", "wave"),), ("wave",)).write(tmp_path / "gestures" / "manifest.csv")
+        assert post(client)[0] == 201
+        assert len(Manifest.read(tmp_path / "gestures")) == 2
 
     def test_delete(self, client: TestClient, tmp_path: Path) -> None:
         for _ in range(2):
@@ -248,6 +276,35 @@ class TestUploads:
         assert client.get("/api/gestures/other/clips/001").status_code == 404
         assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 404
         assert (tmp_path / "secret.mkv").exists()
+        status, error = post(client, "other")
+        assert (status, "other is a link" in error) == (422, True)
+        assert len(list((tmp_path / "gestures/wave").iterdir())) == 2
+
+    def test_names_are_as_long_as_those_of_folders_may_be(self, client: TestClient) -> None:
+        letter = "\N{CJK UNIFIED IDEOGRAPH-20000}"
+        assert post(client, letter * 63)[0] == 201
+        status, error = post(client, letter * 64)
+        assert (status, "takes 256 bytes" in error) == (422, True)
+        assert client.get(f"/api/gestures/{letter * 64}/clips/001").status_code == 422
+
+    def test_a_clip_that_goes_while_they_are_listed(
+        self, client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for label in ("a", "a", "b"):
+            post(client, label)
+        assert site.clips is not None
+        folder, find = site.clips.folder, ClipFolder._clips
+
+        def found(self: ClipFolder, label: str) -> list[Path]:
+            if label == "b":
+                shutil.rmtree(folder / "b", ignore_errors=True)
+            paths = find(self, label)
+            (folder / "a" / "001.mkv").unlink(missing_ok=True)
+            return paths
+
+        monkeypatch.setattr(ClipFolder, "_clips", found)
+        listed = client.get("/api/gestures").json()["gestures"]
+        assert [[clip["name"] for clip in each["clips"]] for each in listed] == [["002"], []]
 
     @pytest.mark.parametrize("name", ["002", "..", "%2e%2e", "001.mkv", "x" * 80, "a%20b"])
     def test_clips_that_are_none(self, client: TestClient, name: str) -> None:

@@ -15,7 +15,8 @@ import re
 import shutil
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -30,6 +31,7 @@ from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.clips.jpeg import END, HEAD, is_damaged
+from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import depth_path
 from dynagest.errors import DynagestError
 from dynagest.web.guard import RequestError
@@ -43,6 +45,7 @@ _SCAN = 0xDA
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEGMENTS = _FRAME_HEADERS | {0xC4, 0xCC, _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a scan; 0xff 0x00 is a byte of it, the others restart it
+_LONGEST_NAME = 255  # bytes in UTF-8, for all file systems in use
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -162,10 +165,7 @@ class ClipFolder:
 
     def listing(self) -> list[dict[str, Any]]:
         """``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}`` a gesture, in natural order."""
-        return [
-            {"label": label, "clips": [asdict(self._describe(path)) for path in self._clips(label)]}
-            for label in gestures(self.folder)
-        ]
+        return [{"label": label, "clips": list(self._described(label))} for label in gestures(self.folder)]
 
     def add(self, label: str, body: bytes) -> Recorded:
         """Store a recording. Raises ``RequestError`` for what is none, or more than the limits allow."""
@@ -173,6 +173,9 @@ class ClipFolder:
         recording = Recording.unpack(body, self.limits)
         frames = recording.frames(self.limits)
         with self._change:
+            self._check_list()
+            if (self.folder / label).is_symlink():
+                raise _bad(f"{label} is a link to another folder, where nothing is recorded; choose another name")
             here = gestures(self.folder)
             if label not in here and len(here) >= self.limits.gestures:
                 raise _full(f"there are {len(here)} gestures, as many as are taken; delete one")
@@ -191,6 +194,7 @@ class ClipFolder:
         """Remove a clip, and its gesture with its last one. Raises ``RequestError`` 404 when there is none."""
         with self._change:
             path = self._find(label, name)
+            self._check_list()
             path.unlink()
             depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
             if not any(path.parent.iterdir()):
@@ -198,7 +202,7 @@ class ClipFolder:
             if index_folders(self.folder, IndexOptions()).clips:
                 refresh_manifest(self.folder)
             else:
-                for left in ("manifest.csv", "classes.txt"):
+                for left in (MANIFEST_FILE, CLASSES_FILE):
                     (self.folder / left).unlink(missing_ok=True)
 
     def refresh(self) -> None:
@@ -206,11 +210,21 @@ class ClipFolder:
         with self._change:
             refresh_manifest(self.folder)
 
+    def _check_list(self) -> None:
+        # Before a change: one that could not be listed would be told to have failed, and be made again.
+        if self.folder.exists() and index_folders(self.folder, IndexOptions()).clips:
+            refresh_manifest(self.folder)
+        elif (self.folder / MANIFEST_FILE).exists():
+            Manifest.read(self.folder)
+
     def _clips(self, label: str) -> list[Path]:
         home = self.folder / label
-        if not home.is_dir() or home.is_symlink():
+        if home.is_symlink():
             return []
-        found = (path for path in home.iterdir() if path.suffix == SUFFIX and _NAME.fullmatch(path.stem))
+        try:
+            found = [path for path in home.iterdir() if path.suffix == SUFFIX and _NAME.fullmatch(path.stem)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
     def _find(self, label: str, name: str) -> Path:
@@ -223,10 +237,19 @@ class ClipFolder:
         return path
 
     def _check(self, label: str, new: bool) -> None:
+        if (size := len(label.encode())) > _LONGEST_NAME:
+            raise _bad(
+                f"this name takes {size} bytes, and {_LONGEST_NAME} are what a folder's may; choose a shorter one"
+            )
         try:
             check_label(label, self.folder if new else None)
         except DynagestError as error:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+    def _described(self, label: str) -> Iterator[dict[str, Any]]:
+        for path in self._clips(label):
+            with suppress(FileNotFoundError):  # another browser has just deleted it
+                yield asdict(self._describe(path))
 
     def _describe(self, path: Path) -> Recorded:
         key = (path, path.stat().st_mtime_ns)
