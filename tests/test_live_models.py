@@ -1,5 +1,6 @@
 """From any form of a network to a recogniser: each gives the same scores as the run folder that it comes from."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from dynagest.export.write import convert_clips, write_model
 from dynagest.live.models import load_recogniser
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
+from dynagest.run_folder import CARD_FILE, EVENTS_FILE
 from dynagest.runtimes.model_file import Mode, ModelInfo
 from dynagest.stream.events import EventSettings, EventsFile
 from dynagest.stream.recogniser import Recogniser
-from dynagest.web.model import load_model
+from dynagest.web import serve
+from dynagest.web.model import export_command, load_model
 
 CLASSES = ("none", "push", "wave")
 TUNED = EventSettings(threshold=0.45, dip=0.2, lag=0.1)
@@ -64,6 +67,21 @@ def test_an_export_gives_the_scores_of_its_run(forms: tuple[Path, Path]) -> None
 def test_tuned_events_travel_with_the_network(forms: tuple[Path, Path]) -> None:
     for path in forms:
         assert load_recogniser(path).detector.settings == TUNED
+
+
+def test_a_run_is_served_with_its_settings_of_now(
+    forms: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(forms[0], tmp_path / "run")
+    shutil.copy(forms[1], export_command(run, NetworkCard.read(run / CARD_FILE))[1])
+    monkeypatch.setattr(serve, "find_runtime", lambda: tmp_path)
+    options = serve.ServeOptions(run, data=tmp_path / "gestures")
+    assert serve.build_site(options).models.current.events == TUNED
+    again = TUNED.model_copy(update={"threshold": 0.7})
+    EventsFile(settings=again).write(run)
+    assert serve.build_site(options).models.current.events == again == load_recogniser(run).detector.settings
+    (run / EVENTS_FILE).unlink()
+    assert serve.build_site(options).models.current.events == EventSettings()
 
 
 def test_another_rate_can_be_given(forms: tuple[Path, Path]) -> None:

@@ -1,13 +1,16 @@
 """Teach, as a client sees it: what may be uploaded, where it goes, and the training on it."""
 
 import json
+import shutil
 import struct
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -15,12 +18,13 @@ from web_helpers import CARD, CLIP, ORIGIN, body, client_of, make_site, picture,
 
 from dynagest.clips.checks.check import check
 from dynagest.clips.frames import count_frames
-from dynagest.clips.manifest import Manifest
+from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.video import video_rate
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
 from dynagest.web.app import Site, create_app
-from dynagest.web.clips import CLIP_TYPE, ClipFolder, Limits
+from dynagest.web.clips import CLIP_TYPE, ClipFolder, Frames, Limits
+from dynagest.web.guard import RequestError
 from dynagest.web.training import Status, Training, _settings, _with_progress
 
 
@@ -46,6 +50,11 @@ def write_foreign(path: Path, codec: bytes = b"") -> None:
         container.mux(stream.encode())
     if codec:
         path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", codec))
+
+
+def segment(kind: int, content: bytes) -> bytes:
+    """A segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
 
 
 def weights(folder: Path) -> Path:
@@ -81,6 +90,33 @@ class TestUploads:
         manifest = Manifest.read(tmp_path / "gestures")
         assert sorted(clip.label for clip in manifest.clips) == ["none", "wave", "wave"]
         assert check(manifest, 8).exit_code == 0
+
+    def test_nothing_changes_while_the_manifest_is_broken(self, client: TestClient, tmp_path: Path) -> None:
+        post(client)
+        manifest = tmp_path / "gestures" / "manifest.csv"
+        whole, broken = manifest.read_text(), "video,label\nwave/001.mkv,no such column\n"
+        manifest.write_text(broken)
+        status, error = post(client)
+        assert (status, "manifest.csv" in error) == (409, True)
+        answer = client.delete("/api/gestures/wave/clips/001", headers=ORIGIN)
+        assert (answer.status_code, "manifest.csv" in answer.json()["error"]) == (409, True)
+        assert [path.name for path in (tmp_path / "gestures" / "wave").iterdir()] == ["001.mkv"]
+        assert manifest.read_text() == broken
+        manifest.write_text(whole)
+        assert post(client)[0] == 201
+
+    def test_nothing_is_kept_that_cannot_be_listed(self, client: TestClient, tmp_path: Path) -> None:
+        (tmp_path / "gestures" / "wave" / "empty").mkdir(parents=True)
+        status, error = post(client)
+        assert (status, "what is no clip; move it elsewhere" in error) == (409, True)
+        assert [path.name for path in (tmp_path / "gestures" / "wave").iterdir()] == ["empty"]
+
+    def test_a_manifest_of_clips_elsewhere_is_kept(self, client: TestClient, tmp_path: Path) -> None:
+        write_foreign(tmp_path / "old.mkv")
+        (tmp_path / "gestures").mkdir()
+        Manifest((Clip(tmp_path / "old.mkv", "wave"),), ("wave",)).write(tmp_path / "gestures" / "manifest.csv")
+        assert post(client)[0] == 201
+        assert len(Manifest.read(tmp_path / "gestures")) == 2
 
     def test_delete(self, client: TestClient, tmp_path: Path) -> None:
         for _ in range(2):
@@ -159,7 +195,60 @@ class TestUploads:
         bomb = small[:at] + struct.pack(">HH", 65500, 65500) + small[at + 4 :]
         status, error = post(client, "wave", body([bomb] * 10))
         assert status == 422
-        assert "65500" in error or "whole JPEG" in error
+        assert "65500" in error
+
+    @pytest.mark.parametrize("kind", ["restart", "fill", "height later", "frame in a comment", "second frame"])
+    def test_a_picture_whose_size_only_some_decoders_would_find(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        decoded: list[bytes] = []
+        monkeypatch.setattr(web_clips, "is_damaged", decoded.append)
+        small, large = picture(), picture(width=4000, height=4000)
+        frame = small[small.index(b"\xff\xc0") :][:19]
+        hidden = segment(0xFE, bytes(0xFF00)) + segment(0xFE, bytes(246) + frame + bytes(20))
+        tricky = {
+            # Who takes the restart for a segment, as long as the next marker's bytes say, finds the frame in a comment.
+            "restart": b"\xff\xd8\xff\xd0" + hidden + large[2:],
+            "fill": b"\xff\xd8\xff" + large[2:],
+            "height later": large[:-2] + segment(0xDC, b"\x00\x30") + b"\xff\xd9",
+            "frame in a comment": b"\xff\xd8" + segment(0xFE, frame) + large[2:],
+            "second frame": small[:-2] + large[2:],
+        }[kind]
+        status, error = post(client, "wave", body([tricky] * 10))
+        assert status == 422
+        assert ("is 4000 x 4000" if kind == "frame in a comment" else "whole JPEG") in error
+        assert decoded == []
+
+    def test_a_picture_of_another_size_than_it_says(self) -> None:
+        frames = Frames((picture(), picture(width=80)), (48, 64))
+        assert frames[0].shape == (48, 64, 3)
+        with pytest.raises(RequestError, match="picture 1 of the clip is not a whole JPEG"):
+            frames[1]
+
+    @pytest.mark.parametrize(
+        "flag", [cv2.IMWRITE_JPEG_PROGRESSIVE, cv2.IMWRITE_JPEG_OPTIMIZE, cv2.IMWRITE_JPEG_RST_INTERVAL]
+    )
+    def test_pictures_of_other_encoders(self, client: TestClient, flag: int) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        jpeg = cv2.imencode(".jpg", noise, [flag, 1])[1].tobytes()
+        assert post(client, "wave", body([jpeg + b"a camera's own bytes"] * 10))[0] == 201
+
+    def test_pictures_are_decoded_one_by_one_and_clips_one_after_another(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clips = site.clips
+        assert clips is not None
+        decode, turns = cv2.imdecode, []
+        monkeypatch.setattr(
+            web_clips.cv2, "imdecode", lambda *given: (turns.append(clips._change.locked()), decode(*given))[1]
+        )
+        content = body([picture(k, 400, 400) for k in range(60)], times=[k / 30 for k in range(60)])
+        tracemalloc.start()
+        clips.add("wave", content)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 8e6  # all at once are 28.8 MB
+        assert set(turns) == {True}
 
     def test_headers_of_the_body(self, client: TestClient) -> None:
         def status(headers: dict[str, str], content: bytes = body()) -> int:
@@ -187,6 +276,35 @@ class TestUploads:
         assert client.get("/api/gestures/other/clips/001").status_code == 404
         assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 404
         assert (tmp_path / "secret.mkv").exists()
+        status, error = post(client, "other")
+        assert (status, "other is a link" in error) == (422, True)
+        assert len(list((tmp_path / "gestures/wave").iterdir())) == 2
+
+    def test_names_are_as_long_as_those_of_folders_may_be(self, client: TestClient) -> None:
+        letter = "\N{CJK UNIFIED IDEOGRAPH-20000}"
+        assert post(client, letter * 63)[0] == 201
+        status, error = post(client, letter * 64)
+        assert (status, "takes 256 bytes" in error) == (422, True)
+        assert client.get(f"/api/gestures/{letter * 64}/clips/001").status_code == 422
+
+    def test_a_clip_that_goes_while_they_are_listed(
+        self, client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for label in ("a", "a", "b"):
+            post(client, label)
+        assert site.clips is not None
+        folder, find = site.clips.folder, ClipFolder._clips
+
+        def found(self: ClipFolder, label: str) -> list[Path]:
+            if label == "b":
+                shutil.rmtree(folder / "b", ignore_errors=True)
+            paths = find(self, label)
+            (folder / "a" / "001.mkv").unlink(missing_ok=True)
+            return paths
+
+        monkeypatch.setattr(ClipFolder, "_clips", found)
+        listed = client.get("/api/gestures").json()["gestures"]
+        assert [[clip["name"] for clip in each["clips"]] for each in listed] == [["002"], []]
 
     @pytest.mark.parametrize("name", ["002", "..", "%2e%2e", "001.mkv", "x" * 80, "a%20b"])
     def test_clips_that_are_none(self, client: TestClient, name: str) -> None:

@@ -3,6 +3,7 @@
 Every fault is ``{"error": text}`` with a status that fits; nothing else of this machine can be asked for.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -40,7 +41,9 @@ ASSETS = {
         )
     },
 }
+CHANGES = 4  # of clips at once: their bodies are kept in memory, and each has a thread while it waits for its turn
 _KINDS = {".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm", "": "text/plain; charset=utf-8"}
+_PIECE = 65_536  # bytes, as files are sent
 _FOREVER = {"cache-control": "public, max-age=31536000, immutable"}  # the name changes when the content does
 _log = logging.getLogger("dynagest.web")
 
@@ -94,6 +97,7 @@ def create_app(site: Site, names: tuple[str, ...] = (), writes_a_minute: int = W
 class _Handlers:
     def __init__(self, site: Site) -> None:
         self.site = site
+        self._changes = asyncio.Semaphore(CHANGES)
 
     async def page(self, _: Request) -> Response:
         return _file(STATIC / "index.html", ASSETS["index.html"])
@@ -114,7 +118,7 @@ class _Handlers:
         model = self.site.models.get(request.path_params["key"])
         if model is None:
             raise RequestError(HTTPStatus.NOT_FOUND, "this network was replaced by another one; load the page again")
-        return Response(model.data, media_type="application/octet-stream", headers=_FOREVER)
+        return _in_pieces(model.data, "application/octet-stream", _FOREVER)
 
     async def model(self, _: Request) -> Response:
         return JSONResponse(self.site.models.current.describe() | {"runtime": f"/runtime/{runtime.VERSION}/"})
@@ -134,20 +138,22 @@ class _Handlers:
 
     async def add_clip(self, request: Request) -> Response:
         folder = self._clips()
-        body = await read_body(request, folder.limits.clip_bytes, CLIP_TYPE, folder.limits.upload_seconds)
-        added = await run_in_threadpool(folder.add, request.path_params["label"], body)
+        async with self._changes:
+            body = await read_body(request, folder.limits.clip_bytes, CLIP_TYPE, folder.limits.upload_seconds)
+            added = await run_in_threadpool(folder.add, request.path_params["label"], body)
         return JSONResponse(asdict(added), HTTPStatus.CREATED)
 
     async def clip(self, request: Request) -> Response:
         recording = await run_in_threadpool(self._clips().read, **request.path_params)
-        return Response(recording.pack(), media_type=CLIP_TYPE)
+        return _in_pieces(recording.pack(), CLIP_TYPE)
 
     async def picture(self, request: Request) -> Response:
         recording = await run_in_threadpool(self._clips().read, **request.path_params)
         return Response(recording.pictures[len(recording.pictures) // 2], media_type="image/jpeg")
 
     async def delete_clip(self, request: Request) -> Response:
-        await run_in_threadpool(self._clips().delete, **request.path_params)
+        async with self._changes:
+            await run_in_threadpool(self._clips().delete, **request.path_params)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def training(self, _: Request) -> Response:
@@ -182,6 +188,17 @@ class _Handlers:
 
 def _file(path: Path, kind: str, headers: dict[str, str] | None = None) -> Response:
     return FileResponse(path, media_type=kind, headers=headers or {"cache-control": "no-cache"})
+
+
+def _in_pieces(data: bytes, kind: str, headers: dict[str, str] | None = None) -> Response:
+    """Sent as they are taken: a browser that does not read them has no copy of its own in this server's memory."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), _PIECE):
+            yield data[at : at + _PIECE]
+
+    length = {"content-length": str(len(data))}
+    return StreamingResponse(pieces(), media_type=kind, headers=length | (headers or {}))
 
 
 def _not_found() -> RequestError:

@@ -15,7 +15,8 @@ import re
 import shutil
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -29,7 +30,8 @@ import numpy as np
 from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
-from dynagest.clips.jpeg import is_damaged
+from dynagest.clips.jpeg import END, HEAD, is_damaged
+from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import depth_path
 from dynagest.errors import DynagestError
 from dynagest.web.guard import RequestError
@@ -37,6 +39,13 @@ from dynagest.web.guard import RequestError
 CLIP_TYPE = "application/vnd.dynagest.clip"
 _MAGIC = b"DGC1"
 _HEAD = struct.Struct("<4sI")
+_SIZE = struct.Struct(">HH")
+# Markers of a JPEG, behind 0xff (ITU-T T.81, table B.1): those that begin a segment with a length.
+_SCAN = 0xDA
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEGMENTS = _FRAME_HEADERS | {0xC4, 0xCC, _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a scan; 0xff 0x00 is a byte of it, the others restart it
+_LONGEST_NAME = 255  # bytes in UTF-8, for all file systems in use
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -96,24 +105,44 @@ class Recording:
         ends = np.cumsum([start, *sizes]).tolist()
         return cls(tuple(body[a:b] for a, b in _pairs(ends)), tuple(float(time) for time in times))
 
-    def frames(self, limits: Limits) -> list[np.ndarray]:
-        """The pictures, uint8 RGB (H, W, 3). Raises ``RequestError`` for one that is no whole JPEG or too large."""
+    def frames(self, limits: Limits) -> "Frames":
+        """The pictures to look at. Raises ``RequestError`` for one that is no whole JPEG or too large."""
         size: tuple[int, int] | None = None
-        frames = []
         for index, picture in enumerate(self.pictures):
             found = _jpeg_size(picture)  # before it is decoded: a small file can claim to be an enormous picture
-            if found is None or is_damaged(picture):
-                raise _bad(f"picture {index} of the clip is not a whole JPEG")
+            if found is None:
+                raise _damaged(index)
             if not 16 <= min(found) <= max(found) <= limits.side:
                 raise _bad(f"picture {index} is {found[1]} x {found[0]}; sides of 16 to {limits.side} pixels are taken")
             if size not in (None, found):
                 raise _bad(f"picture {index} has another size than the one before; the pictures of a clip have one")
             size = found
-            frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-            if frame is None:
-                raise _bad(f"picture {index} of the clip is not a whole JPEG")
-            frames.append(frame)
-        return frames
+            if is_damaged(picture):
+                raise _damaged(index)
+        assert size is not None, "unpack takes no clip without pictures"
+        return Frames(self.pictures, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames(Sequence[np.ndarray]):
+    """JPEG pictures of one size (height, width) as uint8 RGB (H, W, 3), each decoded when it is looked at.
+
+    Together they may be two hundred times as large as their files. Raises ``RequestError`` for a picture that does not
+    decode, or to another size.
+    """
+
+    pictures: tuple[bytes, ...]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: Any) -> Any:
+        picture = np.frombuffer(self.pictures[index], np.uint8)
+        frame = cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if frame is None or frame.shape[:2] != self.size:
+            raise _damaged(index)
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +165,7 @@ class ClipFolder:
 
     def listing(self) -> list[dict[str, Any]]:
         """``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}`` a gesture, in natural order."""
-        return [
-            {"label": label, "clips": [asdict(self._describe(path)) for path in self._clips(label)]}
-            for label in gestures(self.folder)
-        ]
+        return [{"label": label, "clips": list(self._described(label))} for label in gestures(self.folder)]
 
     def add(self, label: str, body: bytes) -> Recorded:
         """Store a recording. Raises ``RequestError`` for what is none, or more than the limits allow."""
@@ -147,6 +173,9 @@ class ClipFolder:
         recording = Recording.unpack(body, self.limits)
         frames = recording.frames(self.limits)
         with self._change:
+            self._check_list()
+            if (self.folder / label).is_symlink():
+                raise _bad(f"{label} is a link to another folder, where nothing is recorded; choose another name")
             here = gestures(self.folder)
             if label not in here and len(here) >= self.limits.gestures:
                 raise _full(f"there are {len(here)} gestures, as many as are taken; delete one")
@@ -165,6 +194,7 @@ class ClipFolder:
         """Remove a clip, and its gesture with its last one. Raises ``RequestError`` 404 when there is none."""
         with self._change:
             path = self._find(label, name)
+            self._check_list()
             path.unlink()
             depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
             if not any(path.parent.iterdir()):
@@ -172,7 +202,7 @@ class ClipFolder:
             if index_folders(self.folder, IndexOptions()).clips:
                 refresh_manifest(self.folder)
             else:
-                for left in ("manifest.csv", "classes.txt"):
+                for left in (MANIFEST_FILE, CLASSES_FILE):
                     (self.folder / left).unlink(missing_ok=True)
 
     def refresh(self) -> None:
@@ -180,11 +210,21 @@ class ClipFolder:
         with self._change:
             refresh_manifest(self.folder)
 
+    def _check_list(self) -> None:
+        # Before a change: one that could not be listed would be told to have failed, and be made again.
+        if self.folder.exists() and index_folders(self.folder, IndexOptions()).clips:
+            refresh_manifest(self.folder)
+        elif (self.folder / MANIFEST_FILE).exists():
+            Manifest.read(self.folder)
+
     def _clips(self, label: str) -> list[Path]:
         home = self.folder / label
-        if not home.is_dir() or home.is_symlink():
+        if home.is_symlink():
             return []
-        found = (path for path in home.iterdir() if path.suffix == SUFFIX and _NAME.fullmatch(path.stem))
+        try:
+            found = [path for path in home.iterdir() if path.suffix == SUFFIX and _NAME.fullmatch(path.stem)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
     def _find(self, label: str, name: str) -> Path:
@@ -197,10 +237,19 @@ class ClipFolder:
         return path
 
     def _check(self, label: str, new: bool) -> None:
+        if (size := len(label.encode())) > _LONGEST_NAME:
+            raise _bad(
+                f"this name takes {size} bytes, and {_LONGEST_NAME} are what a folder's may; choose a shorter one"
+            )
         try:
             check_label(label, self.folder if new else None)
         except DynagestError as error:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+    def _described(self, label: str) -> Iterator[dict[str, Any]]:
+        for path in self._clips(label):
+            with suppress(FileNotFoundError):  # another browser has just deleted it
+                yield asdict(self._describe(path))
 
     def _describe(self, path: Path) -> Recorded:
         key = (path, path.stat().st_mtime_ns)
@@ -233,18 +282,24 @@ def read_recording(path: Path) -> Recording:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by the frame header of a JPEG, ``None`` if there is none."""
-    at = 2
-    if data[:2] != b"\xff\xd8":
+    """(height, width) by the frame header of a JPEG; ``None`` if there is not exactly one.
+
+    Also for a marker that stands where none is needed (fill bytes, a restart or the like outside a scan, a height that
+    follows later): cameras and browsers write none, and where decoders disagree, one could see another picture.
+    """
+    if data[:2] != HEAD:
         return None
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        if length < 2:
+    at, sizes = 2, []
+    while data[at : at + 2] != END:
+        if at + 9 > len(data) or data[at] != 0xFF or data[at + 1] not in _SEGMENTS:
             return None
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind in _FRAME_HEADERS:
+            sizes.append(_SIZE.unpack_from(data, at + 5))
         at += 2 + length
-    return None
+        if kind == _SCAN and (marker := _MARKER.search(data, at)):
+            at = marker.start()
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def _numbers(values: object, kinds: tuple[type, ...]) -> bool:
@@ -257,6 +312,10 @@ def _pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 def _bad(message: str) -> RequestError:
     return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
+
+
+def _damaged(index: int) -> RequestError:
+    return _bad(f"picture {index} of the clip is not a whole JPEG")
 
 
 def _full(message: str) -> RequestError:

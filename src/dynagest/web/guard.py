@@ -19,12 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WRITES_A_MINUTE = 120
 
-# 'wasm-unsafe-eval' lets WebAssembly be compiled, and no text be run as a program. COOP and COEP make the page
-# "cross-origin isolated", without which browsers give it no threads that share memory.
+# Where an answer says nothing else. 'wasm-unsafe-eval' lets WebAssembly be compiled, and no text be run as a program.
+# COOP and COEP make the page "cross-origin isolated", without which browsers give it no threads that share memory.
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-embedder-policy": "require-corp",
     "cross-origin-resource-policy": "same-origin",
@@ -37,6 +38,9 @@ _READS, _WRITES = ("GET", "HEAD"), ("POST", "DELETE")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
 class RequestError(Exception):
     """A request that is refused: the status, and in words what is wrong and what would be right."""
 
@@ -46,8 +50,8 @@ class RequestError(Exception):
 
     def response(self) -> JSONResponse:
         """``{"error": message}`` with the status."""
-        headers = {"retry-after": "5"} if self.status == HTTPStatus.TOO_MANY_REQUESTS else None
-        return JSONResponse({"error": self.message}, self.status, headers)
+        headers = {"retry-after": "5"} if self.status in _LATER else {}
+        return JSONResponse({"error": self.message}, self.status, HEADERS | headers)
 
 
 class Guard:
@@ -75,8 +79,6 @@ class Guard:
                 present = {name.lower() for name, _ in message["headers"]}
                 added = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
                 message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in present)]
-                if b"cache-control" not in present:
-                    message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
         try:

@@ -42,8 +42,10 @@ class ServedModel:
         }
 
 
-def load_model(path: Path, name: str | None = None, fps: float | None = None) -> ServedModel:
-    """Read an exported network. ``fps`` overrides the rate of its card.
+def load_model(
+    path: Path, name: str | None = None, fps: float | None = None, events: EventSettings | None = None
+) -> ServedModel:
+    """Read an exported network. ``fps`` overrides the rate of its card, ``events`` the settings that travel with it.
 
     Raises ``WeightsError`` when it is no file of this version's ``dynagest export --to onnx``, is damaged or too large,
     wants more than RGB, knows no frame rate, or has event settings of another version.
@@ -65,7 +67,7 @@ def load_model(path: Path, name: str | None = None, fps: float | None = None) ->
             f"{path}: its card does not say how many frames a second it is to see; give --fps, as in --fps 5: "
             f"{card.num_segments} frames over the length of a typical gesture"
         )
-    events = exported_settings(path, info)
+    events = events or exported_settings(path, info)
     key = hashlib.sha256(data).hexdigest()[:32]
     return ServedModel(name or path.stem, data, key, info.model_copy(update={"card": card}), events)
 

@@ -7,29 +7,25 @@ import socket
 import ssl
 import subprocess
 import sys
-from asyncio import TimerHandle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError, WeightsError
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
+from dynagest.stream.events import settings_of
 from dynagest.web.app import Site, create_app
 from dynagest.web.clips import ClipFolder
+from dynagest.web.connection import KEEP_ALIVE_SECONDS, ImpatientProtocol
 from dynagest.web.model import ModelShelf, export_command, load_model
 from dynagest.web.runtime import find_runtime
 from dynagest.web.training import Training
 
 LOOPBACK = "127.0.0.1"
-HEADER_SECONDS = 10.0
-CONNECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,9 @@ def build_site(options: ServeOptions) -> Site:
     for option, folder in (("--data", data), ("--runs", options.runs)):
         _check_folder(option, folder)
     runtime = find_runtime()
-    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps))
+    # A run may have been tuned since it was exported.
+    events = settings_of(options.model) if options.model.is_dir() else None
+    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps, events))
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
@@ -97,7 +95,7 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
 
 
 def build_config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
-    """uvicorn with limits: connections, the size of headers, and the time that they may take."""
+    """uvicorn with limits: the connections of ``ImpatientProtocol``, and the size of headers."""
     return uvicorn.Config(
         app,
         host=options.host,
@@ -108,47 +106,12 @@ def build_config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
         h11_max_incomplete_event_size=16_384,
-        timeout_keep_alive=15,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=3,
         ssl_certfile=options.certificate,
         ssl_keyfile=options.key,
     )
-
-
-class ImpatientProtocol(H11Protocol):
-    """uvicorn's, but a client that does not finish its headers within ``HEADER_SECONDS`` is hung up on."""
-
-    _headers_due: TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """The first headers are due."""
-        super().connection_made(transport)
-        self._headers_due = self.loop.call_later(HEADER_SECONDS, self._hang_up)
-
-    def data_received(self, data: bytes) -> None:
-        """Headers have come whole, or their time goes on; the next ones are due from their first byte."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._cancel()
-        elif self._headers_due is None:
-            self._headers_due = self.loop.call_later(HEADER_SECONDS, self._hang_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is due any more."""
-        self._cancel()
-        super().connection_lost(exc)
-
-    def _cancel(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
-
-    def _hang_up(self) -> None:
-        self._headers_due = None
-        if self.conn.their_state is h11.IDLE:
-            self.transport.close()
 
 
 def is_loopback(host: str) -> bool:
