@@ -242,6 +242,9 @@ def test_train_evaluate_predict(clips: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(folder), str(video), "--json"])
     assert {entry["class"] for entry in json.loads(result.stdout)["top"]} == {"left", "right"}
     assert result.stderr.startswith("on c")
+    more = CliRunner().invoke(app, ["predict", str(folder), str(video), "--json", "--protocol", "paper"])
+    assert more.exit_code == 0
+    assert json.loads(more.stdout)["top"] != json.loads(result.stdout)["top"]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -223,6 +223,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or an exported .onnx or .xml.")],
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of numbered images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print.")] = 5,
+    protocol: Annotated[str, typer.Option(help="center, or the more looks of clips10 or paper.")] = "center",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each video.")] = False,
     device: Device = None,
 ) -> None:
@@ -239,7 +240,7 @@ def predict(
     failed: list[str] = []
     for video in videos:
         try:
-            best = predictor.predict(video).top(top)
+            best = predictor.predict(video, protocol).top(top)
         except ClipError as error:
             failed.append(str(error))
             continue
