@@ -40,6 +40,37 @@ def test_only_the_newest_frame_is_kept_and_the_others_are_counted() -> None:
         assert capture.status.dropped == 19
 
 
+def test_the_oldest_frame_comes_first_and_tells_how_far_behind_it_is() -> None:
+    source = FakeCamera([picture(value) for value in range(20)], pause=0.001)
+    with Capture(source) as capture:
+        assert source.done.wait(5)
+        found = [capture.oldest(1.0) for _ in range(20)]
+        assert capture.oldest(1.0) is None
+        assert capture.status.dropped == 0
+    frames = [each[0] for each in found if each is not None]
+    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == list(range(20))
+    assert [each[1] for each in found if each is not None] == [frames[-1].time - frame.time for frame in frames]
+
+
+def test_of_too_many_frames_those_that_wait_tell_of_the_whole_time() -> None:
+    class Regular(FakeCamera):
+        def read(self) -> tuple[np.ndarray, float] | None:
+            found = super().read()
+            return None if found is None else (found[0], 5.0 + int(found[0][0, 0, 0]) / 30)
+
+    source = Regular([picture(value) for value in range(200)], pause=0.0)
+    with Capture(source) as capture:
+        assert source.done.wait(5)
+        status = capture.status
+        times = []
+        while found := capture.oldest(1.0):
+            times.append(found[0].time)
+    assert len(times) == 32
+    assert (status.taken, status.dropped) == (200, 168)
+    assert (times[0], times[-1]) == (0.0, pytest.approx(199 / 30))
+    assert np.diff(times).max() < 4 * (199 / 30) / 32
+
+
 def test_frames_taken_in_time_are_all_seen_with_rising_times() -> None:
     with Capture(FakeCamera([picture(value) for value in range(15)], pause=0.01)) as capture:
         frames = drain(capture)

@@ -34,9 +34,9 @@ QUICK = EventSettings(smoothing=0, lag=0, cooldown=0.1)
 class BrightnessScorer:
     """Scores a frame by its grey: below 60 none, below 150 "dark", above it "bright"."""
 
-    card = CARD
+    card, rate, left_out = CARD, 10.0, 0
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
         value = int(frame.mean())
         return [Scores(time, np.eye(3)[0 if value < 60 else 1 if value < 150 else 2] * 0.94 + 0.02)]
 
@@ -81,9 +81,9 @@ def test_fast_and_in_real_time_give_the_same_answers(video: Path) -> None:
 
 def test_latency_is_counted_from_capture() -> None:
     class Slow(BrightnessScorer):
-        def push(self, frame: np.ndarray, time_: float) -> list[Scores]:
+        def push(self, frame: np.ndarray, time_: float, behind: float = 0.0) -> list[Scores]:
             time.sleep(0.03)
-            return super().push(frame, time_)
+            return super().push(frame, time_, behind)
 
     camera = FakeCamera([picture(0)] * 5, pause=0.05)
     with Capture(camera) as capture:
@@ -180,6 +180,20 @@ def test_the_command_prints_json_and_does_actions(fake_model: None, video: Path,
     assert all(event["latency"] is None or event["latency"] >= 0 for event in events)
     assert {"type": "message", "text": "seen dark", "failed": False} in lines
     assert "46 frames" in err
+
+
+def test_a_machine_that_is_too_slow_is_told_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(BrightnessScorer):
+        def push(self, frame: np.ndarray, time_: float, behind: float = 0.0) -> list[Scores]:
+            self.left_out += 1
+            return super().push(frame, time_, behind)
+
+    monkeypatch.setattr("dynagest.live.pace.SPAN", 1.0)
+    late = Recogniser(Late(), EventDetector(CLASSES, QUICK))
+    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *_, **__: late)
+    code, out, _ = invoke("live", str(video), "--model", "x.onnx", "--fast")
+    assert code == 0
+    assert out.count("this machine manages 0.0 of the 10.0 answers a second") == 1
 
 
 def test_the_command_prints_lines_where_there_is_no_terminal(fake_model: None, video: Path) -> None:

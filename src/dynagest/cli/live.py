@@ -54,6 +54,7 @@ def live(
     from dynagest.live.capture import Capture
     from dynagest.live.display import numbers
     from dynagest.live.models import load_recogniser
+    from dynagest.live.pace import Pace
     from dynagest.live.run import Meter, recognise
     from dynagest.live.sources import open_source
     from dynagest.runtimes.load import is_exported
@@ -68,7 +69,7 @@ def live(
     recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps)
     classes = recogniser.scorer.card.classes
     wanted = read_actions(actions, classes) if actions is not None else ()
-    meter = Meter()
+    meter, pace = Meter(), Pace(recogniser.scorer)
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(found, fast=fast))
         display = _display(f"{found.name} · {model}", classes, window, as_json, mirror=found.live)
@@ -78,6 +79,8 @@ def live(
             for look in recognise(capture, recogniser):
                 meter.add(look)
                 doing.on(look.events)
+                if slow := pace.add(look):
+                    display.say(slow, False)
                 display.show(look, meter)
                 if display.closed:
                     break
