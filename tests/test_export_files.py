@@ -17,6 +17,7 @@ import dynagest as dg
 from dynagest.errors import DynagestError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
+from dynagest.live.models import load_recogniser
 from dynagest.runtimes.batches import run_in_batches
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
@@ -150,6 +151,18 @@ def test_a_stream_file_steps(tmp_path: Path) -> None:
     np.testing.assert_array_equal(later["seen"], np.ones((1, 2)))
     with pytest.raises(WeightsError, match="--mode clip"):
         load_clip_network(path)
+
+
+def test_hop_and_threads_are_those_of_windows_and_of_files(file: Path, tmp_path: Path) -> None:
+    assert load_recogniser(file, threads=1).scorer.rate == 10
+    assert load_recogniser(file, hop=5, threads=1).scorer.rate == 2
+    stream = tmp_path / "stream.onnx"
+    onnx.save(tiny_model("stream"), stream)
+    assert load_recogniser(stream, threads=1).scorer.rate == 10
+    with pytest.raises(RecipeError, match=r"--hop: .*stream\.onnx answers at every frame"):
+        load_recogniser(stream, hop=2)
+    with pytest.raises(RecipeError, match=r"--threads: .* is run by torch; export it, or set OMP_NUM_THREADS"):
+        load_recogniser(tmp_path, threads=2)
 
 
 def test_fixed_batches_are_run_one_after_the_other() -> None:

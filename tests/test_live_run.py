@@ -202,6 +202,14 @@ def test_the_command_prints_lines_where_there_is_no_terminal(fake_model: None, v
     assert [line.split()[2] for line in out.splitlines() if "long" not in line] == GESTURES
 
 
+def test_the_command_hands_its_options_on(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *options: asked.append(options) or brightness())
+    options = ["--hop", "3", "--threads", "2", "--fps", "5"]
+    assert invoke("live", str(video), "--model", "x.onnx", "--fast", *options)[0] == 0
+    assert asked == [(Path("x.onnx"), None, 5.0, 3, 2)]
+
+
 @pytest.mark.parametrize("command", [["live"], ["record"], ["data", "depth"]], ids=" ".join)
 def test_help_shows_an_example(command: list[str]) -> None:
     code, out, _ = invoke(*command, "--help")

@@ -47,6 +47,12 @@ def live(
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=120, help="Frames a second for the network. [default: its card's]")
     ] = None,
+    hop: Annotated[
+        int | None, typer.Option(min=1, help="Frames from one answer to the next, of a network of clips. [default: 1]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of an exported network. [default: all cores]")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Recognise gestures in a camera's pictures, or a video's, as they happen. Ctrl-C ends."""
@@ -66,7 +72,7 @@ def live(
     found = open_source(source)
     if fast and found.live:
         raise RecipeError(f"--fast: {found.name} cannot be read faster than it gives pictures; leave --fast out")
-    recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps)
+    recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps, hop, threads)
     classes = recogniser.scorer.card.classes
     wanted = read_actions(actions, classes) if actions is not None else ()
     meter, pace = Meter(), Pace(recogniser.scorer)
