@@ -226,7 +226,7 @@ class StandIn:
     def __init__(self) -> None:
         self.count = 0
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
         self.count += 1
         value = float(frame[0, 0, 0]) / 255
         return [] if self.count % 2 else [Scores(time, np.array((value, 0.0, 1 - value)))]

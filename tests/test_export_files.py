@@ -17,6 +17,7 @@ import dynagest as dg
 from dynagest.errors import DynagestError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
+from dynagest.live.models import load_recogniser
 from dynagest.runtimes.batches import run_in_batches
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
@@ -152,6 +153,18 @@ def test_a_stream_file_steps(tmp_path: Path) -> None:
         load_clip_network(path)
 
 
+def test_hop_and_threads_are_those_of_windows_and_of_files(file: Path, tmp_path: Path) -> None:
+    assert load_recogniser(file, threads=1).scorer.rate == 10
+    assert load_recogniser(file, hop=5, threads=1).scorer.rate == 2
+    stream = tmp_path / "stream.onnx"
+    onnx.save(tiny_model("stream"), stream)
+    assert load_recogniser(stream, threads=1).scorer.rate == 10
+    with pytest.raises(RecipeError, match=r"--hop: .*stream\.onnx answers at every frame"):
+        load_recogniser(stream, hop=2)
+    with pytest.raises(RecipeError, match=r"--threads: .* is run by torch; export it, or set OMP_NUM_THREADS"):
+        load_recogniser(tmp_path, threads=2)
+
+
 def test_fixed_batches_are_run_one_after_the_other() -> None:
     shown: list[int] = []
 
@@ -192,6 +205,58 @@ def test_foreign_other_truncated_and_absent_files_are_named(file: Path, tmp_path
         load_clip_network(cut)
     with pytest.raises(WeightsError, match="there is no such file"):
         load_clip_network(tmp_path / "none.onnx")
+
+
+CARD_LIES = {
+    "size": ({"card": {"size": 96}}, r"takes {input} as float32 \[.*3, 64, 64\], and not as .* 96\]"),
+    "classes": ({"card": {"classes": list("abcde")}}, r"gives logits as float32 \[\w+, 3\], and not as .*5\]"),
+    "one class": ({"card": {"classes": ["a"]}}, "card.classes: there is one"),
+    "fps": ({"card": {"fps": float("inf")}}, "card.fps: is inf, but must be a finite number"),
+}
+CLIP_LIES = CARD_LIES | {
+    "length": ({"card": {"num_segments": 6}}, r"takes clips as float32 \[any, 4,.*\], and not as float32 \[any, 6,"),
+    "mode": ({"mode": "stream"}, "takes frame as nothing"),
+    "batch": ({"batch": 2}, r"takes clips as float32 \[any,.*and not as float32 \[2,"),
+    "no batch": ({"batch": 0}, "batch: is 0, but must be at least 1"),
+}
+STREAM_LIES = CARD_LIES | {
+    "mode": ({"mode": "clip", "state": {}}, "takes clips as nothing"),
+    "other state": ({"state": {"past": {"shape": [1, 2]}}}, "takes state.past as nothing"),
+    "more state": ({"state": {"seen": {"shape": [1, 2]}, "past": {"shape": [1]}}}, "takes state.past as nothing"),
+    "no state": ({"state": {}}, "takes state.seen as float32 .*, and not as nothing"),
+    "shape": ({"state": {"seen": {"shape": [1, 3]}}}, r"\[1, 2\], and not as float32 \[1, 3\]"),
+    "kind": ({"state": {"seen": {"shape": [1, 2], "dtype": "uint8"}}}, "and not as uint8"),
+    "negative": ({"state": {"seen": {"shape": [1, -2]}}}, "state.seen.shape.1: is -2, but must be at least 1"),
+    "huge": ({"state": {"seen": {"shape": [10**9, 10**9]}}}, "state.seen.shape: .* more than 67,108,864 numbers"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize(
+    ("mode", "change", "message"),
+    [pytest.param("clip", *lie, id=f"clip, {name}") for name, lie in CLIP_LIES.items()]
+    + [pytest.param("stream", *lie, id=f"stream, {name}") for name, lie in STREAM_LIES.items()],
+)
+def test_a_file_that_says_something_else_than_its_graph_is_told_when_it_is_read(
+    tmp_path: Path, suffix: str, mode: str, change: dict, message: str
+) -> None:
+    import openvino
+
+    model = tiny_model(mode)
+    info = json.loads(model.metadata_props[0].value)
+    text = json.dumps({**info, **change, "card": info["card"] | change.get("card", {})})
+    path = tmp_path / f"changed{suffix}"
+    set_metadata(model, {KEY: text})
+    if suffix == ".onnx":
+        onnx.save(model, path)
+    else:
+        network = openvino.Core().read_model(model.SerializeToString())
+        network.set_rt_info(text, [KEY])
+        openvino.save_model(network, path)
+    load = load_clip_network if change.get("mode", mode) == "clip" else load_stream_network
+    with pytest.raises(WeightsError, match=message.replace("{input}", "clips" if mode == "clip" else "frame")) as told:
+        load(path)
+    assert str(told.value).startswith(f"{path}: what it says of itself ")
 
 
 def test_openvino_files_come_in_twos(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Actions on gestures: what is done, what is refused, and that nobody waits for them."""
 
+import contextlib
 import json
+import socket
 import sys
 import threading
 import time
@@ -142,6 +144,26 @@ def test_a_redirect_is_a_failure_and_not_followed(server: Any) -> None:
     server.status = 302
     with pytest.raises(ActionError, match="answered 302"):
         perform(Action(gesture=("any",), post=f"http://127.0.0.1:{server.server_port}/"), WAVE)
+
+
+def test_a_server_that_answers_byte_by_byte_is_left_when_the_time_is_over() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            for _ in range(100):  # a line that never ends
+                connection.sendall(b"H")
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    told: list[str] = []
+    action = Action(gesture=("any",), post=f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout=0.4)
+    begin = time.monotonic()
+    with listening, Actions([action], lambda text, failed: told.append(text)) as actions:
+        actions.on([WAVE])
+    assert time.monotonic() - begin < 2.5, "it would drip for 5 s"
+    assert told == [f"{action.name}: took longer than 0.4 s"]
 
 
 def test_a_name_that_leads_elsewhere_later_is_refused_when_posting(

@@ -15,6 +15,7 @@ from dynagest.errors import CameraError, ClipError
 from dynagest.live.capture import Capture, Frame
 from dynagest.live.loopback import on_this_host
 from dynagest.live.sources import Camera, VideoFile, open_source
+from dynagest.stream.clock import Clock
 
 
 def drain(capture: Capture) -> list[Frame]:
@@ -37,6 +38,37 @@ def test_only_the_newest_frame_is_kept_and_the_others_are_counted() -> None:
         assert drain(capture) == []
         assert capture.status.taken == 20
         assert capture.status.dropped == 19
+
+
+def test_the_oldest_frame_comes_first_and_tells_how_far_behind_it_is() -> None:
+    source = FakeCamera([picture(value) for value in range(20)], pause=0.001)
+    with Capture(source) as capture:
+        assert source.done.wait(5)
+        found = [capture.oldest(1.0) for _ in range(20)]
+        assert capture.oldest(1.0) is None
+        assert capture.status.dropped == 0
+    frames = [each[0] for each in found if each is not None]
+    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == list(range(20))
+    assert [each[1] for each in found if each is not None] == [frames[-1].time - frame.time for frame in frames]
+
+
+def test_of_too_many_frames_those_that_wait_tell_of_the_whole_time() -> None:
+    class Regular(FakeCamera):
+        def read(self) -> tuple[np.ndarray, float] | None:
+            found = super().read()
+            return None if found is None else (found[0], 5.0 + int(found[0][0, 0, 0]) / 30)
+
+    source = Regular([picture(value) for value in range(200)], pause=0.0)
+    with Capture(source) as capture:
+        assert source.done.wait(5)
+        status = capture.status
+        times = []
+        while found := capture.oldest(1.0):
+            times.append(found[0].time)
+    assert len(times) == 32
+    assert (status.taken, status.dropped) == (200, 168)
+    assert (times[0], times[-1]) == (0.0, pytest.approx(199 / 30))
+    assert np.diff(times).max() < 4 * (199 / 30) / 32
 
 
 def test_frames_taken_in_time_are_all_seen_with_rising_times() -> None:
@@ -93,6 +125,60 @@ def test_a_failure_of_the_program_is_raised_where_it_is_seen() -> None:
 def test_a_camera_that_is_not_there_is_a_named_error() -> None:
     with pytest.raises(CameraError, match="camera 63: cannot be opened"), Capture(Camera(63)):
         pass
+
+
+class Device:
+    """An OpenCV device: each of ``moments`` is when a picture was asked for, and the driver's stamp of it, both s."""
+
+    def __init__(self, clock: list[float], moments: list[tuple[float, float]]) -> None:
+        self.clock, self.moments = clock, list(moments)
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, *_: object) -> None:
+        pass
+
+    def grab(self) -> bool:
+        if self.moments:
+            self.clock[0], self.stamp = self.moments.pop(0)
+            return True
+        return False
+
+    def get(self, _: int) -> float:
+        return self.stamp * 1000
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, picture(0)
+
+    def release(self) -> None:
+        pass
+
+
+STALLED = [(10.0, 9.97), (10.1, 10.07), (12.3, 10.17), (12.31, 10.27), (12.32, 12.29)]
+
+
+@pytest.mark.parametrize(
+    ("moments", "times"),
+    [
+        (STALLED, [9.97, 10.07, 10.17, 10.27, 12.29]),
+        ([(10.0, 0.0), (10.1, 9.0), (10.2, 10.17)], [10.0, 10.1, 10.2]),
+    ],
+    ids=["a stall longer than the oldest stamp", "stamps that are of no clock at first"],
+)
+def test_a_camera_keeps_to_one_clock(
+    moments: list[tuple[float, float]], times: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("cv2.VideoCapture", lambda _: Device(now, moments))
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    camera, clock = Camera(0), Clock(8.0, longest_gap=1.0)
+    camera.open()
+    found = [camera.read() for _ in moments]
+    assert [each[1] for each in found if each is not None] == pytest.approx(times)
+    for each in found:
+        assert each is not None
+        clock.push(*each)  # a step back of more than a second would be refused
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ QUICK = EventSettings(smoothing=0, lag=0, cooldown=0.1)
 class BrightnessScorer:
     """Scores a frame by its grey: below 60 none, below 150 "dark", above it "bright"."""
 
-    card = CARD
+    card, rate, left_out = CARD, 10.0, 0
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
         value = int(frame.mean())
         return [Scores(time, np.eye(3)[0 if value < 60 else 1 if value < 150 else 2] * 0.94 + 0.02)]
 
@@ -81,9 +81,9 @@ def test_fast_and_in_real_time_give_the_same_answers(video: Path) -> None:
 
 def test_latency_is_counted_from_capture() -> None:
     class Slow(BrightnessScorer):
-        def push(self, frame: np.ndarray, time_: float) -> list[Scores]:
+        def push(self, frame: np.ndarray, time_: float, behind: float = 0.0) -> list[Scores]:
             time.sleep(0.03)
-            return super().push(frame, time_)
+            return super().push(frame, time_, behind)
 
     camera = FakeCamera([picture(0)] * 5, pause=0.05)
     with Capture(camera) as capture:
@@ -182,10 +182,32 @@ def test_the_command_prints_json_and_does_actions(fake_model: None, video: Path,
     assert "46 frames" in err
 
 
+def test_a_machine_that_is_too_slow_is_told_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(BrightnessScorer):
+        def push(self, frame: np.ndarray, time_: float, behind: float = 0.0) -> list[Scores]:
+            self.left_out += 1
+            return super().push(frame, time_, behind)
+
+    monkeypatch.setattr("dynagest.live.pace.SPAN", 1.0)
+    late = Recogniser(Late(), EventDetector(CLASSES, QUICK))
+    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *_, **__: late)
+    code, out, _ = invoke("live", str(video), "--model", "x.onnx", "--fast")
+    assert code == 0
+    assert out.count("this machine manages 0.0 of the 10.0 answers a second") == 1
+
+
 def test_the_command_prints_lines_where_there_is_no_terminal(fake_model: None, video: Path) -> None:
     code, out, _ = invoke("live", str(video), "--model", "x.onnx", "--fast")
     assert code == 0
     assert [line.split()[2] for line in out.splitlines() if "long" not in line] == GESTURES
+
+
+def test_the_command_hands_its_options_on(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *options: asked.append(options) or brightness())
+    options = ["--hop", "3", "--threads", "2", "--fps", "5"]
+    assert invoke("live", str(video), "--model", "x.onnx", "--fast", *options)[0] == 0
+    assert asked == [(Path("x.onnx"), None, 5.0, 3, 2)]
 
 
 @pytest.mark.parametrize("command", [["live"], ["record"], ["data", "depth"]], ids=" ".join)

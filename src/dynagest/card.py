@@ -1,9 +1,9 @@
 """The card: what must be known about a network to use it, kept as JSON beside its weights and inside every export."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dynagest.errors import WeightsError
 from dynagest.fields import field_faults
@@ -11,6 +11,8 @@ from dynagest.fields import field_faults
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND = "none"  # the class that means: none of these gestures
+
+Spread = Annotated[float, Field(gt=0)]
 
 
 class NetworkCard(BaseModel):
@@ -24,20 +26,32 @@ class NetworkCard(BaseModel):
     (recipe, data, version, revision).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
     classes: tuple[str, ...]
-    num_segments: int = Field(8, ge=1)
+    num_segments: int = Field(8, ge=1, le=1024)
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = Field(1, ge=1)
-    fps: float | None = Field(default=None, gt=0)
-    size: int = Field(224, ge=32)
-    width: int = Field(64, ge=8)
+    fps: float | None = Field(default=None, gt=0, le=1000)
+    size: int = Field(224, ge=32, le=4096)
+    width: int = Field(64, ge=8, le=1024)
     options: dict[str, Any] = {}
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: tuple[Spread, Spread, Spread] = IMAGENET_STD
     provenance: dict[str, str] = {}
+
+    @field_validator("classes")
+    @classmethod
+    def _told_apart(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) < 2:
+            raise ValueError(
+                f"there {'is one' if classes else 'are none'}, but a network tells at least two apart; train it on "
+                'more gestures, or with clips of no gesture as the class "none"'
+            )
+        if twice := [name for name in classes if classes.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is there twice, but each names one logit; give each its own name")
+        return classes
 
     @property
     def inputs(self) -> str:

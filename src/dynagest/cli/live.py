@@ -47,6 +47,12 @@ def live(
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=120, help="Frames a second for the network. [default: its card's]")
     ] = None,
+    hop: Annotated[
+        int | None, typer.Option(min=1, help="Frames from one answer to the next, of a network of clips. [default: 1]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of an exported network. [default: all cores]")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Recognise gestures in a camera's pictures, or a video's, as they happen. Ctrl-C ends."""
@@ -54,6 +60,7 @@ def live(
     from dynagest.live.capture import Capture
     from dynagest.live.display import numbers
     from dynagest.live.models import load_recogniser
+    from dynagest.live.pace import Pace
     from dynagest.live.run import Meter, recognise
     from dynagest.live.sources import open_source
     from dynagest.runtimes.load import is_exported
@@ -65,10 +72,10 @@ def live(
     found = open_source(source)
     if fast and found.live:
         raise RecipeError(f"--fast: {found.name} cannot be read faster than it gives pictures; leave --fast out")
-    recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps)
+    recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps, hop, threads)
     classes = recogniser.scorer.card.classes
     wanted = read_actions(actions, classes) if actions is not None else ()
-    meter = Meter()
+    meter, pace = Meter(), Pace(recogniser.scorer)
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(found, fast=fast))
         display = _display(f"{found.name} · {model}", classes, window, as_json, mirror=found.live)
@@ -78,6 +85,8 @@ def live(
             for look in recognise(capture, recogniser):
                 meter.add(look)
                 doing.on(look.events)
+                if slow := pace.add(look):
+                    display.say(slow, False)
                 display.show(look, meter)
                 if display.closed:
                     break

@@ -6,10 +6,13 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import SplitResult
@@ -224,17 +227,40 @@ def _post(action: Action, url: str, event: Event) -> str:
     parts, address = on_this_host(url, ("http",))
     # To the address that was checked; http.client follows no redirect.
     connection = http.client.HTTPConnection(address, parts.port or 80, timeout=action.timeout)
+    due = time.monotonic() + action.timeout
     try:
-        body = json.dumps(payload(event), ensure_ascii=False).encode()
-        connection.request("POST", _target(parts), body, {"Content-Type": "application/json", "Host": parts.netloc})
-        status = connection.getresponse().status
+        connection.connect()
+        # The time limit of a socket is for each byte anew.
+        with _cut_off(connection.sock, due):
+            body = json.dumps(payload(event), ensure_ascii=False).encode()
+            connection.request("POST", _target(parts), body, {"Content-Type": "application/json", "Host": parts.netloc})
+            status = connection.getresponse().status
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ActionError(f"{action.name}: failed ({error or type(error).__name__})") from error
+        late = time.monotonic() >= due
+        reason = f"took longer than {action.timeout:g} s" if late else f"failed ({error or type(error).__name__})"
+        raise ActionError(f"{action.name}: {reason}") from error
     finally:
         connection.close()
     if not 200 <= status < 300:
         raise ActionError(f"{action.name}: answered {status}")
     return f"{action.name} on {event.label}"
+
+
+@contextmanager
+def _cut_off(connected: socket.socket, due: float) -> Iterator[None]:
+    """Ends what is read from and written to ``connected`` when it is ``due``, by ``time.monotonic``."""
+
+    def cut() -> None:
+        with suppress(OSError):  # it was closed just now
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(due - time.monotonic(), 0), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _target(parts: SplitResult) -> str:

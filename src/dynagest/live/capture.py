@@ -1,4 +1,4 @@
-"""Reads a source in a thread of its own and keeps the newest frame only, so that a slow reader is never late."""
+"""Reads a source in a thread of its own and keeps the newest frames, few of them, for a reader that may be slow."""
 
 import threading
 import time
@@ -12,6 +12,7 @@ from dynagest.errors import CameraError, ClipError
 from dynagest.live.sources import Source
 
 State = Literal["running", "lost", "ended"]
+_WAITING = 32  # frames; at 30 a second, what comes while a network computes for a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How capture goes on: frames ``taken``, ``dropped`` because newer ones came, ``corrupt``; times that the source
-    was ``lost``; ``fault``: the last one in words, empty if there was none."""
+    """How capture goes on: frames ``taken``, ``dropped`` because too many newer ones came, ``corrupt``; times that the
+    source was ``lost``; ``fault``: the last one in words, empty if there was none."""
 
     state: State = "running"
     taken: int = 0
@@ -38,7 +39,10 @@ class Status:
 
 
 class Capture:
-    """The frames of a source, newest first served: those that nobody took in time are dropped and counted.
+    """The frames of a source, either all of them in order or the newest only.
+
+    The last few wait for a reader. Of more, one is dropped and counted wherever it leaves the smallest gap, so that
+    those that wait still tell of the whole time.
 
     * A **live** source (camera, network stream) that is lost is tried again every ``retry`` seconds until it is back;
       its stream's time goes on meanwhile.
@@ -59,7 +63,7 @@ class Capture:
         self.source, self._fast, self._retry = source, fast, retry
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._frame: Frame | None = None
+        self._frames: list[Frame] = []
         self._status = Status()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -87,15 +91,33 @@ class Capture:
     def next(self, timeout: float) -> Frame | None:
         """The newest frame that was not handed out yet; waits for one up to ``timeout`` seconds, else ``None``.
 
-        ``None`` at once when the source has ended (see ``status``). Raises whatever capture itself failed with.
+        ``None`` at once when the source has ended (see ``status``). Raises whatever capture itself failed with. Older
+        frames are dropped.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._status.state == "ended", timeout)
-            frame, self._frame = self._frame, None
+            if not self._wait(timeout):
+                return None
+            frame = self._frames[-1]
+            self._status = replace(self._status, dropped=self._status.dropped + len(self._frames) - 1)
+            self._frames.clear()
             self._changed.notify_all()
-            if frame is None and self._error is not None:
-                raise self._error
             return frame
+
+    def oldest(self, timeout: float) -> tuple[Frame, float] | None:
+        """As ``next``, but the oldest frame that waits; and how many seconds it is behind the newest one."""
+        with self._changed:
+            if not self._wait(timeout):
+                return None
+            behind = self._frames[-1].time - self._frames[0].time
+            frame = self._frames.pop(0)
+            self._changed.notify_all()
+            return frame, behind
+
+    def _wait(self, timeout: float) -> bool:
+        self._changed.wait_for(lambda: bool(self._frames) or self._status.state == "ended", timeout)
+        if not self._frames and self._error is not None:
+            raise self._error
+        return bool(self._frames)
 
     def _run(self) -> None:
         try:
@@ -137,9 +159,11 @@ class Capture:
     def _hand_over(self, frame: Frame) -> None:
         with self._changed:
             if self._fast:
-                self._changed.wait_for(lambda: self._frame is None or self._stop.is_set())
-            dropped = self._frame is not None
-            self._frame = frame
+                self._changed.wait_for(lambda: not self._frames or self._stop.is_set())
+            frames = self._frames
+            if dropped := len(frames) == _WAITING:
+                del frames[min(range(1, len(frames) - 1), key=lambda at: frames[at + 1].time - frames[at - 1].time)]
+            frames.append(frame)
             status = self._status
             self._status = replace(status, state="running", taken=status.taken + 1, dropped=status.dropped + dropped)
             self._changed.notify_all()

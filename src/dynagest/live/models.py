@@ -16,33 +16,44 @@ from dynagest.stream.state import StateScorer
 from dynagest.stream.window import Unsplit, WindowScorer
 
 
-def load_recogniser(path: Path | str, device: str | None = None, fps: float | None = None) -> Recogniser:
+def load_recogniser(
+    path: Path | str,
+    device: str | None = None,
+    fps: float | None = None,
+    hop: int | None = None,
+    threads: int | None = None,
+) -> Recogniser:
     """The recogniser for a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode.
 
-    ``device`` is a torch device (default: the CPU), ``fps`` replaces the rate of the card. Its events are
+    ``device`` is a torch device (default: the CPU), ``fps`` replaces the rate of the card, ``hop`` is that of sliding
+    windows (default: 1), ``threads`` those of an exported file (default: one for each core). Its events are
     those that were tuned: inside an exported file, or in ``events.json`` beside the network; else the defaults. Raises
     ``WeightsError`` for what is no network, is of another version or knows no rate, ``ModelError`` for one that cannot
     see a stream, ``RecipeError`` for an option that does not go with it.
     """
     path = Path(path)
     if not is_exported(path):
+        if threads is not None:
+            raise RecipeError(f"--threads: {path} is run by torch; export it, or set OMP_NUM_THREADS")
         from dynagest.stream.load import load_scorer
 
-        scorer, events = load_scorer(path, device or "cpu", fps=fps), settings_of(path)
+        scorer, events = load_scorer(path, device or "cpu", hop or 1, fps), settings_of(path)
     elif device is not None:
         raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
     else:
-        scorer, events = _exported(path, fps)
+        scorer, events = _exported(path, fps, hop or 1, threads)
+    if hop is not None and not isinstance(scorer, WindowScorer):
+        raise RecipeError(f"--hop: {path} answers at every frame at the cost of one; leave the option out")
     return Recogniser(scorer, EventDetector(scorer.card.classes, events))
 
 
-def _exported(path: Path, fps: float | None) -> tuple[Scorer, EventSettings]:
+def _exported(path: Path, fps: float | None, hop: int, threads: int | None) -> tuple[Scorer, EventSettings]:
     try:
-        stream = load_stream_network(path)
+        stream = load_stream_network(path, threads)
     except ModeError:
-        network = load_clip_network(path)
+        network = load_clip_network(path, threads=threads)
         assert not isinstance(network, TorchNetwork)
-        return WindowScorer(Unsplit(network), fps=fps), exported_settings(path, network.info)
+        return WindowScorer(Unsplit(network), hop, fps), exported_settings(path, network.info)
     return StateScorer(stream, fps), exported_settings(path, stream.info)
 
 

@@ -1,4 +1,4 @@
-"""The loop of live recognition: the newest frame to the recogniser, and how long the answer took."""
+"""The loop of live recognition: frames to the recogniser as they come, and how long the answer took."""
 
 import statistics
 import time
@@ -35,15 +35,17 @@ class Look:
 def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
     """Looks until the source has ended; the last one brings the end of the gesture that was going on.
 
-    A source that is lost ends the gesture that was going on. Raises ``DynagestError`` as the source and the network do.
+    Frames that a newer one has overtaken are recognised as well (see ``Scorer.push``), but bring a look only with an
+    answer. A source that is lost ends the gesture that was going on. Raises ``DynagestError`` as the source and the
+    network do.
     """
     recogniser.reset()
     scores: Scores | None = None
     watching = False
     while True:
-        frame = capture.next(_WAIT)
+        found = capture.oldest(_WAIT)
         status = capture.status
-        if frame is None:
+        if found is None:
             over = status.state != "running" and watching
             events = recogniser.finish().events if over else ()
             watching = watching and not over
@@ -52,9 +54,12 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
                 return
             continue
         watching = True
-        update: Update = recogniser.push(frame.rgb, frame.time)
+        frame, behind = found
+        update: Update = recogniser.push(frame.rgb, frame.time, behind)
         if update.scores:
             scores = update.scores[-1]
+        elif behind:
+            continue
         latency = time.monotonic() - frame.captured if update.scores else None
         yield Look(frame, scores, update.events, latency, status)
 

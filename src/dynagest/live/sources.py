@@ -20,7 +20,7 @@ SCHEMES = ("http", "rtsp", "tcp", "udp")
 _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,rtsp,sdp,h264,hevc,image2pipe"
 _PATIENCE = 5.0  # s without a byte after which a stream is lost
 _FAULTS_IN_A_ROW = 30  # pictures that cannot be decoded, after which a camera counts as gone
-_OLDEST_STAMP = 2.0  # s; a driver's stamp further off than this is of another clock
+_OLDEST_STAMP = 2.0  # s; a driver whose first stamp is further off than this has another clock
 
 
 class Source(Protocol):
@@ -92,6 +92,7 @@ class Camera:
         device.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
         device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what lies in a buffer is late already
         self._device, self._count, self._faults = device, 0, 0
+        self._stamped: bool | None = None  # whether its stamps are of our clock: not known before its first picture
 
     def read(self) -> tuple[np.ndarray, float] | None:
         """See ``Source.read``."""
@@ -100,7 +101,10 @@ class Camera:
             raise CameraError(f"{self.name}: gives no pictures any more; is it unplugged?")
         now = time.monotonic()
         # Linux stamps a picture when its exposure is read out, on this same clock; what other systems give is no time.
+        # One clock until it is opened again, for time must not step back.
         stamp = device.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._stamped is None:
+            self._stamped = 0 <= now - stamp < _OLDEST_STAMP
         self._count += 1
         sound, image = device.retrieve()
         if not sound or image is None or image.ndim != 3:
@@ -109,7 +113,7 @@ class Camera:
                 raise CameraError(f"{self.name}: {self._faults} pictures in a row cannot be decoded")
             raise ClipError(f"{self.name}: picture {self._count} cannot be decoded")
         self._faults = 0
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stamp if 0 <= now - stamp < _OLDEST_STAMP else now
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stamp if self._stamped else now
 
     def close(self) -> None:
         """See ``Source.close``."""

@@ -1,10 +1,12 @@
 """What an exported file says about itself: one JSON text inside it, under the key ``dynagest``. Needs no torch."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
@@ -19,6 +21,12 @@ SUFFIXES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
 Precision = Literal["fp32", "bf16", "int8"]
 Mode = Literal["clip", "stream"]
 Kind = Literal["float32", "uint8"]
+Length = Annotated[int, Field(ge=1)]
+
+Tensor = tuple[str, tuple[int | None, ...]]
+"""What goes into a graph or comes out: its kind, and its shape with ``None`` for any length."""
+
+LARGEST_STATE = 2**26  # numbers in a tensor; the largest of ACTION-R50 at 224 has 0.8 million
 
 
 class ModeError(WeightsError):
@@ -30,8 +38,15 @@ class StateTensor(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shape: tuple[int, ...]
+    shape: tuple[Length, ...]
     dtype: Kind = "float32"
+
+    @field_validator("shape")
+    @classmethod
+    def _fits(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if math.prod(shape) > LARGEST_STATE:
+            raise ValueError(f"{'x'.join(map(str, shape))} are more than {LARGEST_STATE:,} numbers")
+        return shape
 
 
 class ModelInfo(BaseModel):
@@ -49,7 +64,7 @@ class ModelInfo(BaseModel):
     format: int = FORMAT
     mode: Mode
     precision: Precision
-    batch: int | None = None
+    batch: Length | None = None
     card: NetworkCard
     state: dict[str, StateTensor] = {}
     events: dict[str, Any] | None = None
@@ -57,6 +72,21 @@ class ModelInfo(BaseModel):
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame of a stream."""
         return {name: np.zeros(each.shape, each.dtype) for name, each in self.state.items()}
+
+    def takes(self) -> dict[str, Tensor]:
+        """What the graph takes, by name."""
+        side = self.card.size
+        if self.mode == "clip":
+            return {CLIPS: ("float32", (self.batch, self.card.num_segments, 3, side, side))}
+        return {FRAME: ("float32", (1, 3, side, side)), **self._remembered(STATE_IN)}
+
+    def gives(self) -> dict[str, Tensor]:
+        """What the graph gives, by name."""
+        count = self.batch if self.mode == "clip" else 1
+        return {LOGITS: ("float32", (count, len(self.card.classes))), **self._remembered(STATE_OUT)}
+
+    def _remembered(self, prefix: str) -> dict[str, Tensor]:
+        return {prefix + name: (each.dtype, each.shape) for name, each in self.state.items()}
 
     @classmethod
     def parse(cls, text: str | None, path: Path) -> "ModelInfo":
@@ -93,6 +123,25 @@ def check_file(path: Path) -> None:
             raise WeightsError(f"{part}: is missing; an OpenVINO network is two files, keep them together")
         if part.stat().st_size == 0:
             raise WeightsError(f"{part}: the file is empty; copy it again, or export the network again")
+
+
+def check_graph(info: ModelInfo, path: Path, takes: Mapping[str, Tensor], gives: Mapping[str, Tensor]) -> None:
+    """Raise ``WeightsError`` unless the graph takes and gives exactly what ``info`` says."""
+    for verb, said, found in (("takes", info.takes(), takes), ("gives", info.gives(), gives)):
+        for name in {**said, **found}:
+            if said.get(name) != found.get(name):
+                raise WeightsError(
+                    f"{path}: what it says of itself is not of this network, which {verb} {name} as "
+                    f"{_told(found.get(name))}, and not as {_told(said.get(name))}; export the network again"
+                )
+
+
+def _told(tensor: Tensor | None) -> str:
+    """``float32 [any, 8, 3, 224, 224]``"""
+    if tensor is None:
+        return "nothing"
+    kind, shape = tensor
+    return f"{kind} [{', '.join('any' if length is None else str(length) for length in shape)}]"
 
 
 def check_use(info: ModelInfo, path: Path, mode: Mode) -> None:

@@ -17,11 +17,14 @@ from dynagest.runtimes.model_file import (
     STATE_IN,
     STATE_OUT,
     ModelInfo,
+    Tensor,
     check_file,
+    check_graph,
     check_use,
 )
 
 CPU = ("CPUExecutionProvider",)
+_KINDS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
 class OnnxNetwork:
@@ -90,4 +93,14 @@ def _open(path: Path, threads: int | None, providers: Sequence[str]) -> tuple[An
         raise WeightsError(
             f"{path}: damaged, or no ONNX network ({reason}); copy it again, or export the network again"
         ) from error
-    return session, ModelInfo.parse(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    info = ModelInfo.parse(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    check_graph(info, path, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
+    return session, info
+
+
+def _tensors(nodes: Sequence[Any]) -> dict[str, Tensor]:
+    # A length that is open has a name in place of a number.
+    return {
+        node.name: (_KINDS.get(node.type, node.type), tuple(n if isinstance(n, int) else None for n in node.shape))
+        for node in nodes
+    }

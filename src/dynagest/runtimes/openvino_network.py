@@ -1,6 +1,6 @@
 """Exported networks run by OpenVINO on the CPU. Needs no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ from dynagest.runtimes.model_file import (
     STATE_IN,
     STATE_OUT,
     ModelInfo,
+    Tensor,
     check_file,
+    check_graph,
     check_use,
 )
+
+_KINDS = {"f32": "float32", "u8": "uint8"}
 
 
 class OpenVinoNetwork:
@@ -82,6 +86,7 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
             f"{path}: damaged, or no OpenVINO network ({_reason(error)}); copy both files again, or export again"
         ) from error
     info = ModelInfo.parse(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, path)
+    check_graph(info, path, _tensors(model.inputs), _tensors(model.outputs))
     if info.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RecipeError(
             f"{path}: this CPU does not compute in bf16; export the network with --precision fp32 or int8"
@@ -99,6 +104,17 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
         return core.compile_model(model, "CPU", config), info
     except RuntimeError as error:
         raise WeightsError(f"{path}: OpenVINO cannot run it ({_reason(error)}); export the network again") from error
+
+
+def _tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
+    found = {}
+    for port in ports:
+        kind = port.get_element_type().get_type_name()
+        shape = port.partial_shape
+        lengths = [None if each.is_dynamic else each.get_length() for each in shape] if shape.rank.is_static else [None]
+        for name in port.names or {"(nameless)"}:
+            found[name] = _KINDS.get(kind, kind), tuple(lengths)
+    return found
 
 
 def _reason(error: RuntimeError) -> str:

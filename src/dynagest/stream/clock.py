@@ -9,6 +9,7 @@ import numpy as np
 from dynagest.card import NetworkCard
 from dynagest.errors import ClipError, ModelError, WeightsError
 
+_PATIENCE = 0.25  # s that an answer may wait for its turn
 _CLOSE = 1e-6  # s: a frame this little before a tick is at the tick; rounding would make it wait for the next frame
 
 
@@ -46,7 +47,7 @@ class Clock:
     """
 
     def __init__(self, fps: float, longest_gap: float) -> None:
-        assert fps > 0
+        assert 0 < fps < math.inf
         self.fps, self.longest_gap = fps, longest_gap
         self.reset()
 
@@ -68,6 +69,13 @@ class Clock:
                 f"{card.num_segments} for 1 s, {card.num_segments / 2:g} for 2 s"
             )
         return cls(fps, longest_gap=card.num_segments / fps)
+
+    def late(self, behind: float) -> bool:
+        """Whether a frame is late: frames that are ``behind`` seconds newer, more than two ticks, are waiting.
+
+        Until then a machine that was held up for a moment may still make up for it.
+        """
+        return behind > max(_PATIENCE, 2 / self.fps)
 
     def reset(self) -> None:
         """Forget everything: the next frame begins a stream."""

@@ -31,9 +31,9 @@ class Recogniser:
     def __init__(self, scorer: Scorer, detector: EventDetector) -> None:
         self.scorer, self.detector = scorer, detector
 
-    def push(self, frame: np.ndarray, time: float) -> Update:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds; times rise."""
-        scores = tuple(self.scorer.push(frame, time))
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> Update:
+        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds; times rise. ``behind``: see ``Scorer``."""
+        scores = tuple(self.scorer.push(frame, time, behind))
         return Update(scores, tuple(event for one in scores for event in self.detector.push(one)))
 
     def finish(self) -> Update:

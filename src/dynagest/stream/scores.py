@@ -23,8 +23,20 @@ class Scorer(Protocol):
     @property
     def card(self) -> NetworkCard: ...
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds: no scores, one or several."""
+    @property
+    def rate(self) -> float:
+        """How many scores a second it is to give."""
+
+    @property
+    def left_out(self) -> int:
+        """How many it has not given, because they would have come too late."""
+
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
+        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds: no scores, one or several.
+
+        Frames up to ``behind`` seconds newer are waiting; where that is much (``Clock.late``), the scores of this one
+        are left out, so that a slow machine gives fewer of them, and not ever later ones.
+        """
 
     def reset(self) -> None:
         """Forget everything: the next frame begins a stream."""

@@ -35,26 +35,36 @@ class StateScorer:
     """Scores at every tick of ``card.fps``, from the first frame on, at the cost of one frame.
 
     Those of the clip network for the last T frames, or fewer at the start, that remembers what came before them. A
-    ``Scores.time`` is the tick of the frame. Another rate than the card's is ``fps``. Raises ``WeightsError`` where
-    there is neither, ``ModelError`` for a network that wants depth.
+    ``Scores.time`` is the tick of the frame. A late frame is left out: the network sees fewer of them a second. Another
+    rate than the card's is ``fps``. Raises ``WeightsError`` where there is neither, ``ModelError`` for a network that
+    wants depth.
     """
 
     def __init__(self, network: StreamNetwork, fps: float | None = None) -> None:
         self.network = network
         self._clock = Clock.of(network.card, fps)
         self._state = network.initial_state()
+        self.left_out = 0
 
     @property
     def card(self) -> NetworkCard:
         """Of the network."""
         return self.network.card
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds. Raises ``ClipError`` as ``Clock.push``."""
+    @property
+    def rate(self) -> float:
+        """See ``Scorer``."""
+        return self._clock.fps
+
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
                 self._state = self.network.initial_state()
+            elif self._clock.late(behind):
+                self.left_out += 1
+                continue
             logits, self._state = self.network.step(prepare_frame(tick.frame, self.card), self._state)
             scores.append(Scores(tick.time, softmax(logits)[0]))
         return scores

@@ -48,8 +48,9 @@ class WindowScorer:
     """Scores of the last T frames, every ``hop`` ticks of ``card.fps``, from the moment that there are T frames.
 
     They are those of the clip network for these frames: resizing, normalisation and the stem are done once a frame and
-    kept for the T windows that it is in. A ``Scores.time`` is the tick of the newest frame. Another rate than the
-    card's is ``fps``. Raises ``WeightsError`` where there is neither, ``ModelError`` for a network that wants depth.
+    kept for the T windows that it is in. A ``Scores.time`` is the tick of the newest frame. A window that ends at a
+    late frame is left out, the frame is not. Another rate than the card's is ``fps``. Raises ``WeightsError`` where
+    there is neither, ``ModelError`` for a network that wants depth.
     """
 
     def __init__(self, network: SplitNetwork, hop: int = 1, fps: float | None = None) -> None:
@@ -58,14 +59,20 @@ class WindowScorer:
         self._clock = Clock.of(network.card, fps)
         self._features: deque[np.ndarray] = deque(maxlen=network.card.num_segments)
         self._until_due = 0
+        self.left_out = 0
 
     @property
     def card(self) -> NetworkCard:
         """Of the network."""
         return self.network.card
 
-    def push(self, frame: np.ndarray, time: float) -> list[Scores]:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds. Raises ``ClipError`` as ``Clock.push``."""
+    @property
+    def rate(self) -> float:
+        """See ``Scorer``."""
+        return self._clock.fps / self.hop
+
+    def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
@@ -77,6 +84,9 @@ class WindowScorer:
             self._until_due -= 1
             if self._until_due == 0:
                 self._until_due = self.hop
+                if self._clock.late(behind):
+                    self.left_out += 1
+                    continue
                 logits = self.network.rest(np.stack(self._features)[None])
                 scores.append(Scores(tick.time, softmax(logits)[0]))
         return scores
