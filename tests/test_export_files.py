@@ -14,7 +14,7 @@ from export_helpers import CLASSES, make_network, noise
 from onnx import TensorProto, helper
 
 import dynagest as dg
-from dynagest.errors import DynagestError, RecipeError, RunError, WeightsError
+from dynagest.errors import DynagestError, ModelError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
 from dynagest.live.models import load_recogniser
@@ -172,10 +172,21 @@ def test_fixed_batches_are_run_one_after_the_other() -> None:
         shown.append(len(part))
         return part * 2
 
-    np.testing.assert_array_equal(run_in_batches(run, np.arange(3), 1), [0, 2, 4])
+    card = make_network("tsn_resnet18")[1]
+    clips = np.broadcast_to(np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1), (3, card.num_segments, 3, 64, 64))
+    np.testing.assert_array_equal(run_in_batches(run, clips, 1, card), 2 * clips)
     assert shown == [1, 1, 1]
-    run_in_batches(run, np.arange(3), None)
+    run_in_batches(run, clips, None, card)
     assert shown[-1] == 3
+
+
+def test_more_looks_than_an_exported_file_takes(file: Path) -> None:
+    """The paper's views are larger than those of training, and a file has one size."""
+    predictor = dg.Predictor.load(file)
+    video = np.random.default_rng(0).integers(0, 255, (20, 64, 80, 3), dtype=np.uint8)
+    assert len(predictor.predict(video, "clips10").scores) == 3
+    with pytest.raises(ModelError, match=r"\(4, 3, 73, 73\).* takes 4 frames of 64 x 64 only; use the protocol center"):
+        predictor.predict(video, "paper")
 
 
 def test_foreign_other_truncated_and_absent_files_are_named(file: Path, tmp_path: Path) -> None:

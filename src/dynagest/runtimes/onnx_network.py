@@ -44,7 +44,9 @@ class OnnxNetwork:
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
-        return run_in_batches(lambda part: self._session.run([LOGITS], {CLIPS: part})[0], clips, self.info.batch)
+        return run_in_batches(
+            lambda part: self._session.run([LOGITS], {CLIPS: part})[0], clips, self.info.batch, self.card
+        )
 
 
 class OnnxStream:

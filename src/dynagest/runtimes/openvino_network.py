@@ -46,7 +46,7 @@ class OpenVinoNetwork:
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
-        return run_in_batches(lambda part: self._request.infer({CLIPS: part})[LOGITS], clips, 1)
+        return run_in_batches(lambda part: self._request.infer({CLIPS: part})[LOGITS], clips, 1, self.card)
 
 
 class OpenVinoStream:
