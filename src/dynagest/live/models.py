@@ -2,58 +2,13 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from dynagest.errors import RecipeError, WeightsError
-from dynagest.fields import field_faults
-from dynagest.runtimes.load import is_exported, load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import ModeError, ModelInfo
-from dynagest.runtimes.torch_network import TorchNetwork
-from dynagest.stream.events import EventDetector, EventSettings, settings_of
+from dynagest.stream.events import EventDetector
+from dynagest.stream.exported import exported_settings as exported_settings
+from dynagest.stream.load import load_stream_model
 from dynagest.stream.recogniser import Recogniser
-from dynagest.stream.scores import Scorer
-from dynagest.stream.state import StateScorer
-from dynagest.stream.window import Unsplit, WindowScorer
 
 
 def load_recogniser(path: Path | str, device: str | None = None, fps: float | None = None) -> Recogniser:
-    """The recogniser for a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode.
-
-    ``device`` is a torch device (default: the CPU), ``fps`` replaces the rate of the card. Its events are
-    those that were tuned: inside an exported file, or in ``events.json`` beside the network; else the defaults. Raises
-    ``WeightsError`` for what is no network, is of another version or knows no rate, ``ModelError`` for one that cannot
-    see a stream, ``RecipeError`` for an option that does not go with it.
-    """
-    path = Path(path)
-    if not is_exported(path):
-        from dynagest.stream.load import load_scorer
-
-        scorer, events = load_scorer(path, device or "cpu", fps=fps), settings_of(path)
-    elif device is not None:
-        raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
-    else:
-        scorer, events = _exported(path, fps)
-    return Recogniser(scorer, EventDetector(scorer.card.classes, events))
-
-
-def _exported(path: Path, fps: float | None) -> tuple[Scorer, EventSettings]:
-    try:
-        stream = load_stream_network(path)
-    except ModeError:
-        network = load_clip_network(path)
-        assert not isinstance(network, TorchNetwork)
-        return WindowScorer(Unsplit(network), fps=fps), exported_settings(path, network.info)
-    return StateScorer(stream, fps), exported_settings(path, stream.info)
-
-
-def exported_settings(path: Path, info: ModelInfo) -> EventSettings:
-    """The event settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
-    if info.events is None:
-        return settings_of(path)
-    try:
-        return EventSettings.model_validate(info.events)
-    except ValidationError as error:
-        raise WeightsError(
-            f"{path}: its event settings are not of this version ({field_faults(EventSettings, error)}); run "
-            "`dynagest tune` and export the network again"
-        ) from error
+    """The recogniser of a network and its event settings; arguments and errors as of ``load_stream_model``."""
+    model = load_stream_model(path, device, fps=fps)
+    return Recogniser(model.scorer, EventDetector(model.scorer.card.classes, model.settings))

@@ -1,10 +1,17 @@
-"""The scorer for a network that torch runs, which is imported only when one is made."""
+"""From whatever a user calls a model to a scorer of streams. Torch only for networks that torch runs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynagest.card import NetworkCard
+from dynagest.errors import RecipeError
+from dynagest.run_folder import EVENTS_FILE
+from dynagest.runtimes.load import is_exported, load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import ModeError, ModelInfo
 from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
+from dynagest.stream.events import EventSettings, settings_of
+from dynagest.stream.exported import exported_settings
 from dynagest.stream.scores import Scorer
 from dynagest.stream.state import StateScorer
 from dynagest.stream.window import Unsplit, WindowScorer
@@ -13,15 +20,56 @@ if TYPE_CHECKING:
     from dynagest.networks.clipnet import ClipNet
 
 
-def load_scorer(path: Path | str, device: str = "cpu", hop: int = 1, fps: float | None = None) -> Scorer:
-    """The scorer for a saved network (a run folder, or a ``.safetensors`` file with its card beside it).
+@dataclass(frozen=True, slots=True)
+class StreamModel:
+    """A scorer and the event settings for it: those that were ``tuned``, or the defaults."""
 
-    Its streaming form if it is online, else sliding windows every ``hop`` frames. ``fps`` replaces the card's. Raises
-    ``WeightsError`` or ``ModelError`` when it cannot be read or cannot run on a stream.
+    scorer: Scorer
+    settings: EventSettings
+    tuned: bool
+
+
+def load_stream_model(
+    path: Path | str, device: str | None = None, hop: int = 1, fps: float | None = None
+) -> StreamModel:
+    """``load_scorer``, and the settings that lie inside an exported file, or in ``events.json`` beside the network.
+
+    Raises ``RunError`` or ``WeightsError`` also for settings of another version.
     """
-    from dynagest.networks.weights import load_network
+    path = Path(path)
+    scorer, info = _open(path, device, hop, fps)
+    beside = ((path if path.is_dir() else path.parent) / EVENTS_FILE).exists()
+    if info is None:
+        return StreamModel(scorer, settings_of(path), beside)
+    return StreamModel(scorer, exported_settings(path, info), beside or info.events is not None)
 
-    return make_scorer(*load_network(path), device, hop, fps)
+
+def load_scorer(path: Path | str, device: str | None = None, hop: int = 1, fps: float | None = None) -> Scorer:
+    """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode, for streams.
+
+    Its streaming form if it has one, else sliding windows every ``hop`` frames. ``device`` is a torch device (default:
+    the CPU), ``fps`` replaces the rate of the card. Raises ``WeightsError`` for what is no network, is of another
+    version or knows no rate, ``ModelError`` for one that cannot see a stream, ``RecipeError`` for an option that does
+    not go with it.
+    """
+    return _open(Path(path), device, hop, fps)[0]
+
+
+def _open(path: Path, device: str | None, hop: int, fps: float | None) -> tuple[Scorer, ModelInfo | None]:
+    """The scorer, and what an exported file says of itself."""
+    if not is_exported(path):
+        from dynagest.networks.weights import load_network
+
+        return make_scorer(*load_network(path), device or "cpu", hop, fps), None
+    if device is not None:
+        raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
+    try:
+        stream = load_stream_network(path)
+    except ModeError:
+        network = load_clip_network(path)
+        assert not isinstance(network, TorchNetwork)
+        return WindowScorer(Unsplit(network), hop, fps), network.info
+    return StateScorer(stream, fps), stream.info
 
 
 def make_scorer(
