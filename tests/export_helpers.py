@@ -32,7 +32,16 @@ def make_network(name: str, options: dict | None = None, *, size: int = 64) -> t
     net.train()
     with torch.no_grad():
         net(torch.randn(8, 4, 3, size, size))
-    card = NetworkCard(model=name, classes=CLASSES, num_segments=4, size=size, width=8, options=options or {}, fps=10.0)
+    card = NetworkCard(
+        model=name,
+        classes=CLASSES,
+        num_segments=4,
+        size=size,
+        width=8,
+        options=options or {},
+        fps=10.0,
+        provenance={"recipe": "demo"},  # as if it had learnt generated gestures
+    )
     return net.eval(), card
 
 

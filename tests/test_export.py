@@ -26,6 +26,7 @@ from dynagest.export.write import convert_clips, write_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
 from dynagest.runtimes.onnx_network import OnnxNetwork
@@ -202,7 +203,7 @@ def test_without_a_second_split_no_clip_is_calibrated_on_and_compared(
 ) -> None:
     clips_on_disk(tmp_path, train=7)
     card = make_network("tsn_resnet18")[1]
-    calibration, compared = gather(tmp_path, card, tmp_path, count)
+    calibration, compared = gather(tmp_path, card, tmp_path, count, calibrates=True)
     first, second = numbers(calibration, card), numbers(compared, card)
     assert (len(first), len(second)) == taken
     assert len({*first, *second}) == len(first) + len(second)
@@ -215,7 +216,7 @@ def test_other_splits_are_compared_whole(tmp_path: Path) -> None:
     for splits, name in (({"train": 3, "val": 2, "test": 4}, "test"), ({"train": 3, "val": 2}, "val")):
         folder = tmp_path / name
         manifest = clips_on_disk(folder, **splits)
-        calibration, compared = gather(folder, card, folder, 64)
+        calibration, compared = gather(folder, card, folder, 64, calibrates=True)
         assert numbers(calibration, card) == [0, 1, 2]
         assert numbers(compared, card) == [i for i, clip in enumerate(manifest.clips) if clip.split == name]
 
@@ -226,7 +227,7 @@ def test_clips_that_do_not_suffice_are_named(tmp_path: Path) -> None:
         folder = tmp_path / message
         clips_on_disk(folder, **splits)
         with pytest.raises(ManifestError, match=message):
-            gather(folder, card, folder, 4)
+            gather(folder, card, folder, 4, calibrates=True)
 
 
 def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else(tmp_path: Path) -> None:
@@ -235,17 +236,41 @@ def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else
     clips_on_disk(data, train=2, test=1)
     manifest, environment = data / "manifest.csv", run / "environment.json"
     run.mkdir()
-    assert gather(run, card, None, 1)[1].source == "generated test clips"
+
+    def source() -> str:
+        return gather(run, card, None, 1, calibrates=False)[1].source
+
+    assert source() == f"generated test clips ({run} does not tell what the network was trained on)"
     environment.write_text(json.dumps({"data": str(manifest)}))
-    assert gather(run, card, None, 1)[1].source == f"{manifest} (test)"
+    assert source() == f"{manifest} (test)"
     manifest.write_text("video,label,split\n0,wave,dev\n")
     with pytest.raises(ManifestError, match="split 'dev' is none of"):
-        gather(run, card, None, 1)
+        source()
     manifest.unlink()
-    assert gather(run, card, None, 1)[0].source == "generated train clips"
+    assert source() == f"generated test clips ({manifest}, which it was trained on, is not there)"
     environment.write_text("{")
     with pytest.raises(RunError, match="does not tell what the run was trained on"):
-        gather(run, card, None, 1)
+        source()
+
+
+def test_int8_is_calibrated_on_generated_clips_only_for_a_network_that_learnt_them(tmp_path: Path) -> None:
+    """The classes of the card are names of generated gestures, as a user's own may be."""
+    net, card = make_network("tsn_resnet18")
+    run = tmp_path / "run"
+    gone = {"data": str(tmp_path / "my_clips" / "manifest.csv")}
+    save_network(run, net, card.model_copy(update={"provenance": {"recipe": "webcam", **gone}}))
+    with pytest.raises(ManifestError, match=r"run does not tell .* with --data"):
+        export(run, "onnx", precision="int8")
+    (run / "environment.json").write_text(json.dumps(gone))
+    with pytest.raises(ManifestError, match=r"my_clips.manifest\.csv, which it was trained on, .* with --data"):
+        export(run, "onnx", precision="int8")
+    assert not [*run.glob("*.onnx")]
+    for provenance in ({"recipe": "demo", **gone}, {"recipe": "isogd", "data": "SynthDataset"}):
+        learnt = card.model_copy(update={"provenance": provenance})
+        assert gather(run, learnt, None, 1, calibrates=True)[0].source.startswith("generated train clips")
+        strange = learnt.model_copy(update={"classes": ("wave", "my gesture")})
+        with pytest.raises(ManifestError, match="int8 wants clips of the kind"):
+            gather(run, strange, None, 1, calibrates=True)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:

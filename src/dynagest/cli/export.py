@@ -32,7 +32,8 @@ def export(
     ] = "clip",
     out: Annotated[Path | None, typer.Option(help="The file. [default: RUN/network-PRECISION.onnx or .xml]")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A manifest. [default: the run's own, or generated clips where that is gone]")
+        Path | None,
+        typer.Option(help="A manifest. [default: the run's own; generated clips where that is gone, but not for int8]"),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Clips to calibrate on, and as many others to compare on.")] = 64,
     agreement: Annotated[

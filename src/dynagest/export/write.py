@@ -84,7 +84,7 @@ def export(
     check_target(target, to)
 
     tell("reading clips")
-    calibration, held_out = gather(folder, card, data, clips)
+    calibration, held_out = gather(folder, card, data, clips, calibrates=precision == "int8")
     tell("tracing the network")
     channels_last = computes_channels_last(to, precision)
     if mode == "clip":
