@@ -178,6 +178,35 @@ def test_export_reports_and_embeds_tuned_events(
         export(run, "onnx", clips=2)
 
 
+@pytest.mark.parametrize(("asked", "used"), [(1, 1), (None, 3)])
+def test_pytorch_and_the_file_compute_with_as_many_threads(
+    asked: int | None, used: int, tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (model, {}))
+    seen = []
+
+    class Watched(TorchNetwork):
+        def logits(self, clips: np.ndarray) -> np.ndarray:
+            seen.append(torch.get_num_threads())
+            return super().logits(clips)
+
+    def load(path: Path, threads: int | None) -> OnnxNetwork:
+        seen.append(threads)
+        return OnnxNetwork(path, threads)
+
+    monkeypatch.setattr("dynagest.export.write.TorchNetwork", Watched)
+    monkeypatch.setattr("dynagest.export.write.load_clip_network", load)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        export(run, "onnx", clips=1, threads=asked)
+        assert set(seen) == {used}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def clips_on_disk(folder: Path, **splits: int) -> Manifest:
     """A manifest with so many clips of each split; every frame of clip n is n, of all clips another."""
     clips = []

@@ -40,7 +40,9 @@ def export(
         float | None, typer.Option(min=0, max=1, help="Least share of clips with PyTorch's best class.")
     ] = None,
     drop: Annotated[float | None, typer.Option(min=0, max=100, help="Most points of accuracy to lose.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with. [default: all cores]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of PyTorch and of the file alike. [default: PyTorch's]")
+    ] = None,
 ) -> None:
     """Export a network to ONNX or OpenVINO, run the file and compare it with PyTorch; it is kept only if they agree."""
     from dataclasses import replace
