@@ -1,6 +1,7 @@
 """Exported files: what is in them, that they agree with PyTorch, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,10 @@ from network_helpers import trained
 from torch import nn
 
 from dynagest.card import NetworkCard
+from dynagest.cli.export import _print as print_export
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ExportError, ManifestError, ModelError, RunError, WeightsError
-from dynagest.export import TOLERANCES, export
+from dynagest.export import TOLERANCES, Export, export
 from dynagest.export.clips import ClipSet, gather
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
@@ -29,7 +31,7 @@ from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
+from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Precision
 from dynagest.runtimes.onnx_network import OnnxNetwork
 from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.stream.events import EventSettings, EventsFile
@@ -139,6 +141,31 @@ def test_a_comparison_tells_what_is_wrong() -> None:
         worse.check(TOLERANCES["fp32"], "fp32")
     with pytest.raises(ExportError, match="logits differ by nan"):
         Comparison.of(expected, np.full_like(expected, np.nan), labels).check(TOLERANCES["fp32"], "fp32")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precisions_keep_the_height_of_logits_and_not_only_the_best_class(precision: Precision) -> None:
+    rng = np.random.default_rng(0)
+    expected, labels = 5 * rng.standard_normal((64, 9)), np.full(64, -1)
+    rounding = {"bf16": 0.004, "int8": 0.053}[precision] * expected.std()
+    rounded = expected + rounding * rng.standard_normal(expected.shape)
+    Comparison.of(expected, rounded, labels).check(replace(TOLERANCES[precision], agreement=0), precision)
+    halved = Comparison.of(expected, expected / 2, labels)
+    assert halved.agreement == 1
+    with pytest.raises(ExportError, match=r"typically differ by 0\.5 of their spread"):
+        halved.check(TOLERANCES[precision], precision)
+
+
+def test_what_was_compared_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    card = NetworkCard(model="tsn_resnet18", classes=CLASSES)
+    info = ModelInfo(mode="clip", precision="int8", card=card)
+    for labels, silent in ((np.arange(3), True), (np.full(3, -1), False)):
+        compared = Comparison.of(np.eye(3), np.eye(3), labels)
+        compared.check(TOLERANCES["int8"], "int8")
+        print_export(Export(Path("network.onnx"), info, "clips of mine (test)", compared, 1, 1, 1.0, 1.0))
+        said = capsys.readouterr().out
+        assert "3 answers on clips of mine (test): same best class 100.0%" in said
+        assert ("accuracy was not compared" in said) is not silent
 
 
 def test_a_file_that_disagrees_is_removed_and_the_old_one_kept(

@@ -92,5 +92,7 @@ def _print(result: "Export") -> None:
     Console().print(table)
     print(
         f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "
-        f"largest difference {compared.difference:.2g} of the logits' spread"
+        f"typical difference {compared.typical:.2g} of the logits' spread, largest {compared.difference:.2g}"
     )
+    if compared.accuracy_torch is None:
+        print("note: accuracy was not compared: no label of these clips is a class of the network; --data names others")
