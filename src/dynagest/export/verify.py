@@ -29,12 +29,13 @@ class Tolerance:
 
 # fp32 differs by rounding alone, some 1e-5 in deep networks; near ties between classes may then fall either way. Lower
 # precisions are held to the typical difference, for the largest of thousands of logits is an outlier, and the larger
-# the more clips are compared. Trained networks, clips and streams, came to 0.004 in bf16 and to 0.014 to 0.053 in int8;
-# logits that lose half of their height, and with it the confidence that events are made of, to 0.5 and more.
+# the more clips are compared. Trained networks, clips and streams, came to 0.004 in bf16 and 0.014 to 0.053 in int8,
+# one with random weights to 0.02 in bf16; logits that lose half of their height, and with it the confidence that events
+# are made of, come to 0.5 and more.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(1e-3, 1e-3, 0.99, 0.01),
-    "bf16": Tolerance(math.inf, 0.02, 0.95, 0.01),
-    "int8": Tolerance(math.inf, 0.2, 0.90, 0.02),
+    "bf16": Tolerance(math.inf, 0.1, 0.95, 0.01),
+    "int8": Tolerance(math.inf, 0.3, 0.90, 0.02),
 }
 
 
