@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from dynagest.card import NetworkCard
+from dynagest.export.write import Runtime, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
+from dynagest.runtimes.model_file import ModelInfo
+from dynagest.stream.events import EventSettings
 
 CLASSES = ("wave", "grab", "push")
 
@@ -27,7 +32,16 @@ def make_network(name: str, options: dict | None = None, *, size: int = 64) -> t
     net.train()
     with torch.no_grad():
         net(torch.randn(8, 4, 3, size, size))
-    card = NetworkCard(model=name, classes=CLASSES, num_segments=4, size=size, width=8, options=options or {}, fps=10.0)
+    card = NetworkCard(
+        model=name,
+        classes=CLASSES,
+        num_segments=4,
+        size=size,
+        width=8,
+        options=options or {},
+        fps=10.0,
+        provenance={"recipe": "demo"},  # as if it had learnt generated gestures
+    )
     return net.eval(), card
 
 
@@ -47,3 +61,32 @@ def reference(net: nn.Module, clips: np.ndarray) -> np.ndarray:
     """The logits of PyTorch."""
     with torch.inference_mode():
         return net(torch.from_numpy(clips)).numpy()
+
+
+def export_colours(path: Path, red: str, green: str, events: EventSettings | None = None) -> Path:
+    """A stream exported to ``path``, of a network made by hand: red frames are one gesture, green ones another."""
+    card = NetworkCard(
+        model="colours", classes=(red, green, "none"), size=32, fps=10.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["frame", "axes"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "weight"], ["each"]),
+        helper.make_node("Add", ["each", "bias"], ["logits"]),
+    ]
+    constants = {
+        "axes": np.array([2, 3]),
+        "weight": np.float32([[20, -20, 0], [-20, 20, 0], [0, 0, 0]]),
+        "bias": np.float32([0, 0, 8]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    to: Runtime = "onnx" if path.suffix == ".onnx" else "openvino"
+    info = ModelInfo(mode="stream", precision="fp32", card=card, events=events.model_dump() if events else None)
+    write_model(model, info, to, (), path)
+    return path

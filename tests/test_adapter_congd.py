@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from export_helpers import export_colours
 from typer.testing import CliRunner
+from video_files import HEIGHT, WIDTH, write_video
 
 from dynagest.cli import app
 from dynagest.clips.adapters import Index, IndexOptions, index_dataset
@@ -11,6 +14,8 @@ from dynagest.clips.depth import PRESETS
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.streams import Span, StreamSet
 from dynagest.errors import ManifestError
+from dynagest.stream.events import EventSettings
+from dynagest.testing.stream_evaluation import StreamEvaluation
 
 LISTS_ONLY = IndexOptions(require_files=False)
 TRAIN = "001/00001 1,41:33 42,96:57\n001/00002 5,30:249\n"
@@ -104,3 +109,48 @@ def test_the_command_writes_manifest_and_streams(tmp_path: Path):
     assert streams.streams[0].spans[1] == Span("class_057", 4.1, 9.6)
     assert len(manifest) == 3
     assert manifest.clips[0].depth is None
+
+
+RED, GREEN = (230, 0, 0), (0, 230, 0)
+
+
+def _paint(path: Path, count: int, *shown: tuple[int, int, tuple[int, int, int]]) -> None:
+    """A video of black frames, but for those from FIRST to LAST, counted from 1 as in the lists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def draw(number: int) -> np.ndarray:
+        colours = [colour for first, last, colour in shown if first <= number + 1 <= last]
+        return np.full((HEIGHT, WIDTH, 3), colours[0] if colours else 0, np.uint8)
+
+    write_video(path, "mpeg4", "yuv420p", count=count, draw=draw)
+
+
+def test_what_the_adapter_finds_is_measured(tmp_path: Path):
+    """Two streams of three gestures, of which the second stream's is shown as one of the other class."""
+    root, out = tmp_path / "congd", tmp_path / "out"
+    _write(root / "valid.txt", "001/00001 1,15:33 16,40:57\n001/00002 11,30:33\n")
+    _paint(root / "valid" / "001" / "00001.M.avi", 45, (1, 15, RED), (16, 40, GREEN))
+    _paint(root / "valid" / "001" / "00002.M.avi", 45, (11, 30, GREEN))
+    sharp = EventSettings(smoothing=0, cooldown=0, lag=0)
+    network = export_colours(tmp_path / "colours.onnx", "class_033", "class_057", sharp)
+    for arguments in (
+        ("data", "index", "congd", str(root), "--out", str(out)),
+        ("evaluate", str(network), "--stream", str(out), "--split", "val"),
+    ):
+        done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert "Levenshtein accuracy 66.7%" in done.output
+    assert "2 of 3 gestures recognised" in done.output
+    found = StreamEvaluation.read(tmp_path / "colours.onnx.stream_metrics.json")
+    first, second = found.recordings
+    assert first.name == str(root / "valid" / "001" / "00001.M.avi")
+    assert (first.seconds, second.seconds) == pytest.approx((4.5, 4.5))  # 45 frames at the 10 a second of ConGD
+    assert [(one.label, one.begin, one.end) for one in first.truth] == [("class_033", 0, 1.5), ("class_057", 1.5, 4.0)]
+    assert [(one.label, one.begin, one.end) for one in first.found] == [
+        ("class_033", pytest.approx(0, abs=0.11), pytest.approx(1.5, abs=0.11)),
+        ("class_057", pytest.approx(1.5, abs=0.11), pytest.approx(4.0, abs=0.11)),
+    ]
+    assert [one.label for one in second.found] == ["class_057"]
+    assert found.summary.false_per_minute == pytest.approx(60 / 9)
+    # The first stream is found but for a frame at either end of a gesture; the second not at all.
+    assert found.summary.mean_jaccard == pytest.approx(0.5, abs=0.06)

@@ -1,6 +1,7 @@
 """Exported files: what is in them, that they agree with PyTorch, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,26 +11,29 @@ import openvino
 import pytest
 import torch
 from export_helpers import CLASSES, make_network, noise, reference, save_run
+from network_helpers import trained
 from torch import nn
 
 from dynagest.card import NetworkCard
+from dynagest.cli.export import _print as print_export
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ExportError, ManifestError, ModelError, RunError, WeightsError
-from dynagest.export import TOLERANCES, export
+from dynagest.export import TOLERANCES, Export, export
 from dynagest.export.clips import ClipSet, gather
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
 from dynagest.export.streams import convert_stream
 from dynagest.export.verify import Comparison, StreamRunner
 from dynagest.export.volumes import VolumeNet
-from dynagest.export.write import convert_clips, write_model
+from dynagest.export.write import Runtime, convert_clips, write_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
+from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Precision
 from dynagest.runtimes.onnx_network import OnnxNetwork
-from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
+from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.stream.events import EventSettings, EventsFile
 
 NAMES = (
@@ -139,6 +143,31 @@ def test_a_comparison_tells_what_is_wrong() -> None:
         Comparison.of(expected, np.full_like(expected, np.nan), labels).check(TOLERANCES["fp32"], "fp32")
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precisions_keep_the_height_of_logits_and_not_only_the_best_class(precision: Precision) -> None:
+    rng = np.random.default_rng(0)
+    expected, labels = 5 * rng.standard_normal((64, 9)), np.full(64, -1)
+    rounding = {"bf16": 0.004, "int8": 0.053}[precision] * expected.std()
+    rounded = expected + rounding * rng.standard_normal(expected.shape)
+    Comparison.of(expected, rounded, labels).check(replace(TOLERANCES[precision], agreement=0), precision)
+    halved = Comparison.of(expected, expected / 2, labels)
+    assert halved.agreement == 1
+    with pytest.raises(ExportError, match=r"typically differ by 0\.5 of their spread"):
+        halved.check(TOLERANCES[precision], precision)
+
+
+def test_what_was_compared_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    card = NetworkCard(model="tsn_resnet18", classes=CLASSES)
+    info = ModelInfo(mode="clip", precision="int8", card=card)
+    for labels, silent in ((np.arange(3), True), (np.full(3, -1), False)):
+        compared = Comparison.of(np.eye(3), np.eye(3), labels)
+        compared.check(TOLERANCES["int8"], "int8")
+        print_export(Export(Path("network.onnx"), info, "clips of mine (test)", compared, 1, 1, 1.0, 1.0))
+        said = capsys.readouterr().out
+        assert "3 answers on clips of mine (test): same best class 100.0%" in said
+        assert ("accuracy was not compared" in said) is not silent
+
+
 def test_a_file_that_disagrees_is_removed_and_the_old_one_kept(
     tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +206,35 @@ def test_export_reports_and_embeds_tuned_events(
         export(run, "onnx", clips=2)
 
 
+@pytest.mark.parametrize(("asked", "used"), [(1, 1), (None, 3)])
+def test_pytorch_and_the_file_compute_with_as_many_threads(
+    asked: int | None, used: int, tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (model, {}))
+    seen = []
+
+    class Watched(TorchNetwork):
+        def logits(self, clips: np.ndarray) -> np.ndarray:
+            seen.append(torch.get_num_threads())
+            return super().logits(clips)
+
+    def load(path: Path, threads: int | None) -> OnnxNetwork:
+        seen.append(threads)
+        return OnnxNetwork(path, threads)
+
+    monkeypatch.setattr("dynagest.export.write.TorchNetwork", Watched)
+    monkeypatch.setattr("dynagest.export.write.load_clip_network", load)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        export(run, "onnx", clips=1, threads=asked)
+        assert set(seen) == {used}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def clips_on_disk(folder: Path, **splits: int) -> Manifest:
     """A manifest with so many clips of each split; every frame of clip n is n, of all clips another."""
     clips = []
@@ -202,7 +260,7 @@ def test_without_a_second_split_no_clip_is_calibrated_on_and_compared(
 ) -> None:
     clips_on_disk(tmp_path, train=7)
     card = make_network("tsn_resnet18")[1]
-    calibration, compared = gather(tmp_path, card, tmp_path, count)
+    calibration, compared = gather(tmp_path, card, tmp_path, count, calibrates=True)
     first, second = numbers(calibration, card), numbers(compared, card)
     assert (len(first), len(second)) == taken
     assert len({*first, *second}) == len(first) + len(second)
@@ -215,7 +273,7 @@ def test_other_splits_are_compared_whole(tmp_path: Path) -> None:
     for splits, name in (({"train": 3, "val": 2, "test": 4}, "test"), ({"train": 3, "val": 2}, "val")):
         folder = tmp_path / name
         manifest = clips_on_disk(folder, **splits)
-        calibration, compared = gather(folder, card, folder, 64)
+        calibration, compared = gather(folder, card, folder, 64, calibrates=True)
         assert numbers(calibration, card) == [0, 1, 2]
         assert numbers(compared, card) == [i for i, clip in enumerate(manifest.clips) if clip.split == name]
 
@@ -226,7 +284,7 @@ def test_clips_that_do_not_suffice_are_named(tmp_path: Path) -> None:
         folder = tmp_path / message
         clips_on_disk(folder, **splits)
         with pytest.raises(ManifestError, match=message):
-            gather(folder, card, folder, 4)
+            gather(folder, card, folder, 4, calibrates=True)
 
 
 def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else(tmp_path: Path) -> None:
@@ -235,17 +293,41 @@ def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else
     clips_on_disk(data, train=2, test=1)
     manifest, environment = data / "manifest.csv", run / "environment.json"
     run.mkdir()
-    assert gather(run, card, None, 1)[1].source == "generated test clips"
+
+    def source() -> str:
+        return gather(run, card, None, 1, calibrates=False)[1].source
+
+    assert source() == f"generated test clips ({run} does not tell what the network was trained on)"
     environment.write_text(json.dumps({"data": str(manifest)}))
-    assert gather(run, card, None, 1)[1].source == f"{manifest} (test)"
+    assert source() == f"{manifest} (test)"
     manifest.write_text("video,label,split\n0,wave,dev\n")
     with pytest.raises(ManifestError, match="split 'dev' is none of"):
-        gather(run, card, None, 1)
+        source()
     manifest.unlink()
-    assert gather(run, card, None, 1)[0].source == "generated train clips"
+    assert source() == f"generated test clips ({manifest}, which it was trained on, is not there)"
     environment.write_text("{")
     with pytest.raises(RunError, match="does not tell what the run was trained on"):
-        gather(run, card, None, 1)
+        source()
+
+
+def test_int8_is_calibrated_on_generated_clips_only_for_a_network_that_learnt_them(tmp_path: Path) -> None:
+    """The classes of the card are names of generated gestures, as a user's own may be."""
+    net, card = make_network("tsn_resnet18")
+    run = tmp_path / "run"
+    gone = {"data": str(tmp_path / "my_clips" / "manifest.csv")}
+    save_network(run, net, card.model_copy(update={"provenance": {"recipe": "webcam", **gone}}))
+    with pytest.raises(ManifestError, match=r"run does not tell .* with --data"):
+        export(run, "onnx", precision="int8")
+    (run / "environment.json").write_text(json.dumps(gone))
+    with pytest.raises(ManifestError, match=r"my_clips.manifest\.csv, which it was trained on, .* with --data"):
+        export(run, "onnx", precision="int8")
+    assert not [*run.glob("*.onnx")]
+    for provenance in ({"recipe": "demo", **gone}, {"recipe": "isogd", "data": "SynthDataset"}):
+        learnt = card.model_copy(update={"provenance": provenance})
+        assert gather(run, learnt, None, 1, calibrates=True)[0].source.startswith("generated train clips")
+        strange = learnt.model_copy(update={"classes": ("wave", "my gesture")})
+        with pytest.raises(ManifestError, match="int8 wants clips of the kind"):
+            gather(run, strange, None, 1, calibrates=True)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
@@ -284,24 +366,51 @@ def test_openvino_in_lower_precision(precision: str, tmp_path: Path) -> None:
     assert load_clip_network(done.path).info.precision == precision  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module", params=["tsm_resnet18", "action_resnet18"])
+def online(request: pytest.FixtureRequest) -> tuple[VideoNet, onnx.ModelProto, ModelInfo]:
+    """A network that looks back only, and its stream as an ONNX model."""
+    options = {"online": True}
+    net = trained(request.param, num_segments=4, width=8, options=options)
+    card = NetworkCard(
+        model=request.param, classes=tuple("abcde"), num_segments=4, size=32, width=8, options=options, fps=8.0
+    )
+    model, state = convert_stream(net, card, channels_last=False)
+    return net, model, ModelInfo(mode="stream", precision="fp32", card=card, state=state)
+
+
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
-def test_a_stream_gives_what_torch_gives_frame_by_frame(name: str, to: str, tmp_path: Path) -> None:
-    run = save_run(tmp_path / "run", name, {"online": True})
-    done = export(run, to, mode="stream", clips=4, threads=1)  # type: ignore[arg-type]
-    net, card = make_network(name, {"online": True})
-    stream = load_stream_network(done.path, threads=1)
-    clips = noise(2)
-    expected = StreamRunner(TorchStream(net, card)).logits(clips)
-    np.testing.assert_allclose(StreamRunner(stream).logits(clips), expected, atol=1e-3)
+def test_an_exported_stream_equals_the_clip_network_frame_by_frame(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], to: Runtime, tmp_path: Path
+) -> None:
+    """To 1e-5 of the logits' spread: float32 holds seven digits, and PyTorch's own are 2e-6 of it from its float64."""
+    net, model, info = online
+    path = tmp_path / ("network.onnx" if to == "onnx" else "network.xml")
+    write_model(model, info, to, (), path)
+    stream = load_stream_network(path, threads=1)
+    clips = torch.from_numpy(np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1))
+    answers = StreamRunner(stream).logits(clips.numpy()).reshape(2, 8, 5)
+    with torch.inference_mode():
+        by_frame = net.frame_logits(clips)  # of what the network has seen until then
+        expected = torch.stack(
+            [net(clips[:, : t + 1]) if t < 4 else by_frame[:, t - 3 : t + 1].mean(1) for t in range(8)], dim=1
+        )
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * expected.std().item())
     first = stream.initial_state()
     kept = {key: value.copy() for key, value in first.items()}
-    stream.step(clips[0, :1], first)
+    stream.step(clips[0, :1].numpy(), first)
     for key, value in kept.items():
         np.testing.assert_array_equal(first[key], value)
     with pytest.raises(WeightsError, match="--mode stream"):
-        load_clip_network(done.path)
+        load_clip_network(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
+def test_every_stream_agrees_in_every_runtime(name: str, to: Runtime, tmp_path: Path) -> None:
+    done = export(save_run(tmp_path / "run", name, {"online": True}), to, mode="stream", clips=4, threads=1)
+    assert done.comparison.rows == 4 * 4
+    assert done.comparison.difference < 3e-4
 
 
 @pytest.mark.slow

@@ -19,10 +19,10 @@ from dynagest.clips.gesture_folder import write_clip
 from dynagest.errors import CameraError, ClipError, DisplayError, WeightsError
 from dynagest.live.capture import Capture, Frame, Status
 from dynagest.live.display import Terminal, news, numbers
-from dynagest.live.models import load_recogniser
 from dynagest.live.run import Look, Meter, recognise
 from dynagest.live.sources import VideoFile
 from dynagest.stream.events import Event, EventDetector, EventSettings
+from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scores
 
@@ -159,7 +159,7 @@ def test_an_action_may_say_something_while_the_terminal_is_drawn(monkeypatch: py
 
 @pytest.fixture
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *_, **__: brightness())
+    monkeypatch.setattr("dynagest.stream.load.load_recogniser", lambda *_, **__: brightness())
 
 
 def invoke(*arguments: str) -> tuple[int, str, str]:
@@ -190,7 +190,7 @@ def test_a_machine_that_is_too_slow_is_told_once(video: Path, monkeypatch: pytes
 
     monkeypatch.setattr("dynagest.live.pace.SPAN", 1.0)
     late = Recogniser(Late(), EventDetector(CLASSES, QUICK))
-    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *_, **__: late)
+    monkeypatch.setattr("dynagest.stream.load.load_recogniser", lambda *_, **__: late)
     code, out, _ = invoke("live", str(video), "--model", "x.onnx", "--fast")
     assert code == 0
     assert out.count("this machine manages 0.0 of the 10.0 answers a second") == 1
@@ -204,7 +204,7 @@ def test_the_command_prints_lines_where_there_is_no_terminal(fake_model: None, v
 
 def test_the_command_hands_its_options_on(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("dynagest.live.models.load_recogniser", lambda *options: asked.append(options) or brightness())
+    monkeypatch.setattr("dynagest.stream.load.load_recogniser", lambda *options: asked.append(options) or brightness())
     options = ["--hop", "3", "--threads", "2", "--fps", "5"]
     assert invoke("live", str(video), "--model", "x.onnx", "--fast", *options)[0] == 0
     assert asked == [(Path("x.onnx"), None, 5.0, 3, 2)]

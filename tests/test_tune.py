@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from event_vectors import bumps
+from export_helpers import export_colours
 from typer.testing import CliRunner
 
 from dynagest.card import NetworkCard
@@ -15,6 +16,7 @@ from dynagest.cli import app
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ClipError, ManifestError, RecipeError
 from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.stream.load import load_recogniser
 from dynagest.stream.metrics import summarise
 from dynagest.stream.scored import ScoredStream, detect, score_streams
 from dynagest.stream.scores import Scores
@@ -266,3 +268,41 @@ def test_what_a_network_cannot_do_on_streams_is_said(tmp_path: Path):
     assert 'no class "none"' in done.output
     assert "1 of 1 streams are shorter than the 4 frames at 2 frames/s" in done.output
     assert "0 of 1 gestures recognised" in done.output
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "network.xml"])
+def test_an_exported_file_is_measured_and_keeps_what_was_tuned(name: str, tmp_path: Path):
+    """Gestures in red are shown so faintly that no setting but a low threshold finds them."""
+    old = EventSettings(threshold=0.97, dip=0.5)
+    path = export_colours(tmp_path / name, "left", "right", old)
+    grown = [0] * 10 + [139] * 10 + [0] * 10
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for index, value in enumerate(grown * 2):
+        cv2.imwrite(str(folder / f"{index:04d}.png"), np.full((32, 32, 3), (0, 0, value), np.uint8))  # BGR
+    spans = (Span("left", 1.0, 2.0), Span("left", 4.0, 5.0))
+    StreamSet((Stream(folder, spans, 10.0, "val"),), ("left",)).write(tmp_path / "streams.csv")
+
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, [*arguments, "--split", "val"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    test = ("evaluate", str(path), "--stream", str(tmp_path))
+    assert "0 of 2 gestures recognised" in call(*test)
+    told = call("tune", str(path), "--data", str(tmp_path), "--candidates", "40")
+    assert f"{path}: tuned on 2 gestures" in told
+    assert "2 of 2 gestures recognised" in call(*test)
+    found = load_recogniser(path).detector.settings
+    assert found.threshold < 0.9
+    record = StreamEvaluation.read(tmp_path / f"{name}.stream_metrics.json")
+    assert (record.settings, record.tuned) == (found, True)
+    # Nothing of the run in whose folder the file lies is changed.
+    assert not {"events.json", "stream_metrics.json", "report.html"} & {one.name for one in tmp_path.iterdir()}
+
+
+def test_an_exported_file_has_no_device(tmp_path: Path):
+    path = export_colours(tmp_path / "network.onnx", "left", "right")
+    for arguments in (["tune", str(path), "--data", "x"], ["evaluate", str(path), "--stream", "x"]):
+        done = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+        assert "exported and runs on the CPU" in str(done.exception)

@@ -59,11 +59,11 @@ def live(
     from dynagest.live.actions import Actions, read_actions
     from dynagest.live.capture import Capture
     from dynagest.live.display import numbers
-    from dynagest.live.models import load_recogniser
     from dynagest.live.pace import Pace
     from dynagest.live.run import Meter, recognise
     from dynagest.live.sources import open_source
     from dynagest.runtimes.load import is_exported
+    from dynagest.stream.load import load_recogniser
 
     if model is None:
         raise RecipeError("--model is missing: name a run folder such as runs/demo, or an exported network")

@@ -12,12 +12,11 @@ from dynagest.card import BACKGROUND
 from dynagest.cli.data import progress_bar, rendering
 from dynagest.cli.runs import Device, Fps, choose_device
 from dynagest.errors import RecipeError
-from dynagest.run_folder import EVENTS_FILE
 
 if TYPE_CHECKING:
-    from dynagest.card import NetworkCard
     from dynagest.stream.metrics import StreamSummary
     from dynagest.stream.scored import ScoredStream
+    from dynagest.stream.scores import Scorer
     from dynagest.stream.tune import Tuning
 
 _FEW = 30  # gestures
@@ -82,7 +81,7 @@ def streams(
 
 
 def tune(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or an exported .onnx or .xml.")],
     data: Annotated[Path, typer.Option(help="A streams.csv, or the folder that holds one.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     objective: Annotated[
@@ -93,17 +92,24 @@ def tune(
     fps: Fps = None,
     device: Device = None,
 ) -> None:
-    """Fit when a gesture is reported to a network, on validation streams; writes events.json into the run folder."""
+    """Fit when a gesture is reported to a network, on validation streams.
+
+    Writes events.json into the run folder; an exported file keeps the settings inside.
+    """
     from dynagest import __version__
+    from dynagest.runtimes.load import is_exported
     from dynagest.stream.events import EventsFile
+    from dynagest.stream.exported import embed_settings
+    from dynagest.stream.load import load_scorer
     from dynagest.stream.tune import tune as search
 
-    card, rate, scored = _scored(run, data, split, device, fps)
+    scorer = load_scorer(run, _device(run, device), fps=fps)
+    rate, scored = _scored(scorer, data, split, fps)
     with progress_bar("trying settings") as bar:
         task = bar.add_task("", total=candidates + 1)
         found = search(
             scored,
-            card.classes,
+            scorer.card.classes,
             objective=objective,
             candidates=candidates,
             seed=seed,
@@ -123,49 +129,63 @@ def tune(
         "seed": seed,
         "dynagest": __version__,
     }
-    path = EventsFile(settings=found.settings, tuned=tuned).write(run if run.is_dir() else run.parent)
     _print_tuning(found)
+    path = run
+    if is_exported(run):
+        embed_settings(run, found.settings)
+    else:
+        path = EventsFile(settings=found.settings, tuned=tuned).write(run if run.is_dir() else run.parent)
     print(f"{path}: tuned on {found.after.gestures} gestures in {found.after.minutes:.1f} minutes, split {split}")
     if found.after.gestures < _FEW:
         print(f"note: {found.after.gestures} gestures are few to tune on; some minutes more would be safer")
 
 
 def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps: float | None) -> None:
-    """Test on streams: prints the numbers, writes stream_metrics.json, stream_timeline.svg and report.html."""
-    from dynagest.stream.events import settings_of
+    """Test on streams: prints the numbers, writes stream_metrics.json, stream_timeline.svg and report.html.
+
+    Of an exported file the two are written beside it, under its name; the report is that of the run.
+    """
+    from dynagest.runtimes.load import is_exported
+    from dynagest.stream.load import load_stream_model
     from dynagest.stream.scored import detect
     from dynagest.testing.report import write_report
     from dynagest.testing.stream_evaluation import StreamEvaluation
 
-    folder, settings = run if run.is_dir() else run.parent, settings_of(run)
-    card, rate, scored = _scored(run, data, split, device, fps)
+    model = load_stream_model(run, _device(run, device), fps=fps)
+    card = model.scorer.card
+    rate, scored = _scored(model.scorer, data, split, fps)
     result = StreamEvaluation.of(
-        tuple(detect(one, card.classes, settings) for one in scored),
+        tuple(detect(one, card.classes, model.settings) for one in scored),
         card.classes,
         model=card.model,
         fps=rate,
         data=str(data),
         split=split,
-        settings=settings,
-        tuned=(folder / EVENTS_FILE).exists(),
+        settings=model.settings,
+        tuned=model.tuned,
     )
-    _, timeline = result.write(folder)
+    folder = run if run.is_dir() else run.parent
+    _, timeline = result.write(folder, f"{run.name}." if is_exported(run) else "")
     print(_told(result.summary))
     if not result.tuned:
         print(f"note: with the default event settings; `dynagest tune {shlex.quote(str(run))} --data ...` fits them")
     print(f"timeline: {timeline}")
-    print(f"report: {write_report(folder)}")
+    if not is_exported(run):
+        print(f"report: {write_report(folder)}")
 
 
-def _scored(
-    run: Path, data: Path, split: str, device: str | None, fps: float | None
-) -> tuple["NetworkCard", float, "tuple[ScoredStream, ...]"]:
-    """The network's card, the frames a second that it saw, and the split's streams with its scores."""
+def _device(run: Path, name: str | None) -> str | None:
+    """Only what torch runs has a device."""
+    from dynagest.runtimes.load import is_exported
+
+    return name if is_exported(run) else choose_device(name)
+
+
+def _scored(scorer: "Scorer", data: Path, split: str, fps: float | None) -> tuple[float, "tuple[ScoredStream, ...]"]:
+    """The frames a second that the network saw, and the split's streams with its scores."""
     from dynagest.clips.streams import StreamSet
-    from dynagest.stream.load import load_scorer
     from dynagest.stream.scored import score_streams
 
-    scorer = load_scorer(run, choose_device(device), fps=fps)
     card, rate = scorer.card, fps or scorer.card.fps
     assert rate is not None, "load_scorer says so"
     if BACKGROUND not in card.classes:
@@ -183,7 +203,7 @@ def _scored(
             f"note: {silent} of {len(scored)} streams are shorter than the {card.num_segments} frames at {rate:.3g} "
             "frames/s that the network sees at once, so nothing was recognised in them"
         )
-    return card, rate, scored
+    return rate, scored
 
 
 def _told(found: "StreamSummary") -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynagest.card import NetworkCard
+from dynagest.card import BACKGROUND, NetworkCard
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ManifestError
@@ -18,6 +18,8 @@ from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes
 from dynagest.training.run import recorded_data
 
 _HOW = get_protocol("center")
+_RECIPES = ("demo", "live")  # those for generated gestures
+_SOURCES = ("SynthDataset", "generated")  # what runs without a manifest record: those of programs, and of `reproduce`
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,27 @@ class GeneratedVideos:
         return np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
 
 
-def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: int = 0) -> tuple[ClipSet, ClipSet]:
+def gather(
+    run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool, seed: int = 0
+) -> tuple[ClipSet, ClipSet]:
     """At most ``count`` clips for calibration, and at most ``count`` others for the comparison.
 
     Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
-    validation; where there is neither, training is halved). Without either, generated gestures. Raises
-    ``ManifestError`` for a manifest that is faulty or has too few clips, ``ClipError`` for a clip that cannot be read,
-    ``RunError`` for a run that does not say what it was trained on.
+    validation; where there is neither, training is halved). Without either, generated gestures, on which nothing
+    ``calibrates`` but a network that learnt such. Raises ``ManifestError`` where that forbids them, and for a manifest
+    that is faulty or has too few clips, ``ClipError`` for a clip that cannot be read, ``RunError`` for a run that does
+    not say what it was trained on.
     """
     manifest = _manifest(run, data)
-    if manifest is None:
+    if isinstance(manifest, str):
+        if calibrates and not _learnt_generated(card):
+            raise ManifestError(
+                f"{manifest}, and int8 wants clips of the kind that the network is for, or it loses accuracy unseen; "
+                "name a manifest of such clips with --data, or export in fp32"
+            )
         spec = _spec(card, count)
         return tuple(
-            _read(GeneratedVideos(spec, split), card, count, seed, f"generated {split} clips")
+            _read(GeneratedVideos(spec, split), card, count, seed, f"generated {split} clips ({manifest})")
             for split in ("train", "test")
         )  # type: ignore[return-value]
     training = manifest.split("train")
@@ -85,14 +95,20 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, seed: in
     )
 
 
-def _manifest(run: Path, data: Path | None) -> Manifest | None:
-    """The manifest to take clips from; none for a network without its run, or whose data has gone."""
+def _manifest(run: Path, data: Path | None) -> Manifest | str:
+    """The manifest to take clips from; or why there is none: a network without its run, or whose data has gone."""
     if data is not None:
         return Manifest.read(data)
     if not (run / ENVIRONMENT_FILE).exists():
-        return None
+        return f"{run} does not tell what the network was trained on"
     recorded = recorded_data(run)
-    return Manifest.read(recorded) if recorded.exists() else None
+    return Manifest.read(recorded) if recorded.exists() else f"{recorded}, which it was trained on, is not there"
+
+
+def _learnt_generated(card: NetworkCard) -> bool:
+    """Whether the network comes from generated gestures. Their names alone tell nothing: anybody's clips may wave."""
+    told = card.provenance.get("recipe") in _RECIPES or card.provenance.get("data") in _SOURCES
+    return told and all(name in GESTURES or name == BACKGROUND for name in card.classes)
 
 
 def _halves(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:

@@ -1,5 +1,6 @@
 """Whether an exported file does what the network does: on the same clips, by numbers."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +16,26 @@ from dynagest.stream.state import StreamNetwork
 class Tolerance:
     """How far an exported network may be from PyTorch.
 
-    ``difference``: the largest one between two logits, by their spread (standard deviation); ``agreement``: least share
-    of clips with the same best class; ``drop``: of accuracy, at most, as a share.
+    ``difference``: the largest one between two logits, by their spread (standard deviation); ``typical``: the root mean
+    square of all, likewise; ``agreement``: least share of clips with the same best class; ``drop``: of accuracy, at
+    most, as a share.
     """
 
-    difference: float | None
+    difference: float
+    typical: float
     agreement: float
     drop: float
 
 
-# fp32 differs by rounding alone, some 1e-5 in deep networks; near ties between classes may then fall either way.
+# fp32 differs by rounding alone, some 1e-5 in deep networks; near ties between classes may then fall either way. Lower
+# precisions are held to the typical difference, for the largest of thousands of logits is an outlier, and the larger
+# the more clips are compared. Trained networks, clips and streams, came to 0.004 in bf16 and 0.014 to 0.053 in int8,
+# one with random weights to 0.02 in bf16; logits that lose half of their height, and with it the confidence that events
+# are made of, come to 0.5 and more.
 TOLERANCES: dict[Precision, Tolerance] = {
-    "fp32": Tolerance(1e-3, 0.99, 0.01),
-    "bf16": Tolerance(None, 0.95, 0.01),
-    "int8": Tolerance(None, 0.90, 0.02),
+    "fp32": Tolerance(1e-3, 1e-3, 0.99, 0.01),
+    "bf16": Tolerance(math.inf, 0.1, 0.95, 0.01),
+    "int8": Tolerance(math.inf, 0.3, 0.90, 0.02),
 }
 
 
@@ -82,6 +89,7 @@ class Comparison:
 
     rows: int
     difference: float
+    typical: float
     agreement: float
     accuracy_torch: float | None
     accuracy_file: float | None
@@ -90,6 +98,7 @@ class Comparison:
     def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray) -> "Comparison":
         """From logits (n, K) of PyTorch and of the file, and labels (n,), -1 for unknown."""
         known = labels >= 0
+        apart = np.abs(expected - actual) / max(float(expected.std()), 1e-12)
         best_expected, best_actual = expected.argmax(axis=1), actual.argmax(axis=1)
 
         def accuracy(best: np.ndarray) -> float | None:
@@ -97,7 +106,8 @@ class Comparison:
 
         return cls(
             rows=len(expected),
-            difference=float(np.abs(expected - actual).max() / max(float(expected.std()), 1e-12)),
+            difference=float(apart.max()),
+            typical=float(np.sqrt(np.square(apart).mean())),
             agreement=float((best_expected == best_actual).mean()),
             accuracy_torch=accuracy(best_expected),
             accuracy_file=accuracy(best_actual),
@@ -108,9 +118,13 @@ class Comparison:
         drop = (self.accuracy_torch or 0.0) - (self.accuracy_file or 0.0)
         faults = []
         # Written so that NaN is a fault.
-        if tolerance.difference is not None and not self.difference <= tolerance.difference:
+        if not self.difference <= tolerance.difference:
             faults.append(
                 f"logits differ by {self.difference:.2g} of their spread, {tolerance.difference:g} is allowed"
+            )
+        elif not self.typical <= tolerance.typical:
+            faults.append(
+                f"logits typically differ by {self.typical:.2g} of their spread, {tolerance.typical:g} is allowed"
             )
         if not self.agreement >= tolerance.agreement:
             faults.append(

@@ -67,7 +67,8 @@ def export(
 
     ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` in the name.
     ``data``: a manifest whose training clips calibrate int8 and whose test clips are compared; see ``gather`` for the
-    default. ``clips``: how many of each. ``progress`` is told what is being done.
+    default. ``clips``: how many of each. ``threads``: how many both compute with, PyTorch and the file (default: as
+    many as PyTorch does). ``progress`` is told what is being done.
 
     Raises ``ExportError`` when the combination does not exist, the network cannot be exported, or the file disagrees
     with PyTorch by more than ``tolerance``: nothing is left of it then, and an older file stays as it was.
@@ -84,7 +85,7 @@ def export(
     check_target(target, to)
 
     tell("reading clips")
-    calibration, held_out = gather(folder, card, data, clips)
+    calibration, held_out = gather(folder, card, data, clips, calibrates=precision == "int8")
     tell("tracing the network")
     channels_last = computes_channels_last(to, precision)
     if mode == "clip":
@@ -104,15 +105,15 @@ def export(
         if mode == "clip"
         else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)], channels_last=channels_last)
     )
-    with _staged(target) as staged:
+    with _staged(target) as staged, _torch_threads(threads) as count:
         tell(f"writing {precision}")
         info = write_model(model, info, to, inputs, staged)
         tell("comparing with PyTorch")
         pair: tuple[Runner, Runner]
         if mode == "clip":
-            pair = (ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(staged, threads=threads)))
+            pair = (ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(staged, threads=count)))
         else:
-            pair = (StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(staged, threads=threads)))
+            pair = (StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(staged, threads=count)))
         expected, actual = (runner.logits(held_out.clips) for runner in pair)
         comparison = Comparison.of(expected, actual, pair[0].labels(held_out))
         comparison.check(tolerance or TOLERANCES[precision], precision)
@@ -223,6 +224,17 @@ def _staged(target: Path) -> Iterator[Path]:
         for part in _parts(staged):
             with suppress(OSError):  # where nothing can be written, there is nothing to remove
                 part.unlink()
+
+
+@contextmanager
+def _torch_threads(count: int | None) -> Iterator[int]:
+    """PyTorch computes with so many threads meanwhile, or with as many as before; how many these are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _parts(path: Path) -> tuple[Path, ...]:

@@ -1,10 +1,18 @@
-"""The scorer for a network that torch runs, which is imported only when one is made."""
+"""From whatever a user calls a model to a scorer of streams. Torch only for networks that torch runs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynagest.card import NetworkCard
+from dynagest.errors import RecipeError
+from dynagest.run_folder import EVENTS_FILE
+from dynagest.runtimes.load import is_exported, load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import ModeError, ModelInfo
 from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
+from dynagest.stream.events import EventDetector, EventSettings, settings_of
+from dynagest.stream.exported import exported_settings
+from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scorer
 from dynagest.stream.state import StateScorer
 from dynagest.stream.window import Unsplit, WindowScorer
@@ -13,15 +21,91 @@ if TYPE_CHECKING:
     from dynagest.networks.clipnet import ClipNet
 
 
-def load_scorer(path: Path | str, device: str = "cpu", hop: int = 1, fps: float | None = None) -> Scorer:
-    """The scorer for a saved network (a run folder, or a ``.safetensors`` file with its card beside it).
+@dataclass(frozen=True, slots=True)
+class StreamModel:
+    """A scorer and the event settings for it: those that were ``tuned``, or the defaults."""
 
-    Its streaming form if it is online, else sliding windows every ``hop`` frames. ``fps`` replaces the card's. Raises
-    ``WeightsError`` or ``ModelError`` when it cannot be read or cannot run on a stream.
+    scorer: Scorer
+    settings: EventSettings
+    tuned: bool
+
+
+def load_stream_model(
+    path: Path | str,
+    device: str | None = None,
+    fps: float | None = None,
+    hop: int | None = None,
+    threads: int | None = None,
+) -> StreamModel:
+    """``load_scorer``, and the settings that lie inside an exported file, or in ``events.json`` beside the network.
+
+    Raises ``RunError`` or ``WeightsError`` also for settings of another version.
     """
-    from dynagest.networks.weights import load_network
+    path = Path(path)
+    scorer, info = _open(path, device, fps, hop, threads)
+    beside = ((path if path.is_dir() else path.parent) / EVENTS_FILE).exists()
+    if info is None:
+        return StreamModel(scorer, settings_of(path), beside)
+    return StreamModel(scorer, exported_settings(path, info), beside or info.events is not None)
 
-    return make_scorer(*load_network(path), device, hop, fps)
+
+def load_recogniser(
+    path: Path | str,
+    device: str | None = None,
+    fps: float | None = None,
+    hop: int | None = None,
+    threads: int | None = None,
+) -> Recogniser:
+    """The recogniser of a network with its event settings; arguments and errors as of ``load_stream_model``."""
+    model = load_stream_model(path, device, fps, hop, threads)
+    return Recogniser(model.scorer, EventDetector(model.scorer.card.classes, model.settings))
+
+
+def load_scorer(
+    path: Path | str,
+    device: str | None = None,
+    fps: float | None = None,
+    hop: int | None = None,
+    threads: int | None = None,
+) -> Scorer:
+    """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode, for streams.
+
+    Its streaming form if it has one, else sliding windows every ``hop`` frames (default: 1). ``device`` is a torch
+    device (default: the CPU), ``threads`` those of an exported file (default: one for each core); ``fps`` replaces the
+    rate of the card. Raises ``WeightsError`` for what is no network, is of another version or knows no rate,
+    ``ModelError`` for one that cannot see a stream, ``RecipeError`` for an option that does not go with it.
+    """
+    return _open(Path(path), device, fps, hop, threads)[0]
+
+
+def _open(
+    path: Path, device: str | None, fps: float | None, hop: int | None, threads: int | None
+) -> tuple[Scorer, ModelInfo | None]:
+    """The scorer, and what an exported file says of itself."""
+    info = None
+    if not is_exported(path):
+        if threads is not None:
+            raise RecipeError(f"--threads: {path} is run by torch; export it, or set OMP_NUM_THREADS")
+        from dynagest.networks.weights import load_network
+
+        scorer = make_scorer(*load_network(path), device or "cpu", hop or 1, fps)
+    elif device is not None:
+        raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
+    else:
+        scorer, info = _open_exported(path, fps, hop or 1, threads)
+    if hop is not None and not isinstance(scorer, WindowScorer):
+        raise RecipeError(f"--hop: {path} answers at every frame at the cost of one; leave the option out")
+    return scorer, info
+
+
+def _open_exported(path: Path, fps: float | None, hop: int, threads: int | None) -> tuple[Scorer, ModelInfo]:
+    try:
+        stream = load_stream_network(path, threads)
+    except ModeError:
+        network = load_clip_network(path, threads=threads)
+        assert not isinstance(network, TorchNetwork)
+        return WindowScorer(Unsplit(network), hop, fps), network.info
+    return StateScorer(stream, fps), stream.info
 
 
 def make_scorer(

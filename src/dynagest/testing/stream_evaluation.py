@@ -81,12 +81,12 @@ class StreamEvaluation(BaseModel):
             recordings=recordings,
         )
 
-    def write(self, folder: Path) -> tuple[Path, Path]:
+    def write(self, folder: Path, prefix: str = "") -> tuple[Path, Path]:
         """Write ``stream_metrics.json`` and ``stream_timeline.svg`` into a folder, both or none; returns their paths.
 
-        Raises ``RunError`` when they cannot be written.
+        ``prefix``: what their names begin with. Raises ``RunError`` when they cannot be written.
         """
-        metrics, timeline = folder / STREAM_METRICS_FILE, folder / STREAM_TIMELINE_FILE
+        metrics, timeline = (folder / f"{prefix}{name}" for name in (STREAM_METRICS_FILE, STREAM_TIMELINE_FILE))
         text = json_text(self.model_dump(mode="json"))
         write_together({metrics: text.encode(), timeline: timeline_file(self.recordings).encode()})
         return metrics, timeline

@@ -10,10 +10,10 @@ from typing import Any
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
-from dynagest.live.models import exported_settings
 from dynagest.runtimes.model_file import ModeError, ModelInfo
 from dynagest.runtimes.onnx_network import OnnxNetwork, OnnxStream
 from dynagest.stream.events import EventSettings
+from dynagest.stream.exported import exported_settings
 
 LARGEST = 400_000_000  # bytes: what a browser can be asked to load
 

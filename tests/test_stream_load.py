@@ -11,12 +11,12 @@ from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.export.streams import convert_stream
 from dynagest.export.write import convert_clips, write_model
-from dynagest.live.models import load_recogniser
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.run_folder import CARD_FILE, EVENTS_FILE
 from dynagest.runtimes.model_file import Mode, ModelInfo
 from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
 from dynagest.web import serve
 from dynagest.web.model import export_command, load_model

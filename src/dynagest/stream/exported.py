@@ -1,0 +1,61 @@
+"""The event settings inside an exported file: read, and replaced. Needs no torch."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from pydantic import ValidationError
+
+from dynagest.atomic import write_atomically
+from dynagest.errors import RecipeError, WeightsError
+from dynagest.fields import field_faults
+from dynagest.runtimes.model_file import KEY, ModelInfo
+from dynagest.stream.events import EventSettings, settings_of
+
+
+def exported_settings(path: Path, info: ModelInfo) -> EventSettings:
+    """The event settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
+    if info.events is None:
+        return settings_of(path)
+    try:
+        return EventSettings.model_validate(info.events)
+    except ValidationError as error:
+        raise WeightsError(
+            f"{path}: its event settings are not of this version ({field_faults(EventSettings, error)}); run "
+            "`dynagest tune` and export the network again"
+        ) from error
+
+
+def embed_settings(path: Path, settings: EventSettings) -> None:
+    """Put ``settings`` into a sound exported file in place of its own; everything else in it stays as it is.
+
+    Raises ``RecipeError`` where onnx is needed and not installed, ``RunError`` when the file cannot be written.
+    """
+    replaced = _onnx_with if path.suffix == ".onnx" else _openvino_with
+    write_atomically(path, replaced(path, settings))
+
+
+def _onnx_with(path: Path, settings: EventSettings) -> bytes:
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"{path}: to keep settings inside it, onnx is needed: pip install 'dynagest[export]'"
+        ) from error
+    model = onnx.load(path)
+    (kept,) = (each for each in model.metadata_props if each.key == KEY)
+    kept.value = _with(kept.value, path, settings)
+    return bytes(model.SerializeToString())
+
+
+def _openvino_with(path: Path, settings: EventSettings) -> bytes:
+    # The .xml alone: the weights beside it may be in use, as they are when this network was just tuned.
+    root = ElementTree.fromstring(path.read_bytes())
+    kept = root.find(f"rt_info/{KEY}")
+    assert kept is not None
+    kept.set("value", _with(kept.get("value"), path, settings))
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _with(text: str | None, path: Path, settings: EventSettings) -> str:
+    info = ModelInfo.parse(text, path)
+    return info.model_copy(update={"events": settings.model_dump()}).model_dump_json()
