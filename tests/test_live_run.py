@@ -265,7 +265,7 @@ def test_live_and_actions_need_no_torch() -> None:
     import subprocess
     import sys
 
-    names = "actions, capture, display, models, record, run, sources, window"
+    names = "actions, capture, display, pace, record, run, sources, window"
     code = f"import sys; from dynagest.live import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

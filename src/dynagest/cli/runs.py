@@ -134,7 +134,7 @@ def choose_device(name: str | None) -> str:
 
 def evaluate(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder; with --stream also an exported .onnx or .xml.")],
     data: Annotated[Path | None, typer.Option(help="A manifest. [default: the one the run was trained on]")] = None,
     stream: Annotated[
         Path | None, typer.Option(help="Test on the gestures in these streams (a streams.csv or its folder) instead.")
