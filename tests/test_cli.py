@@ -352,7 +352,7 @@ def test_ctrl_c_stops_synth_without_tracebacks_and_the_next_run_completes(tmp_pa
 
 @pytest.mark.parametrize("device", ["hpu", "privateuseone", "meta", "opengl", "vulkan", "foo", "cuda:x", ""])
 def test_a_device_that_computes_nothing_is_refused_in_one_line(device: str) -> None:
-    from dynagest.cli.runs import choose_device
+    from dynagest.cli.options import choose_device
     from dynagest.errors import RecipeError
 
     with pytest.raises(RecipeError, match=f"^--device {device}: not to be used here") as told:

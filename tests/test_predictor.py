@@ -14,7 +14,8 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ClipError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
-from dynagest.predictor import Prediction, Predictor, normalise_frames, softmax
+from dynagest.predictor import Prediction, Predictor
+from dynagest.runtimes.arrays import normalise_frames, softmax
 from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.testing.evaluate import evaluate
 

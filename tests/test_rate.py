@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dynagest.clips.dataset import ClipDataset
+from dynagest.clips.frames import frame_rate
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.clips.rate import frame_rate, stream_rate
+from dynagest.clips.rate import stream_rate
 from dynagest.clips.view import View
 from dynagest.errors import ClipError
 from dynagest.synth.dataset import SynthDataset

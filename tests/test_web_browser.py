@@ -20,7 +20,7 @@ from dynagest.clips.manifest import Manifest
 from dynagest.export import export
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
-from dynagest.predictor import softmax
+from dynagest.runtimes.arrays import softmax
 from dynagest.runtimes.model_file import Mode
 from dynagest.runtimes.onnx_network import OnnxNetwork
 from dynagest.stream.events import EventDetector, EventSettings
@@ -114,14 +114,19 @@ def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
 
 def named_by_python(
     network: OnnxNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
-) -> str | None:
-    """What is recognised most often in eight rounds of the film that the page is to see."""
-    scorer = WindowScorer(Unsplit(network), fps=fps)
-    recogniser = Recogniser(scorer, EventDetector(network.card.classes, settings))
-    shown = with_pause(frames) * 8
-    events = [event for k, frame in enumerate(shown) for event in recogniser.push(frame, k / rate).events]
-    labels = Counter(event.label for event in events if event.end is None).most_common(1)
-    return labels[0][0] if labels else None
+) -> list[str]:
+    """What is recognised in four rounds of the film that the page is to see, begun at every second of its frames.
+
+    The page comes in somewhere, and which frames its network sees follows from that.
+    """
+    labels = []
+    for start in range(0, len(frames), 2):
+        scorer = WindowScorer(Unsplit(network), fps=fps)
+        recogniser = Recogniser(scorer, EventDetector(network.card.classes, settings))
+        shown = (with_pause(frames) * 4)[start:]
+        events = [event for k, frame in enumerate(shown) for event in recogniser.push(frame, k / rate).events]
+        labels += [event.label for event in events if event.end is None]
+    return labels
 
 
 class TestRecognise:
@@ -185,12 +190,14 @@ class TestRecognise:
                     found.get(spec.classes[label], (0.0, [])), (float(scores.max()), frames), key=lambda each: each[0]
                 )
         fps = 8 / spec.seconds
-        settings = EventSettings(smoothing=0.1, threshold=0.25, dip=0.12, cooldown=0.5, lag=0.3)
-        # The page is tested, not the demo's network, which knows no "none": gestures that Python names in such a film.
-        named = [
-            name for name in found if named_by_python(network, found[name][1], rate_of(spec), fps, settings) == name
-        ]
-        best = sorted(named, key=lambda name: -found[name][0])[:3]
+        settings = EventSettings(smoothing=0.1, threshold=0.5, dip=0.12, cooldown=0.5, lag=0.3)
+        # The page is tested, not the demo's network, which knows no "none": gestures that Python names in such a film,
+        # and names nothing else.
+        best = [
+            name
+            for name in sorted(found, key=lambda name: -found[name][0])[:6]
+            if set(named_by_python(network, found[name][1], rate_of(spec), fps, settings)) == {name}
+        ][:3]
         assert len(best) == 3, "the demo's network names too few gestures in a stream"
         site = serve(tmp_path, path, fps=fps)
         site.models.put(replace(site.models.current, events=settings))
@@ -202,7 +209,7 @@ class TestRecognise:
                     turn_on(page, f"http://127.0.0.1:{port}/")
                     until(page, "document.querySelectorAll('#log li').length >= 4", 180)
                     labels = page.evaluate("[...document.querySelectorAll('#log li')].map((row) => row.dataset.label)")
-                    assert Counter(labels).most_common(1)[0][0] == name, labels
+                    assert set(labels) == {name}, labels
 
 
 class TestStates:

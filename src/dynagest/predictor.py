@@ -16,6 +16,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.frames import count_frames, read_frames
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError
+from dynagest.runtimes.arrays import normalise_frames, softmax
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.torch_network import TorchNetwork
 
@@ -118,19 +119,6 @@ class Predictor:
                 axis=0
             )
         return Prediction(card.classes, total / how.views)
-
-
-def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
-    """Frames (T, s, s, 3) uint8 RGB as the network wants them: (T, 3, s, s) float32."""
-    mean, std = np.array(card.mean, dtype=np.float32), np.array(card.std, dtype=np.float32)
-    scaled = (frames.astype(np.float32) / 255 - mean) / std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Scores (N, K) float64 of logits (N, K); each row sums to 1."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _batches(views: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dynagest.cli.data import progress_bar
-from dynagest.cli.runs import Device, choose_device
+from dynagest.cli.options import Device, device_of
 from dynagest.errors import ManifestError, RecipeError
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def live(
     from dynagest.live.pace import Pace
     from dynagest.live.run import Meter, recognise
     from dynagest.live.sources import open_source
-    from dynagest.runtimes.load import is_exported
     from dynagest.stream.load import load_recogniser
 
     if model is None:
@@ -72,7 +71,7 @@ def live(
     found = open_source(source)
     if fast and found.live:
         raise RecipeError(f"--fast: {found.name} cannot be read faster than it gives pictures; leave --fast out")
-    recogniser = load_recogniser(model, device if is_exported(model) else choose_device(device), fps, hop, threads)
+    recogniser = load_recogniser(model, device_of(model, device), fps, hop, threads)
     classes = recogniser.scorer.card.classes
     wanted = read_actions(actions, classes) if actions is not None else ()
     meter, pace = Meter(), Pace(recogniser.scorer)

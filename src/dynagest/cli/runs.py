@@ -13,18 +13,13 @@ import typer
 from rich.console import Console
 
 from dynagest.cli.data import progress_bar
+from dynagest.cli.options import Device, Fps, choose_device, device_of
 from dynagest.errors import DynagestError, RecipeError, RunError
 from dynagest.run_folder import METRICS_FILE
 
 if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
     from dynagest.testing.evaluation import Evaluation
-
-Fps = Annotated[
-    float | None,
-    typer.Option(min=0.1, max=120, help="Frames of a stream a second for the network. [default: its card's]"),
-]
-Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -118,18 +113,6 @@ def _split_to_test(manifest: "Manifest", trained_on: Sequence[str]) -> str | Non
     """The split to test a network on: one that the manifest has and that the network was not trained on."""
     candidates = [split for split in ("test", "val") if split not in trained_on]
     return next((split for split in candidates if manifest.split(split).clips), None)
-
-
-def choose_device(name: str | None) -> str:
-    """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
-    import torch
-
-    from dynagest.runtimes.torch_network import check_device
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    check_device(name, f"--device {name}")
-    return name
 
 
 def evaluate(
@@ -230,10 +213,8 @@ def predict(
     """Name the gesture in each video, best classes first with their scores."""
     from dynagest.errors import ClipError
     from dynagest.predictor import Predictor
-    from dynagest.runtimes.load import is_exported
 
-    # Only what torch runs has a device; an exported file is not to need torch.
-    place = device if is_exported(run) else choose_device(device)
+    place = device_of(run, device)
     predictor = Predictor.load(run, place)
     if place is not None:
         print(f"on {place}", file=sys.stderr)

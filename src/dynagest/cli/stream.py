@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dynagest.card import BACKGROUND
 from dynagest.cli.data import progress_bar, rendering
-from dynagest.cli.runs import Device, Fps, choose_device
+from dynagest.cli.options import Device, Fps, device_of
 from dynagest.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def tune(
     from dynagest.stream.load import load_scorer
     from dynagest.stream.tune import tune as search
 
-    scorer = load_scorer(run, _device(run, device), fps=fps)
+    scorer = load_scorer(run, device_of(run, device), fps=fps)
     rate, scored = _scored(scorer, data, split, fps)
     with progress_bar("trying settings") as bar:
         task = bar.add_task("", total=candidates + 1)
@@ -151,7 +151,7 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
     from dynagest.testing.report import write_report
     from dynagest.testing.stream_evaluation import StreamEvaluation
 
-    model = load_stream_model(run, _device(run, device), fps=fps)
+    model = load_stream_model(run, device_of(run, device), fps=fps)
     card = model.scorer.card
     rate, scored = _scored(model.scorer, data, split, fps)
     result = StreamEvaluation.of(
@@ -172,13 +172,6 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
     print(f"timeline: {timeline}")
     if not is_exported(run):
         print(f"report: {write_report(folder)}")
-
-
-def _device(run: Path, name: str | None) -> str | None:
-    """Only what torch runs has a device."""
-    from dynagest.runtimes.load import is_exported
-
-    return name if is_exported(run) else choose_device(name)
 
 
 def _scored(scorer: "Scorer", data: Path, split: str, fps: float | None) -> tuple[float, "tuple[ScoredStream, ...]"]:

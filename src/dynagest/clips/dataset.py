@@ -10,9 +10,8 @@ import numpy.typing as npt
 import torch
 
 from dynagest.clips.depth import shape_fault
-from dynagest.clips.frames import FrameReader
+from dynagest.clips.frames import FrameReader, frame_rate
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.clips.rate import frame_rate
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
 from dynagest.clips.view import View as View
 from dynagest.errors import ClipError, DepthError

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dynagest.clips import jpeg
-from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short
+from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short, video_rate
 from dynagest.errors import ClipError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -41,6 +41,11 @@ def count_frames(path: Path | str) -> int:
     Raises ``ClipError``, naming file and reason: missing, empty, truncated, not a video.
     """
     return FrameReader().count(Path(path))
+
+
+def frame_rate(path: Path) -> float | None:
+    """Frames a second of a video; ``None`` for a folder of images, or a video that does not say."""
+    return None if is_folder(path) else video_rate(path)
 
 
 def read_frames(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:

@@ -1,14 +1,11 @@
 """How fast a stream is sampled for a network: by the durations of the clips that it was trained on. Needs no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from dynagest.card import BACKGROUND
-from dynagest.clips.frames import is_folder
-from dynagest.clips.video import video_rate
 from dynagest.errors import ClipError
 
 if TYPE_CHECKING:
@@ -66,8 +63,3 @@ def stream_rate(
     unknown = sum(rate is None for _, rate in timings)
     note = f"; {unknown} do not state their frame rate, {ASSUMED:g} assumed" if unknown else ""
     return StreamRate(fps, f"{origin}, the median of {len(timings)} clips{note}")
-
-
-def frame_rate(path: Path) -> float | None:
-    """Frames a second of a video; ``None`` for a folder of images, or a video that does not say."""
-    return None if is_folder(path) else video_rate(path)

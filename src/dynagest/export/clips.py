@@ -9,8 +9,8 @@ from dynagest.card import BACKGROUND, NetworkCard
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ManifestError
-from dynagest.predictor import normalise_frames
 from dynagest.run_folder import ENVIRONMENT_FILE
+from dynagest.runtimes.arrays import normalise_frames
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec

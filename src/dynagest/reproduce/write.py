@@ -163,7 +163,8 @@ def _legend(results: Results) -> str:
             "no difference is taken between the two"
         )
     if results.revisions:
-        parts.append(f"code of {', '.join(revision[:7] for revision in results.revisions)}")
+        shown = (f"{revision[:7]}{'+' if revision.endswith('+changes') else ''}" for revision in results.revisions)
+        parts.append(f"code of {', '.join(shown)} (+: edited since)")
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."

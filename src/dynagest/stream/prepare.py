@@ -5,7 +5,7 @@ import numpy as np
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS, cut_squares
 from dynagest.errors import ClipError
-from dynagest.predictor import normalise_frames
+from dynagest.runtimes.arrays import normalise_frames
 
 
 def prepare_frame(frame: np.ndarray, card: NetworkCard) -> np.ndarray:

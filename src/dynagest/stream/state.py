@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.predictor import softmax
+from dynagest.runtimes.arrays import softmax
 from dynagest.stream.clock import Clock
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.scores import Scores

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.predictor import ClipNetwork, softmax
+from dynagest.predictor import ClipNetwork
+from dynagest.runtimes.arrays import softmax
 from dynagest.stream.clock import Clock
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.scores import Scores

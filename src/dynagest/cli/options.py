@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Fps = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=120, help="Frames of a stream a second for the network. [default: its card's]"),
+]
+Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
+
+
+def choose_device(name: str | None) -> str:
+    """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
+    import torch
+
+    from dynagest.runtimes.torch_network import check_device
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(name, f"--device {name}")
+    return name
+
+
+def device_of(model: Path, name: str | None) -> str | None:
+    """``choose_device`` for what torch runs; an exported file has none, and is not to need torch."""
+    from dynagest.runtimes.load import is_exported
+
+    return name if is_exported(model) else choose_device(name)

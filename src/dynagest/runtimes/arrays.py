@@ -1,0 +1,18 @@
+"""What goes into a network and what comes out of it, as arrays. Needs no torch."""
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+
+
+def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
+    """Frames (T, s, s, 3) uint8 RGB as the network wants them: (T, 3, s, s) float32."""
+    mean, std = np.array(card.mean, dtype=np.float32), np.array(card.std, dtype=np.float32)
+    scaled = (frames.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Scores (N, K) float64 of logits (N, K); each row sums to 1."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
