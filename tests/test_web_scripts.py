@@ -217,19 +217,25 @@ def test_scorers(tmp_path: Path, kind: str) -> None:
             assert each["scores"] == pytest.approx(right.scores.tolist(), abs=1e-6)
 
 
-def test_late_frames_are_scored_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["WindowScorer", "StateScorer"])
+def test_late_frames_are_scored_once(kind: str, tmp_path: Path) -> None:
     """A network slower than its ticks must not fall behind ever further."""
     script = """
-    import { WindowScorer } from "$static/scorer.js";
+    import * as scorers from "$static/scorer.js";
     let runs = 0;
-    const network = { card: given, clip: async () => ((runs += 1), [0, 1]) };
-    const scorer = new WindowScorer(network, () => new Float32Array(1));
+    const network = {
+      card: given.card,
+      clip: async () => ((runs += 1), [0, 1]),
+      initialState: () => 0,
+      step: async (frame, state) => ((runs += 1), { logits: [0, 1], state }),
+    };
+    const scorer = new scorers[given.kind](network, () => new Float32Array(1));
     for (let k = 0; k < 20; k++) await scorer.push(k, k / 8);
     const before = runs;
     const scores = await scorer.push(20, 19 / 8 + 0.6, true);
     const result = { ran: runs - before, times: scores.map((each) => each.time) };"""
     card = CARD.model_copy(update={"fps": 8.0}).model_dump(mode="json")
-    assert node(script, card, tmp_path) == {"ran": 1, "times": [pytest.approx(23 / 8)]}
+    assert node(script, {"card": card, "kind": kind}, tmp_path) == {"ran": 1, "times": [pytest.approx(23 / 8)]}
 
 
 def test_clip_files_both_ways(tmp_path: Path) -> None:

@@ -66,11 +66,16 @@ export class StateScorer {
     this.clock.reset();
   }
 
-  /** One more frame, taken at `time` seconds: the scores that it brings. */
-  async push(frame, time) {
+  /**
+   * One more frame, taken at `time` seconds: the scores that it brings.
+   * @param {boolean} late frames were lost before this one for lack of time: the network is shown the newest alone
+   */
+  async push(frame, time, late = false) {
+    const ticks = this.clock.push(frame, time);
     const scores = [];
-    for (const tick of this.clock.push(frame, time)) {
+    for (const [index, tick] of ticks.entries()) {
       if (tick.first) this.state = this.network.initialState();
+      else if (late && index < ticks.length - 1) continue;
       const { logits, state } = await this.network.step(this.prepare(tick.frame), this.state);
       this.state = state;
       scores.push({ time: tick.time, scores: softmax(logits) });
