@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from training_toys import ToyClips, toy_recipe
 
-from dynagest.clips.workers import in_shared_memory
+from dynagest.clips.workers import in_shared_memory, read_ahead
 from dynagest.errors import TrainingError
 from dynagest.training.data import TrainingData
 from dynagest.training.trainer import train
@@ -47,6 +48,29 @@ def test_training_ends_with_a_named_error_and_can_be_resumed(tmp_path: Path, kin
         train(recipe, TrainingData.of_sources(kind(12), None, "toy clips"), tmp_path)
     data = TrainingData.of_sources(ToyClips(12), None, "toy clips")
     assert train(recipe, data, tmp_path, resume=True).steps == 6
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_dies_while_it_hands_over_is_told_as_one(error: Exception) -> None:
+    """It is a matter of luck at which moment a worker dies."""
+
+    def loader() -> Iterator[int]:
+        yield 1
+        raise error
+
+    first, last = read_ahead(loader())
+    assert first == 1
+    assert isinstance(last, TrainingError)
+    assert "a data worker ended in mid-run" in str(last)
+
+
+def test_what_a_living_worker_raises_is_not_hidden() -> None:
+    def loader() -> Iterator[int]:
+        yield 1
+        raise EOFError("Caught EOFError in DataLoader worker process 0.")
+
+    with pytest.raises(EOFError, match="Caught"):
+        list(read_ahead(loader()))
 
 
 def test_outside_a_worker_nothing_is_moved() -> None:

@@ -51,16 +51,23 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
             item = next(items)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if not _died(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             yield TrainingError(
                 f"a data worker ended in mid-run ({reason}): killed for its memory, or for want of room in /dev/shm. "
                 f"Were it the latter, {ADVICE}; then go on with --resume"
             )
             return
         yield item
+
+
+def _died(error: Exception) -> bool:
+    """Whether this says that a worker is gone: torch says so, or what it was handing over breaks off."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    return "in DataLoader worker process" not in str(error)  # which torch adds to what a living worker raised
 
 
 def _tensors(item: Any) -> Iterator[torch.Tensor]:
