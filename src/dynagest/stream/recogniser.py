@@ -21,8 +21,7 @@ class Recogniser:
 
     Example::
 
-        scorer = load_scorer("runs/demo")
-        recogniser = Recogniser(scorer, EventDetector(scorer.card.classes, settings_of(Path("runs/demo"))))
+        recogniser = load_recogniser("runs/demo")
         for frame, time in camera:
             for event in recogniser.push(frame, time).events:
                 print(event.label, "begins" if event.end is None else "is over")

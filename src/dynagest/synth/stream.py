@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
-from dynagest.fields import field_faults
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
 from dynagest.synth.recording import Take, first_scene, first_subject, record, scene_of, subject_of
@@ -26,7 +25,7 @@ from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import SPLITS, Split, SynthSpec
 from dynagest.synth.subject import Subject
-from dynagest.synth.write import Progress, claim, place, render_all, stopping, write_mjpeg
+from dynagest.synth.write import Progress, claim, place, read_written, render_all, stopping, write_mjpeg
 
 SPEC_FILE = "streams.json"
 _STREAM = 4  # first word of the seed sequence, see recording.py
@@ -143,14 +142,7 @@ def write_streams(
 
 def read_stream_spec(folder: Path | str) -> StreamSpec:
     """The spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
-    path = Path(folder) / SPEC_FILE
-    try:
-        return StreamSpec.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        faults = field_faults(StreamSpec, error)
-        raise RunError(
-            f"{path}: not what `dynagest data streams` wrote there ({faults}); name a folder of its"
-        ) from error
+    return read_written(StreamSpec, Path(folder) / SPEC_FILE, "dynagest data streams")
 
 
 def _video(folder: Path, spec: StreamSpec, split: Split, index: int) -> Path:

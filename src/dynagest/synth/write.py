@@ -70,14 +70,16 @@ def write_synth(
 
 def read_spec(folder: Path | str) -> SynthSpec:
     """The spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
-    path = Path(folder) / SPEC_FILE
+    return read_written(SynthSpec, Path(folder) / SPEC_FILE, "dynagest data synth")
+
+
+def read_written(kind: type[Spec], path: Path, command: str) -> Spec:
+    """What ``command`` wrote to a JSON file about a folder. Raises ``RunError`` for anything else."""
     try:
-        return SynthSpec.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        faults = field_faults(SynthSpec, error)
-        raise RunError(
-            f"{path}: not what `dynagest data synth` wrote there ({faults}); name a folder of its"
-        ) from error
+        faults = field_faults(kind, error)
+        raise RunError(f"{path}: not what `{command}` wrote there ({faults}); name a folder of its") from error
 
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:
