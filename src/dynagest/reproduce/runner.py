@@ -25,6 +25,9 @@ from dynagest.run_folder import METRICS_FILE
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 
 LEDGER_FILE, JOB_FILE, OUTPUT_FILE = "ledger.jsonl", "job.json", "output.txt"
+# glibc hands every large block back to the kernel and then pays for fresh pages at each step: with activations that are
+# kept, C3D trains 1.4 times as fast on a CPU. Other allocators do not read these.
+_KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 31) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
 # Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 
@@ -155,7 +158,8 @@ def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Po
     threads_each = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "dynagest.reproduce.runner", str(root), job.name, str(ledger.path)]
     with (folder / OUTPUT_FILE).open("ab") as output:
-        return subprocess.Popen(command, env=os.environ | threads_each, stdout=output, stderr=subprocess.STDOUT)
+        environment = os.environ | _KEEP_MEMORY | threads_each
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _wait_for_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) -> None:
