@@ -120,6 +120,15 @@ def test_seeds_come_whole():
     assert [job.recipe.seed for job in made.jobs] == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_pictures_are_made_with_networks():
+    figure, masks, table = (
+        plan((TABLES | STUDY)[name], SCALES["small"], {}, range(2, 4), NO_SPEEDS) for name in ("fig5", "masks", "IV")
+    )
+    assert [job.recipe.seed for job in figure.pictured] == [2]
+    assert len(masks.pictured) == len(masks.jobs) == 6
+    assert table.pictured == ()
+
+
 def test_the_same_run_is_one_job_in_all_tables():
     keys = [
         {job.key for job in plan(TABLES[name], SCALES["small"], {}, range(1), NO_SPEEDS).jobs}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,8 +110,13 @@ def test_a_job_is_run_once(tmp_path):
     assert outcome.top1 in {0, 0.25, 0.5, 0.75, 1}
     assert [line.split()[0] for line in said] == ["start", "done"]
     said.clear()
+    shutil.rmtree(tmp_path / "runs")
     assert run_missing([job()], tmp_path, ledger, told=said.append) == []
     assert said == []
+    # But where a picture needs its network.
+    assert run_missing([job()], tmp_path, ledger, told=said.append, pictured=[job()]) == []
+    assert [line.split()[0] for line in said] == ["start", "done"]
+    assert ledger.read()[job().key].top1 == outcome.top1
 
 
 def test_a_job_starts_from_the_one_before(tmp_path):

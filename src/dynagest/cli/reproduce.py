@@ -97,6 +97,7 @@ def reproduce(
         parallel=parallel,
         seconds=None if hours is None else 3600 * hours,
         told=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+        pictured=[job for each in plans for job in each.pictured],
     )
     for each in plans:
         _write(each, folder, book, console)
@@ -136,19 +137,22 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
     from dynagest.reproduce.masks_table import write_masks
     from dynagest.reproduce.panels import write_panels_figure
     from dynagest.reproduce.results import collect
+    from dynagest.reproduce.runner import kept_network
     from dynagest.reproduce.write import markdown, write_results
 
     command = shlex.join(["dynagest", *sys.argv[1:]])
     results = collect(plan, ledger.read())
-    pictured = results.complete and not any(score.failed for line in results.lines for score in line.scores)
+    there = all(kept_network(folder, job.key) for job in plan.pictured)
+    if not there:
+        missing = "table" if plan.table.name == "masks" else "picture"
+        console.print(f"{plan.table.name}: not all networks are here (not run yet, diverged, removed): no {missing}")
     if plan.table.name == "masks":
-        if not pictured:
-            console.print("masks: some runs have no outcome yet, or failed, so there is no table")
+        if not there:
             return
         text, paths = write_masks(plan, folder, command)
     else:
         text, paths = markdown(results, command), write_results(folder, results, command)
-    if plan.table.name in ("fig5", "masks") and pictured:
+    if plan.pictured and there:
         paths += write_panels_figure(plan, folder)
     # A pipe or a log has 80 columns by default and would lose half of the headers.
     console.print(Markdown(text)) if console.is_terminal else print(text)

@@ -48,6 +48,13 @@ class Plan:
         """The cell of this row and dataset."""
         return next(cell for cell in self.cells if (cell.row.name, cell.dataset) == (row, dataset))
 
+    @property
+    def pictured(self) -> tuple[Job, ...]:
+        """The jobs whose networks the table's pictures are made with: for Fig. 5 the first seed's, for masks all."""
+        if self.table.name == "fig5":
+            return tuple(cell.jobs[min(cell.jobs)] for cell in self.cells)
+        return self.jobs if self.table.name == "masks" else ()
+
     def title(self, job: Job) -> str:
         """What a job is for: its row and dataset, or that others start from it."""
         for cell in self.cells:

@@ -85,14 +85,15 @@ def run_missing(
     parallel: int = 1,
     seconds: float | None = None,
     told: Callable[[str], None] = print,
+    pictured: Sequence[Job] = (),
 ) -> list[str]:
     """Run every job without an outcome, in order, ``parallel`` at once; returns what went wrong, a line each.
 
-    A job waits for the one that it starts from (``after``), which is run again where its network is gone. ``seconds``
-    ends the command early: no further job is started, and those at work save where they stand, to be resumed by the
-    next call. So does SIGTERM, which then raises ``TrainingInterrupted``.
+    A job waits for the one that it starts from (``after``), which is run again where its network is gone, as are those
+    of ``pictured``. ``seconds`` ends the command early: no further job is started, and those at work save where they
+    stand, to be resumed by the next call. So does SIGTERM, which then raises ``TrainingInterrupted``.
     """
-    waiting, errors = _missing(jobs, root, ledger), []
+    waiting, errors = _missing(jobs, root, ledger, pictured), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
     try:
@@ -127,28 +128,27 @@ def run_missing(
     return errors
 
 
-def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger) -> list[Job]:
-    """The jobs without an outcome, and those without a network that another one starts from.
+def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence[Job]) -> list[Job]:
+    """The jobs without an outcome, and those without a network that another one or a picture starts from.
 
     One that diverged has none and will have none: it is not run again.
     """
     known, by_key = ledger.read(), {job.key: job for job in jobs}
     diverged = {key for key, outcome in known.items() if outcome.top1 is None}
-    missing = {key: job for key, job in by_key.items() if key not in known}
-    for job in list(missing.values()):
-        if job.after is not None and job.after not in diverged and _network(root, job.after) is None:
-            missing[job.after] = by_key[job.after]
+    gone = {key for key in by_key.keys() - diverged if kept_network(root, key) is None}
+    missing = (by_key.keys() - known.keys()) | (gone & {job.key for job in pictured})
+    missing |= gone & {by_key[key].after for key in missing}
     return [job for key, job in by_key.items() if key in missing]
 
 
-def _network(root: Path, key: str) -> Path | None:
-    """The run folder of a job that is done, if it is on this machine."""
+def kept_network(root: Path, key: str) -> Path | None:
+    """The run folder of the job with this key, if it is done and on this machine."""
     return next((path.parent for path in root.glob(f"runs/*-{key}/metrics.json")), None)
 
 
 def _next(waiting: Sequence[Job], root: Path) -> Job | None:
     """The first job that can start: the network that it starts from is there."""
-    return next((job for job in waiting if job.after is None or _network(root, job.after)), None)
+    return next((job for job in waiting if job.after is None or kept_network(root, job.after)), None)
 
 
 def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Popen[bytes]":
@@ -196,7 +196,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
         if job.key in ledger.read() and (folder / METRICS_FILE).exists():
             return
         footage = root / "footage"
-        init = _network(root, job.after) if job.after else None
+        init = kept_network(root, job.after) if job.after else None
         if job.after and init is None:
             raise RunError(f"{folder}: starts from run {job.after}, which is not there")
         outcome = Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), revision=code_revision() or "")
