@@ -19,9 +19,9 @@ import dynagest
 from dynagest import doctor
 from dynagest.card import NetworkCard
 from dynagest.cli import app, main
-from dynagest.cli.data import rendering
 from dynagest.cli.export import _print as print_export
 from dynagest.cli.live import _told as announce
+from dynagest.cli.progress import rendering
 from dynagest.errors import ManifestError
 from dynagest.export.verify import Comparison
 from dynagest.export.write import Export

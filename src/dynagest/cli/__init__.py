@@ -23,9 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-runs.register(app)
-export.register(app)
-inspect.register(app)
+for commands in (runs, export, inspect, reproduce, stream, live, serve):
+    commands.register(app)
 
 
 def _version(asked: bool) -> None:
@@ -41,12 +40,6 @@ def _common(
     ] = False,
 ) -> None:
     """Dynamic hand gestures from any RGB camera, taught by depth."""
-
-
-reproduce.register(app)
-stream.register(app, data.app)
-live.register(app, data.app)
-serve.register(app)
 
 
 def main() -> None:

@@ -1,37 +1,17 @@
-"""``dynagest data``: index a dataset, check it, generate one."""
+"""``dynagest data``: index a dataset, check it, generate clips or streams, give clips depth by a teacher."""
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dynagest.cli.progress import progress_bar, rendering
+from dynagest.errors import RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
-
-
-def progress_bar(description: str) -> Progress:
-    """A progress bar on stderr, so that stdout stays what the command is asked for."""
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-@contextmanager
-def rendering(what: str, folder: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar for ``progress(done, total)`` while something is rendered into a folder; Ctrl-C says how to go on."""
-    try:
-        with progress_bar(f"rendering {what}") as bar:
-            task = bar.add_task("", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command completes {folder}", file=sys.stderr)
-        raise typer.Exit(130) from None
 
 
 @app.command(
@@ -93,11 +73,8 @@ def check(
     from dynagest.clips.manifest import Manifest
 
     clips = Manifest.read(manifest)
-    with progress_bar("checking clips") as bar:
-        task = bar.add_task("", total=len(clips))
-        report = check_manifest(
-            clips, segments, workers, thorough, lambda done, total: bar.update(task, completed=done)
-        )
+    with progress_bar("checking clips") as progress:
+        report = check_manifest(clips, segments, workers, thorough, progress)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
     if sheet is not None:
         print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
@@ -142,3 +119,81 @@ def synth(
         print(f"sheet: {write_sheet(spec, sheet)}")
     recipe = "live" if spec.background else "demo"
     print(f"next: dynagest train {recipe} --data {shlex.quote(str(folder))}")
+
+
+@app.command(
+    epilog="Examples: `dynagest data streams data/streams --like data/generated` &nbsp; "
+    "`dynagest data streams soak --preset demo --val 0 --test 1 --minutes 30`"
+)
+def streams(
+    folder: Annotated[
+        Path, typer.Argument(help="A new folder; one that was begun with the same options is completed.")
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="Who, where and what: as in `dynagest data synth`. [default: default]")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Instead: a folder of `dynagest data synth`, whose classes and look to take.")
+    ] = None,
+    train: Annotated[int, typer.Option(min=0, help="Training recordings.")] = 0,
+    val: Annotated[int, typer.Option(min=0, help="Validation recordings: what `dynagest tune` is for.")] = 4,
+    test: Annotated[int, typer.Option(min=0, help="Test recordings.")] = 8,
+    minutes: Annotated[float, typer.Option(help="Length of a recording.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything. [default: the preset's]")] = None,
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any other field, also of the clips; see --show. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one for each core]")] = None,
+    show: Annotated[bool, typer.Option(help="Print every field with what it means, and stop.")] = False,
+) -> None:
+    """Generate streams: gestures, pauses and other movements in long videos, listed in streams.csv."""
+    from dynagest.settings import describe, override, parse_settings
+    from dynagest.synth import StreamSpec, SynthSpec, get_preset, read_spec, write_streams
+
+    if like and preset:
+        raise RecipeError("--preset and --like both say what the streams look like; give one of them")
+    settings: dict[str, Any] = parse_settings(set_)
+    of_clips = {name: settings.pop(name) for name in tuple(settings) if name in SynthSpec.model_fields}
+    of_clips = of_clips if seed is None else {**of_clips, "seed": seed}
+    clips = override(read_spec(like) if like else get_preset(preset or "default"), of_clips)
+    counts = {"train": train, "val": val, "test": test}
+    spec = override(StreamSpec(clips=clips), {"streams": counts, "minutes": minutes, **settings})
+    if show:
+        own = [line for line in describe(spec).splitlines() if not line.startswith("clips =")]
+        print("\n".join((*own, describe(clips))))
+        return
+    with rendering("streams", folder) as progress:
+        found = write_streams(folder, spec, workers=workers, progress=progress)
+    gestures = sum(len(stream.spans) for stream in found.streams)
+    told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+    print(f"{found.path}: {told} recordings of {spec.minutes:g} minutes, {gestures} gestures")
+    if val:
+        print(f"next: dynagest tune RUN --data {shlex.quote(str(folder))}")
+
+
+@app.command(epilog="Example: `dynagest data depth my_gestures --teacher midas_small.onnx`")
+def depth(
+    manifest: Annotated[Path, typer.Argument(help="A manifest.csv, or the folder that holds one.")],
+    teacher: Annotated[Path, typer.Option(help="A monocular depth model, ONNX; see docs/live.md.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace what another teacher wrote.")] = False,
+) -> None:
+    """Give clips of a plain camera pseudo-depth, so that decoders can learn from them; goes on where it was stopped."""
+    from dynagest.clips.gesture_folder import open_clips
+    from dynagest.clips.teacher import Teacher, write_pseudo_depth
+
+    clips, note = open_clips(manifest)
+    if note:
+        print(note)
+    model = Teacher(teacher)
+    with progress_bar("looking for depth") as progress:
+        done = write_pseudo_depth(clips, model, overwrite=overwrite, progress=progress)
+    for fault in done.failed:
+        print(f"without depth: {fault}", file=sys.stderr)
+    there = f", {done.kept} there already" if done.kept else ""
+    print(f"{done.manifest.path}: depth of {done.written} videos written{there}, by {model.name}")
+    print(f"next: dynagest train webcam --data {shlex.quote(str(manifest))} --init runs/demo --set msd=both")
+    if done.failed:
+        raise typer.Exit(1)

@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dynagest.cli.data import progress_bar
-from dynagest.cli.options import Device, device_of
+from dynagest.cli.options import Device, Fps, device_of
 from dynagest.errors import ManifestError, RecipeError
 
 if TYPE_CHECKING:
@@ -20,15 +19,14 @@ if TYPE_CHECKING:
     from dynagest.live.window import Window
 
 
-def register(app: typer.Typer, data: typer.Typer) -> None:
-    """Add ``live`` and ``record`` to the commands and ``depth`` to those of ``data``."""
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to ``app``."""
     app.command(
         epilog="Examples: `dynagest live --model runs/demo` &nbsp; "
         "`dynagest live talk.mp4 --model runs/mine --fast --json` &nbsp; "
         "`dynagest live 0 --model runs/mine --window --actions keys.yaml`"
     )(live)
     app.command(epilog="Example: `dynagest record my_gestures --gestures wave,swipe,none --clips 8`")(record)
-    data.command(epilog="Example: `dynagest data depth my_gestures --teacher midas_small.onnx`")(depth)
 
 
 def live(
@@ -44,9 +42,7 @@ def live(
     fast: Annotated[
         bool, typer.Option("--fast/--realtime", help="A file: as fast as it goes, or as a camera would give it.")
     ] = False,
-    fps: Annotated[
-        float | None, typer.Option(min=0.1, max=120, help="Frames a second for the network. [default: its card's]")
-    ] = None,
+    fps: Fps = None,
     hop: Annotated[
         int | None, typer.Option(min=1, help="Frames from one answer to the next, of a network of clips. [default: 1]")
     ] = None,
@@ -139,36 +135,6 @@ def record(
     quoted = shlex.quote(str(folder))
     print(f"next: dynagest data check {quoted}", file=sys.stderr)
     print(f"then: dynagest train webcam --data {quoted} --init runs/demo", file=sys.stderr)
-
-
-def depth(
-    manifest: Annotated[Path, typer.Argument(help="A manifest.csv, or the folder that holds one.")],
-    teacher: Annotated[Path, typer.Option(help="A monocular depth model, ONNX; see docs/live.md.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace what another teacher wrote.")] = False,
-) -> None:
-    """Give clips of a plain camera pseudo-depth, so that decoders can learn from them; goes on where it was stopped."""
-    from dynagest.clips.gesture_folder import open_clips
-    from dynagest.clips.teacher import Teacher, write_pseudo_depth
-
-    clips, note = open_clips(manifest)
-    if note:
-        print(note)
-    model = Teacher(teacher)
-    with progress_bar("looking for depth") as bar:
-        task = bar.add_task("", total=None)
-        done = write_pseudo_depth(
-            clips,
-            model,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    for fault in done.failed:
-        print(f"without depth: {fault}", file=sys.stderr)
-    there = f", {done.kept} there already" if done.kept else ""
-    print(f"{done.manifest.path}: depth of {done.written} videos written{there}, by {model.name}")
-    print(f"next: dynagest train webcam --data {shlex.quote(str(manifest))} --init runs/demo --set msd=both")
-    if done.failed:
-        raise typer.Exit(1)
 
 
 def _display(title: str, classes: tuple[str, ...], window: bool, as_json: bool, mirror: bool) -> "Display":

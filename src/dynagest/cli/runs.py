@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dynagest.cli.data import progress_bar
 from dynagest.cli.options import Device, Fps, choose_device, device_of
+from dynagest.cli.progress import progress_bar
 from dynagest.errors import DynagestError, RecipeError, RunError
 from dynagest.run_folder import METRICS_FILE
 
@@ -165,8 +165,7 @@ def evaluate(
     if card.inputs != "rgb":
         print(f"note: this network is fed {SEEN[card.inputs]}")
     manifest = Manifest.read(data or trained_on(run))
-    with progress_bar("testing") as bar:
-        task = bar.add_task("", total=None)
+    with progress_bar("testing") as progress:
         result = test(
             net,
             card,
@@ -178,7 +177,7 @@ def evaluate(
             workers=int(shared_memory_suffices()) if workers is None else workers,
             device=place,
             dtype=dtype,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     result.write(run / METRICS_FILE)
     missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)

@@ -1,17 +1,16 @@
-"""``dynagest tune``, ``dynagest data streams`` and the test on streams: gestures in long recordings."""
+"""``dynagest tune`` and the test on streams: gestures in long recordings."""
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from dynagest.card import BACKGROUND
-from dynagest.cli.data import progress_bar, rendering
 from dynagest.cli.options import Device, Fps, device_of
-from dynagest.errors import RecipeError
+from dynagest.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from dynagest.stream.metrics import StreamSummary
@@ -22,62 +21,9 @@ if TYPE_CHECKING:
 _FEW = 30  # gestures
 
 
-def register(app: typer.Typer, data: typer.Typer) -> None:
-    """Add ``tune`` to the commands and ``streams`` to those of ``data``."""
+def register(app: typer.Typer) -> None:
+    """Add ``tune`` to the commands; the test on streams is ``evaluate``'s."""
     app.command(epilog="Example: `dynagest tune runs/demo --data data/streams --split val`")(tune)
-    data.command(
-        epilog="Examples: `dynagest data streams data/streams --like data/generated` &nbsp; "
-        "`dynagest data streams soak --preset demo --val 0 --test 1 --minutes 30`"
-    )(streams)
-
-
-def streams(
-    folder: Annotated[
-        Path, typer.Argument(help="A new folder; one that was begun with the same options is completed.")
-    ],
-    preset: Annotated[
-        str | None, typer.Option(help="Who, where and what: as in `dynagest data synth`. [default: default]")
-    ] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="Instead: a folder of `dynagest data synth`, whose classes and look to take.")
-    ] = None,
-    train: Annotated[int, typer.Option(min=0, help="Training recordings.")] = 0,
-    val: Annotated[int, typer.Option(min=0, help="Validation recordings: what `dynagest tune` is for.")] = 4,
-    test: Annotated[int, typer.Option(min=0, help="Test recordings.")] = 8,
-    minutes: Annotated[float, typer.Option(help="Length of a recording.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides everything. [default: the preset's]")] = None,
-    set_: Annotated[
-        list[str],
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Any other field, also of the clips; see --show. Repeatable."
-        ),
-    ] = [],  # noqa: B006
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one for each core]")] = None,
-    show: Annotated[bool, typer.Option(help="Print every field with what it means, and stop.")] = False,
-) -> None:
-    """Generate streams: gestures, pauses and other movements in long videos, listed in streams.csv."""
-    from dynagest.settings import describe, override, parse_settings
-    from dynagest.synth import StreamSpec, SynthSpec, get_preset, read_spec, write_streams
-
-    if like and preset:
-        raise RecipeError("--preset and --like both say what the streams look like; give one of them")
-    settings: dict[str, Any] = parse_settings(set_)
-    of_clips = {name: settings.pop(name) for name in tuple(settings) if name in SynthSpec.model_fields}
-    of_clips = of_clips if seed is None else {**of_clips, "seed": seed}
-    clips = override(read_spec(like) if like else get_preset(preset or "default"), of_clips)
-    counts = {"train": train, "val": val, "test": test}
-    spec = override(StreamSpec(clips=clips), {"streams": counts, "minutes": minutes, **settings})
-    if show:
-        own = [line for line in describe(spec).splitlines() if not line.startswith("clips =")]
-        print("\n".join((*own, describe(clips))))
-        return
-    with rendering("streams", folder) as progress:
-        found = write_streams(folder, spec, workers=workers, progress=progress)
-    gestures = sum(len(stream.spans) for stream in found.streams)
-    told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    print(f"{found.path}: {told} recordings of {spec.minutes:g} minutes, {gestures} gestures")
-    if val:
-        print(f"next: dynagest tune RUN --data {shlex.quote(str(folder))}")
 
 
 def tune(
@@ -105,15 +51,14 @@ def tune(
 
     scorer = load_scorer(run, device_of(run, device), fps=fps)
     rate, scored = _scored(scorer, data, split, fps)
-    with progress_bar("trying settings") as bar:
-        task = bar.add_task("", total=candidates + 1)
+    with progress_bar("trying settings") as progress:
         found = search(
             scored,
             scorer.card.classes,
             objective=objective,
             candidates=candidates,
             seed=seed,
-            progress=lambda tried: bar.update(task, completed=tried),
+            progress=progress,
         )
     tuned = {
         "data": str(data),
@@ -183,14 +128,8 @@ def _scored(scorer: "Scorer", data: Path, split: str, fps: float | None) -> tupl
     assert rate is not None, "load_scorer says so"
     if BACKGROUND not in card.classes:
         print(f'note: this network has no class "{BACKGROUND}", so pauses and other movements may pass for gestures')
-    with progress_bar("running streams") as bar:
-        task = bar.add_task("", total=None)
-        scored = score_streams(
-            scorer,
-            StreamSet.read(data),
-            split,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with progress_bar("running streams") as progress:
+        scored = score_streams(scorer, StreamSet.read(data), split, progress)
     if silent := sum(not len(one.times) for one in scored):
         print(
             f"note: {silent} of {len(scored)} streams are shorter than the {card.num_segments} frames at {rate:.3g} "

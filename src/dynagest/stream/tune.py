@@ -57,13 +57,13 @@ def tune(
     objective: str = "balanced",
     candidates: int = 300,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
     """Try ``start`` (the defaults without it) and random settings; the result is the middle of the best twentieth.
 
     The middle, parameter by parameter their median, and not the best: which of many settings comes out first on a few
     minutes of gestures is chance, and they do worse on other streams (docs/events.md). Where ``start`` is better than
-    the middle, it stays. The same seed gives the same settings. progress: called with the number of settings tried.
+    the middle, it stays. The same seed gives the same settings. ``progress``: called with (settings tried, all).
     Raises ``RecipeError`` for an objective that does not exist, ``ManifestError`` for streams without any gesture.
     """
     if objective not in OBJECTIVES:
@@ -81,7 +81,7 @@ def tune(
     for number, settings in enumerate(tried, 1):
         values.append(objective_value(summary(settings), objective))
         if progress:
-            progress(number)
+            progress(number, len(tried))
     order = sorted(range(len(tried)), key=lambda index: -values[index])
     chosen = middle([tried[index] for index in order[: max(1, round(_BEST * len(tried)))]])
     if objective_value(summary(chosen), objective) < values[0]:
