@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynagest.networks.forward import evaluating, shapes_only
 from dynagest.networks.rivals.convolution import Conv3d
 
 
@@ -34,17 +35,14 @@ class Count:
 def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> Count:
     """Count what ``net`` costs on an input of ``clip_shape``, in evaluation mode.
 
-    Only shapes are computed: the weights are replaced by tensors without storage during the pass, so that it takes
-    milliseconds at any size. The network itself is left as it was.
+    Only shapes are computed, which takes milliseconds at any size; the network itself is left as it was.
 
         >>> print(count(create_model("action_resnet50", num_classes=83)))
         27.896 M parameters, 34.435 G multiply-adds, 29.803 GFLOPs by the legacy count
     """
-    tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
-    without_storage = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     flops = FlopCounterMode(display=False)
-    with _evaluation_mode(net), _legacy_counter(net) as legacy, flops, torch.no_grad():
-        torch.func.functional_call(net, without_storage, (torch.empty(clip_shape, device="meta"),))
+    with evaluating(net), _legacy_counter(net) as legacy, flops:
+        shapes_only(net, torch.empty(clip_shape, device="meta"))
     return Count(
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         multiply_adds=flops.get_total_flops() // 2,
@@ -97,14 +95,3 @@ def _legacy_counter(net: nn.Module) -> Iterator[list[int]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _evaluation_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

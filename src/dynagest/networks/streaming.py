@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.forward import shapes_only
 from dynagest.networks.temporal import Memory, Previous
 from dynagest.networks.video import VideoNet
 
@@ -56,13 +57,10 @@ class StreamNet(nn.Module):
     def initial_state(self, batch: int = 1, size: int | tuple[int, int] = 224) -> dict[str, Tensor]:
         """Zeros for ``batch`` streams of frames ``size`` pixels square, or (height, width)."""
         backbone, memory = self.net.base_model, Memory(self._names, None)
-        tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-        without_storage = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
         height, width = (size, size) if isinstance(size, int) else size
         channels, weight = backbone.conv1.in_channels, backbone.conv1.weight
         frame = torch.empty(batch, channels, height, width, dtype=weight.dtype, device="meta")
-        with torch.no_grad():
-            torch.func.functional_call(backbone, without_storage, (frame, memory))
+        shapes_only(backbone, frame, memory)
         shapes = {name: tuple(tensor.shape) for name, tensor in memory.left.items()}
         shapes |= {LOGITS: (batch, self.net.num_segments - 1, self.net.num_classes), SEEN: (batch, 1)}
         return {name: torch.zeros(shape, dtype=weight.dtype, device=weight.device) for name, shape in shapes.items()}

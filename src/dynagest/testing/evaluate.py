@@ -12,6 +12,7 @@ from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import get_protocol
 from dynagest.errors import ClipError, RecipeError, WeightsError
+from dynagest.networks.forward import evaluating
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
 from dynagest.testing.sources import VideoSource, match_classes, open_source, video_name
@@ -132,16 +133,12 @@ def _score(
         np.add.at(scores, [index for index, *_ in waiting], softmax)
         waiting.clear()
 
-    training = net.training
-    net.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for view in views:
-                waiting.append(view)
-                if len(waiting) == batch:
-                    run()
-            if waiting:
+    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    with evaluating(net), torch.inference_mode(), autocast:
+        for view in views:
+            waiting.append(view)
+            if len(waiting) == batch:
                 run()
-    finally:
-        net.train(training)
+        if waiting:
+            run()
     return scores

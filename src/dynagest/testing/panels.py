@@ -21,6 +21,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DepthError, RunError
+from dynagest.networks.forward import evaluating
 from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
@@ -181,15 +182,10 @@ def _row(
 ) -> PanelRow:
     """The middle frame of a sample: ``rgb`` (T, 3, s, s) uint8, ``depth`` (T, 1, s, s) in [0, 1]."""
     device = next(net.parameters()).device
-    training = net.training
-    net.eval()
-    try:
-        with decoder.attached(net) as taps:
-            clip_NTCHW = normalise(rgb[None].to(device), card.mean, card.std)
-            net(network_input(clip_NTCHW, depth[None].to(device), card.inputs))
-        masks = decoder.to(device)(decoder.features(taps))
-    finally:
-        net.train(training)
+    clip_NTCHW = normalise(rgb[None].to(device), card.mean, card.std)
+    with evaluating(net), decoder.attached(net) as taps:
+        net(network_input(clip_NTCHW, depth[None].to(device), card.inputs))
+    masks = decoder.to(device)(decoder.features(taps))
     middle = len(rgb) // 2
     local, global_ = (None if mask is None else mask[middle, 0].float().cpu().numpy() for mask in masks)
     return PanelRow(clip, rgb[middle].permute(1, 2, 0).numpy(), depth[middle, 0].float().numpy(), local, global_)
