@@ -1,4 +1,4 @@
-"""Pictures as PNG files."""
+"""Pictures as PNG."""
 
 from pathlib import Path
 
@@ -9,10 +9,18 @@ import numpy.typing as npt
 from dynagest.atomic import write_atomically
 
 
+def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """The PNG of uint8 RGB (H, W, 3) or RGBA (H, W, 4)."""
+    blue_first = image[..., (2, 1, 0, 3)[: image.shape[2]]]
+    done, data = cv2.imencode(".png", blue_first)
+    assert done
+    return data.tobytes()
+
+
 def write_png(path: Path, rgb: npt.NDArray[np.uint8]) -> Path:
     """Write uint8 RGB (H, W, 3) as a PNG, whatever the suffix of ``path``; returns ``path``.
 
     Raises ``RunError`` when it cannot be written.
     """
-    write_atomically(path, cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
+    write_atomically(path, encode_png(rgb))
     return path

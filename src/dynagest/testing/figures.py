@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import east_asian_width
 
-import cv2
 import numpy as np
 from markupsafe import Markup, escape
 
+from dynagest.clips.png import encode_png
 from dynagest.testing.metrics import Summary
 
 WIDTH, HEIGHT = 480, 250
@@ -199,18 +199,16 @@ def confusion_png(confusion: np.ndarray) -> Markup:
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     share = confusion / totals
     image = np.empty((*confusion.shape, 4), dtype=np.uint8)
-    image[..., :3] = (22, 100, 224)  # BGR
-    image[np.arange(len(image)), np.arange(len(image)), :3] = (150, 130, 14)
+    image[..., :3] = (224, 100, 22)
+    image[np.arange(len(image)), np.arange(len(image)), :3] = (14, 130, 150)
     # A square root, so that a single mistake among many clips is still seen.
     image[..., 3] = np.where(confusion > 0, 40 + 215 * np.sqrt(share), 0).astype(np.uint8)
-    return Markup(data_uri(image))
+    return Markup(png_uri(encode_png(image)))
 
 
-def data_uri(image: np.ndarray) -> str:
-    """A PNG data URI of an image (H, W, 3 or 4) uint8 in OpenCV's channel order."""
-    done, png = cv2.imencode(".png", image)
-    assert done
-    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()
+def png_uri(png: bytes) -> str:
+    """A PNG as the address of a picture that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _width(text: str) -> float:

@@ -20,7 +20,8 @@ from dynagest.atomic import write_atomically, write_together
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View, normalise
 from dynagest.clips.manifest import Manifest
-from dynagest.errors import DepthError, RunError
+from dynagest.clips.png import encode_png
+from dynagest.errors import DepthError
 from dynagest.networks.forward import evaluating
 from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
 from dynagest.task.decoder import MultiScaleDecoder
@@ -142,7 +143,7 @@ def write_panels(run: Path, rows: tuple[PanelRow, ...]) -> None:
             for place, row in enumerate(rows)
         ],
     }
-    files = {run / PANELS_FOLDER / f"{place}.png": _png(image) for place, image in enumerate(strips)}
+    files = {run / PANELS_FOLDER / f"{place}.png": encode_png(image) for place, image in enumerate(strips)}
     files[run / PANELS_FOLDER / CAPTIONS] = json.dumps(captions, indent=1, ensure_ascii=False).encode()
     files[run / PANELS_FILE] = _figure(rows, strips, columns)
     write_together(files)
@@ -214,13 +215,6 @@ def _with_depth(source: Manifest | ClipSource, card: NetworkCard, evaluation: Ev
         return source
     view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride, depth=True)
     return ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
-
-
-def _png(rgba: np.ndarray) -> bytes:
-    done, png = cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
-    if not done:
-        raise RunError("OpenCV cannot write PNG pictures here; reinstall opencv-python-headless")
-    return png.tobytes()
 
 
 def _figure(rows: tuple[PanelRow, ...], strips: list[np.ndarray], columns: list[str]) -> bytes:

@@ -6,6 +6,7 @@ missing is said, but for streams, which not everybody has.
 """
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from dynagest.run_folder import (
     UNREADABLE_FILE,
 )
 from dynagest.testing.evaluation import Evaluation
-from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg
+from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg, png_uri
 from dynagest.testing.history import History
 from dynagest.testing.panels import CAPTIONS
 from dynagest.testing.stream_evaluation import StreamEvaluation
@@ -207,14 +208,7 @@ def _decoder_weights(path: Path) -> int:
     if not path.exists():
         return 0
     with safe_open(path, framework="numpy") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    total = 0
-    for shape in shapes:
-        size = 1
-        for side in shape:
-            size *= side
-        total += size
-    return total
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def _commands(run: Path, about: Mapping[str, Any], test: Evaluation | None) -> list[str]:
@@ -249,10 +243,8 @@ def _panels(run: Path) -> dict[str, Any]:
 
 
 def _image_uri(path: Path) -> str:
-    import base64
-
     try:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        return png_uri(path.read_bytes())
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); run `dynagest evaluate` again") from error
 
