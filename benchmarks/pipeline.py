@@ -22,9 +22,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynagest.clips.dataset import ClipDataset, UnreadableClip, View
+from dynagest.clips.dataset import ClipDataset, UnreadableClip
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
 
 FRAMES, HEIGHT, WIDTH = 40, 240, 320
 BRIGHT = PRESETS["egogesture"]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, View, collate, normalise
+from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, collate, normalise
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
 from dynagest.errors import DepthError, RecipeError
 
 COUNT, HEIGHT, WIDTH = 30, 48, 64
@@ -237,7 +238,7 @@ def test_unreadable_clips_are_left_out_and_reported(folder: Path, tmp_path: Path
     assert "000004.png: empty file" in reasons[0]
     assert "empty file" in reasons[1]
     assert "No such file" in reasons[2]
-    assert "has 30 frames, but the clip starts at frame 40" in reasons[3]
+    assert "begins at frame 40 and ends at frame 30" in reasons[3]
     assert "has 30 frames, but frame 3" in reasons[4]
     assert collate(unreadable) == (None, unreadable)
     assert collate([]) == (None, [])

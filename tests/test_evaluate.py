@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, View, normalise
+from dynagest.clips.dataset import ClipDataset, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.frames import FrameReader, read_frames
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import segment_indices
 from dynagest.clips.transforms import apply, center_crop, squash, three_crops
+from dynagest.clips.view import View
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.testing.evaluate import evaluate

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, View
+from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.networks.build import create_model, list_models, natural_input
 from dynagest.task.decoder import MultiScaleDecoder

@@ -9,9 +9,10 @@ import torch
 from training_toys import CLASSES, ToyClips, toy_data, toy_recipe
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, View
+from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
 from dynagest.errors import ManifestError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network, load_weights, save_network

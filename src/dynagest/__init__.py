@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynagest.card import NetworkCard as NetworkCard
     from dynagest.clips.dataset import ClipDataset as ClipDataset
-    from dynagest.clips.dataset import View as View
     from dynagest.clips.depth import DepthSpec as DepthSpec
     from dynagest.clips.manifest import Clip as Clip
     from dynagest.clips.manifest import Manifest as Manifest
+    from dynagest.clips.view import View as View
     from dynagest.errors import DynagestError as DynagestError
     from dynagest.networks.build import create_model as create_model
     from dynagest.networks.build import list_models as list_models
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dynagest.stream.events import EventSettings as EventSettings
     from dynagest.stream.recogniser import Recogniser as Recogniser
     from dynagest.synth.dataset import SynthDataset as SynthDataset
-    from dynagest.synth.dataset import SynthSpec as SynthSpec
+    from dynagest.synth.spec import SynthSpec as SynthSpec
     from dynagest.task.decoder import MultiScaleDecoder as MultiScaleDecoder
     from dynagest.task.task import DepthTask as DepthTask
     from dynagest.testing.evaluate import evaluate as evaluate
@@ -54,8 +54,8 @@ _HOME = {
     "Recipe": "training.recipe",
     "Recogniser": "stream.recogniser",
     "SynthDataset": "synth.dataset",
-    "SynthSpec": "synth.dataset",
-    "View": "clips.dataset",
+    "SynthSpec": "synth.spec",
+    "View": "clips.view",
     "count": "networks.count",
     "create_model": "networks.build",
     "evaluate": "testing.evaluate",

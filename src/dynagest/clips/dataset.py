@@ -13,7 +13,7 @@ from dynagest.clips.depth import shape_fault
 from dynagest.clips.frames import FrameReader, frame_rate
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
-from dynagest.clips.view import View as View
+from dynagest.clips.view import View
 from dynagest.errors import ClipError, DepthError
 
 # How many clips' depth is tried before a run, to find a depth.yaml that contradicts the files at large.
@@ -102,14 +102,14 @@ class ClipDataset:
     def timing(self, index: int) -> tuple[int, float | None]:
         """Frames of clip ``index``, and frames a second if its files say. Raises ``ClipError`` if it is unreadable."""
         clip = self.manifest.clips[index]
-        return self._length(clip), frame_rate(clip.video)
+        return self._reader.length(clip), frame_rate(clip.video)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         epoch, index = key
         clip = self.manifest.clips[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         try:
-            n = self._length(clip)
+            n = self._reader.length(clip)
             indices = self.view.indices(n, rng)
             frames = self._reader.frames(clip.video, clip.start + indices)
         except ClipError as error:
@@ -126,15 +126,6 @@ class ClipDataset:
             return UnreadableClip(index, clip.depth, f"{clip.depth}: {error}")
         label = self._flipped[self._labels[index]] if flip else self._labels[index]
         return make_sample(rgb, canonical, label, index)
-
-    def _length(self, clip: Clip) -> int:
-        end = clip.end
-        if end is None:
-            end = self._reader.count(clip.video)
-            if end <= clip.start:
-                raise ClipError(f"{clip.video}: has {end} frames, but the clip starts at frame {clip.start}")
-        self._reader.require_whole(clip.video, clip.start, end)
-        return end - clip.start
 
     def _depth(self, clip: Clip, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[Any] | None:
         """Raw depth (T, h, w) of the frames ``indices`` of the clip's ``n``."""

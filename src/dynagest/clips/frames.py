@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dynagest.clips import jpeg
+from dynagest.clips.manifest import Clip
 from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short, video_rate
 from dynagest.errors import ClipError
 
@@ -88,6 +89,20 @@ class FrameReader:
             else:
                 self._counts[path] = count_video(path)
         return self._counts[path]
+
+    def length(self, clip: Clip) -> int:
+        """Frames of a clip's RGB. Raises ``ClipError`` if there are none, or as ``count`` and ``require_whole``.
+
+        A range of its own needs no look at a video; that it ends within the file is for ``frames`` to tell.
+        """
+        end = self.count(clip.video) if clip.end is None else clip.end
+        if end <= clip.start:
+            raise ClipError(
+                f"{clip.video}: the clip begins at frame {clip.start} and ends at frame {end}, so it has none; correct "
+                "its range in the manifest"
+            )
+        self.require_whole(clip.video, clip.start, end)
+        return end - clip.start
 
     def require_whole(self, path: Path, start: int, end: int) -> None:
         """Raises ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.

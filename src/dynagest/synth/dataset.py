@@ -5,8 +5,7 @@ import numpy as np
 from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import FRAME_RATE, Split
-from dynagest.synth.spec import SynthSpec as SynthSpec
+from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
 
 
 class SynthDataset:

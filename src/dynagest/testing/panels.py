@@ -18,7 +18,7 @@ from torch import nn
 
 from dynagest.atomic import write_atomically, write_together
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, View, normalise
+from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
 from dynagest.errors import DepthError
@@ -28,6 +28,7 @@ from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
 from dynagest.task.saved import load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
+from dynagest.testing.sources import with_depth
 
 CAPTIONS = "panels.json"  # in their folder
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
@@ -69,8 +70,9 @@ def make_panels(
     reason = _obstacle(run, source, evaluation, count)
     if reason is None:
         try:
-            views = _with_depth(source, card, evaluation)
-            rows = tuple(panel_rows(net, card, load_decoders(run, net), views, evaluation, count=count, seed=seed))
+            if isinstance(source, Manifest):
+                source = with_depth(source.split(evaluation.conditions.split), card)
+            rows = tuple(panel_rows(net, card, load_decoders(run, net), source, evaluation, count=count, seed=seed))
         except DepthError as error:
             # The accuracies stand without depth; the report and the caller are told.
             reason = str(error)
@@ -208,13 +210,6 @@ def _remove_rows(run: Path, first: int) -> None:
     for path in (run / PANELS_FOLDER).glob("*.png"):
         if path.stem.isdecimal() and int(path.stem) >= first:
             path.unlink()
-
-
-def _with_depth(source: Manifest | ClipSource, card: NetworkCard, evaluation: Evaluation) -> ClipSource:
-    if not isinstance(source, Manifest):
-        return source
-    view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride, depth=True)
-    return ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
 
 
 def _figure(rows: tuple[PanelRow, ...], strips: list[np.ndarray], columns: list[str]) -> bytes:

@@ -6,10 +6,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, ClipSource, View
+from dynagest.clips.dataset import ClipDataset, ClipSource
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
-from dynagest.errors import ClipError, ManifestError, ModelError, some
+from dynagest.clips.view import View
+from dynagest.errors import ManifestError, ModelError, some
 
 
 @runtime_checkable
@@ -54,13 +55,7 @@ class ManifestVideos:
         return clip_name(self.manifest.clips[index])
 
     def num_frames(self, index: int) -> int:
-        clip = self.manifest.clips[index]
-        # A range of its own needs no look at the file; reading beyond its end is an error of the reader.
-        end = self._reader.count(clip.video) if clip.end is None else clip.end
-        if end <= clip.start:
-            raise ClipError(f"{clip.video}: no frame between {clip.start} and {end}; correct the range in the manifest")
-        self._reader.require_whole(clip.video, clip.start, end)
-        return end - clip.start
+        return self._reader.length(self.manifest.clips[index])
 
     def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
         clip = self.manifest.clips[index]
@@ -96,10 +91,7 @@ def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: N
             )
         if card.inputs == "rgb":
             return ManifestVideos(source.split(split))
-        view = View(
-            num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride, depth=True
-        )
-        return ClipDataset(source.split(split), view, seed=0)
+        return with_depth(source.split(split), card)
     if card.inputs != "rgb" and isinstance(source, VideoSource):
         raise ModelError(
             f"this network is fed {card.inputs}, so it cannot be tested on videos of RGB; give a manifest of clips "
@@ -108,6 +100,12 @@ def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: N
     if len(source) == 0:
         raise ManifestError(f"{type(source).__name__}: has no clips to test on")
     return source
+
+
+def with_depth(clips: Manifest, card: NetworkCard) -> ClipDataset:
+    """The clips as they are shown to the network of ``card`` when it is tested, and their depth."""
+    view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride)
+    return ClipDataset(clips, view, seed=0)
 
 
 def match_classes(source: tuple[str, ...], network: tuple[str, ...], used: set[int]) -> np.ndarray:

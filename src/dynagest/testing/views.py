@@ -7,8 +7,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip, View
+from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
+from dynagest.clips.view import View
 from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
