@@ -25,7 +25,7 @@ from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import UnreadableClip, normalise
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_weights
-from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.masks import MaskScore, score_masks
 from dynagest.task.saved import load_decoders
@@ -39,7 +39,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 Gradient = dict[str, Tensor]
 
 
-def read_batches(job: Job, source: Footage, count: int) -> list[Batch]:
+def read_batches(job: Job, source: RenderedClips, count: int) -> list[Batch]:
     """``count`` batches of normalised RGB, depth and labels."""
     batches = []
     for number in range(count):
@@ -128,7 +128,7 @@ def main() -> None:
     job = Job.model_validate_json((arguments.run / "job.json").read_bytes())
     assert isinstance(job.data, Generated), "only runs on generated clips"
     footage = arguments.run.resolve().parents[1] / "footage"
-    read = partial(Footage.rendered, footage, job.data.spec)
+    read = partial(RenderedClips.below, footage, job.data.spec)
     console = Console()
     plainly = validation_view(job.recipe)
     train, test = (read(split, plainly, seed=0, first=CLIPS) for split in ("train", "test"))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dynagest.cli import app
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import RunError, TrainingError
-from dynagest.reproduce.footage import Footage, footage_folder, render_split
+from dynagest.reproduce.footage import RenderedClips, footage_folder, render_split
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest
 from dynagest.reproduce.masks import GUESSES
 from dynagest.reproduce.plan import plan
@@ -55,7 +55,7 @@ def job(**fields) -> Job:
 
 def test_footage_is_what_the_generator_gives(tmp_path):
     view = training_view(job().recipe)
-    footage = Footage.rendered(tmp_path, SPEC, "train", view, seed=3)
+    footage = RenderedClips.below(tmp_path, SPEC, "train", view, seed=3)
     generated = SynthDataset(SPEC, "train", view, seed=3)
     assert len(footage) == len(generated) == 8
     for key in ((0, 0), (1, 5)):
@@ -63,7 +63,7 @@ def test_footage_is_what_the_generator_gives(tmp_path):
         assert ours["rgb"].equal(theirs["rgb"])
         assert ours["depth"].equal(theirs["depth"])
         assert (ours["label"], ours["has_depth"]) == (theirs["label"], True)
-    few = Footage.rendered(tmp_path, SPEC, "train", view, seed=3, first=4)
+    few = RenderedClips.below(tmp_path, SPEC, "train", view, seed=3, first=4)
     assert len(few) == 4
     assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])
     with pytest.raises(IndexError):

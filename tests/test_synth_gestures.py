@@ -10,23 +10,23 @@ from dynagest.synth import GESTURES, SynthSpec
 from dynagest.synth.film import camera_of
 from dynagest.synth.gestures import Gesture
 from dynagest.synth.hand import HAND_SOLIDS, hand_solids
-from dynagest.synth.motion import View, pose_at
+from dynagest.synth.motion import Viewpoint, pose_at
 from dynagest.synth.recording import Take, plan
 from dynagest.synth.render import Light, render
 
 PEOPLE = (0, 1, 2, 3, 4, 5)
-VIEWS: tuple[View, ...] = ("egocentric", "frontal")
+VIEWS: tuple[Viewpoint, ...] = ("egocentric", "frontal")
 LIGHT = Light((0.0, -0.6, -0.8), (0.6, 0.6, 0.6), (0.4, 0.4, 0.4))
 
 
 @cache
-def take_of(name: str, view: View, person: int) -> Take:
+def take_of(name: str, view: Viewpoint, person: int) -> Take:
     spec = SynthSpec(classes=(name,), views=(view,), left_handed=0.5, size=64)
     return plan(spec, "train", person)
 
 
 @cache
-def stroke(name: str, view: View, person: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def stroke(name: str, view: Viewpoint, person: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Centroid x, y in pixels and median depth in mm of the hand alone, at 8 moments of the stroke itself."""
     take = take_of(name, view, person)
     times = np.linspace(take.motion.times[1], take.motion.times[-2], 8)
@@ -62,7 +62,7 @@ def test_the_people_of_these_tests_include_both_hands():
     ("name", "axis", "direction"),
     [("swipe_left", 0, -1), ("swipe_right", 0, 1), ("swipe_up", 1, -1), ("swipe_down", 1, 1)],
 )
-def test_swipes_go_where_their_names_say(name: str, axis: int, direction: int, view: View, person: int):
+def test_swipes_go_where_their_names_say(name: str, axis: int, direction: int, view: Viewpoint, person: int):
     place = stroke(name, view, person)
     moved = [float(p[-1] - p[0]) for p in place[:2]]
     assert direction * moved[axis] > 10
@@ -76,7 +76,7 @@ def test_push_goes_away_from_the_performer(person: int):
         assert away * float(stroke("pull", view, person)[2].diff().sum()) < -80
 
 
-def turning(name: str, view: View, person: int) -> float:
+def turning(name: str, view: Viewpoint, person: int) -> float:
     """Degrees that the line across the knuckles turns clockwise in the image during the stroke."""
     take = take_of(name, view, person)
     times = np.linspace(take.motion.times[1], take.motion.times[-2], 12)
@@ -88,14 +88,14 @@ def turning(name: str, view: View, person: int) -> float:
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("person", PEOPLE)
-def test_rotations_turn_as_their_names_say(view: View, person: int):
+def test_rotations_turn_as_their_names_say(view: Viewpoint, person: int):
     assert turning("rotate_clockwise", view, person) > 70
     assert turning("rotate_counterclockwise", view, person) < -70
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("person", PEOPLE)
-def test_circles_go_round_as_their_names_say(view: View, person: int):
+def test_circles_go_round_as_their_names_say(view: Viewpoint, person: int):
     for name, sign in (("circle_clockwise", 1), ("circle_counterclockwise", -1)):
         take = take_of(name, view, person)
         times = np.linspace(take.motion.times[1], take.motion.times[-2], 33)
@@ -135,7 +135,7 @@ def test_one_tap_and_two(person: int):
 
 @pytest.mark.parametrize("person", PEOPLE)
 @pytest.mark.parametrize("view", VIEWS)
-def test_thumbs_point_up_and_down(view: View, person: int):
+def test_thumbs_point_up_and_down(view: Viewpoint, person: int):
     for name, sign in (("thumb_up", -1), ("thumb_down", 1)):
         take = take_of(name, view, person)
         pose = pose_at(take.motion, take.motion.times[-2:-1], take.subject, take.events.stage)

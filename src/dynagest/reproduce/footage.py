@@ -123,7 +123,7 @@ def _film(spec: SynthSpec, split: Split, index: int) -> tuple[np.ndarray, np.nda
     return footage.rgb.permute(0, 2, 3, 1).contiguous().numpy(), footage.depth.numpy().astype(np.uint16)
 
 
-class Footage:
+class RenderedClips:
     """A rendered split seen through a view: a ``ClipSource`` that gives what ``SynthDataset`` gives, without rendering.
 
     ``first`` cuts the split to its first clips (a multiple of the number of classes keeps them balanced): little
@@ -151,7 +151,7 @@ class Footage:
         self._open()
 
     @classmethod
-    def rendered(
+    def below(
         cls, root: Path, spec: SynthSpec, split: Split, view: View, *, seed: int, first: int | None = None
     ) -> Self:
         """The split of ``spec`` below ``root``, rendered now where it is not there yet."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.manifest import CLASSES_FILE, Manifest
 from dynagest.clips.view import View
-from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.footage import RenderedClips
 from dynagest.synth.spec import SynthSpec
 from dynagest.training.data import TrainingData, training_view, validation_view
 from dynagest.training.recipe import WITHOUT_EFFECT, Recipe
@@ -30,10 +30,12 @@ class Generated(BaseModel):
 
     def training(self, recipe: Recipe, footage: Path) -> TrainingData:
         """The clips that a recipe trains on, rendered below ``footage`` where they are not yet."""
-        train = Footage.rendered(footage, self.spec, "train", training_view(recipe), seed=recipe.seed, first=self.first)
+        train = RenderedClips.below(
+            footage, self.spec, "train", training_view(recipe), seed=recipe.seed, first=self.first
+        )
         validation = None
         if recipe.validate_on is not None:
-            validation = Footage.rendered(footage, self.spec, "val", validation_view(recipe), seed=recipe.seed)
+            validation = RenderedClips.below(footage, self.spec, "val", validation_view(recipe), seed=recipe.seed)
         return TrainingData.of_sources(train, validation, self.name)
 
     @property
@@ -46,9 +48,9 @@ class Generated(BaseModel):
         """The split that is tested on."""
         return "test"
 
-    def testing(self, recipe: Recipe, footage: Path) -> Footage:
+    def testing(self, recipe: Recipe, footage: Path) -> RenderedClips:
         """The test split: other people in other places."""
-        return Footage.rendered(footage, self.spec, "test", _test_view(recipe), seed=0)
+        return RenderedClips.below(footage, self.spec, "test", _test_view(recipe), seed=0)
 
 
 class OnDisk(BaseModel):

@@ -10,7 +10,7 @@ from dynagest.atomic import write_together
 from dynagest.clips.dataset import ClipDataset, ClipSource
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.view import View
-from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.masks import MaskScore, score_masks
 from dynagest.reproduce.plan import Plan
@@ -72,6 +72,6 @@ def _seen_plainly(job: Job, footage: Path) -> tuple[ClipSource, ClipSource]:
 
 def _through(data: TrainingData, view: View) -> ClipSource:
     source = data.train
-    assert isinstance(source, ClipDataset | Footage)
+    assert isinstance(source, ClipDataset | RenderedClips)
     source.view = view
     return source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dynagest.errors import RunError
 from dynagest.networks.weights import load_network
-from dynagest.reproduce.footage import Footage
+from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.plan import Plan
 from dynagest.run_folder import METRICS_FILE, PANELS_FILE
 from dynagest.testing.evaluation import Evaluation
@@ -21,7 +21,7 @@ def write_panels_figure(plan: Plan, folder: Path) -> list[Path]:
         run = folder / "runs" / job.name
         net, card = load_network(run)
         clips = job.data.testing(job.recipe, folder / "footage")
-        if isinstance(clips, Footage):
+        if isinstance(clips, RenderedClips):
             clips.view = replace(clips.view, depth=True)
         missing = make_panels(run, net, card, clips, Evaluation.read(run / METRICS_FILE), seed=job.recipe.seed)
         if missing:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynagest.synth.motion import View
+from dynagest.synth.motion import Viewpoint
 from dynagest.synth.subject import Colour, skin_tone
 
 MARGIN = 0.12  # of the image's size that the canvas extends beyond it on every side, for the camera to move
@@ -56,7 +56,7 @@ def _random_colour(rng: np.random.Generator, clutter: float) -> Colour:
     return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.0, 0.25 + 0.55 * clutter), rng.uniform(0.12, 0.95))
 
 
-def draw_canvas(rng: np.random.Generator, view: View, clutter: float) -> Canvas:
+def draw_canvas(rng: np.random.Generator, view: Viewpoint, clutter: float) -> Canvas:
     """A background for ``view``; ``clutter`` 0 is a plain wall, 1 is full of things."""
     most = clutter * _MOST_ITEMS
     count = int(rng.uniform(0.5, 1.0) * most)

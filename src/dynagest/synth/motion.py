@@ -16,7 +16,7 @@ from dynagest.synth.gestures import SHAPES, Gesture
 from dynagest.synth.hand import FOREARM_MM, Pose, limit
 from dynagest.synth.subject import Subject
 
-View = Literal["egocentric", "frontal"]
+Viewpoint = Literal["egocentric", "frontal"]
 
 # Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
 ANGLES, X, Y, AWAY, TURN, ROLL, TILT, TWIST, SHOW, COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
@@ -32,7 +32,7 @@ class Stage:
     wrist by the share ``follow``.
     """
 
-    view: View
+    view: Viewpoint
     centre: tuple[float, float, float]
     elbow: tuple[float, float, float]
     follow: float = 0.55

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dynagest.synth.canvas import Canvas, draw_canvas
 from dynagest.synth.hand import Pose
-from dynagest.synth.motion import Stage, View
+from dynagest.synth.motion import Stage, Viewpoint
 from dynagest.synth.render import Light
 from dynagest.synth.solids import Solids, join, plain_solids
 from dynagest.synth.spec import SynthSpec
@@ -28,7 +28,7 @@ _SWAYS = 2
 class Scene:
     """A place. canvas: the still background; light: on everything solid; exposure: RGB factors of the camera."""
 
-    view: View
+    view: Viewpoint
     canvas: Canvas
     light: Light
     exposure: Colour

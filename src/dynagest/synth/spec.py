@@ -10,7 +10,7 @@ from dynagest.clips.depth import PRESETS as DEPTH_PRESETS
 from dynagest.clips.depth import DepthAffine, DepthSpec
 from dynagest.errors import RecipeError
 from dynagest.synth.gestures import GESTURES
-from dynagest.synth.motion import View
+from dynagest.synth.motion import Viewpoint
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -68,7 +68,7 @@ class SynthSpec(BaseModel):
     scenes: PerSplit = PerSplit(train=200, val=40, test=60)
     size: int = Field(default=112, ge=16, le=1024, description="height and width of a frame in pixels")
     num_frames: int = Field(default=16, ge=2, description="frames recorded of a clip")
-    views: tuple[View, ...] = ("egocentric", "frontal")
+    views: tuple[Viewpoint, ...] = ("egocentric", "frontal")
     left_handed: float = Field(default=0.25, ge=0, le=1, description="share of left-handed subjects")
     style: float = Field(default=0.7, ge=0, le=1, description="how much people and performances differ")
     clutter: float = Field(default=0.5, ge=0, le=1, description="background texture and objects, from none to hard")
