@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dynagest.synth import GESTURES, SynthSpec
-from dynagest.synth.film import camera_of
+from dynagest.synth.film import Take, camera_of
 from dynagest.synth.gestures import Gesture
 from dynagest.synth.hand import HAND_SOLIDS, hand_solids
 from dynagest.synth.motion import Viewpoint, pose_at
-from dynagest.synth.recording import Take, plan
+from dynagest.synth.recording import plan
 from dynagest.synth.render import Light, render
 
 PEOPLE = (0, 1, 2, 3, 4, 5)

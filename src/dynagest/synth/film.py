@@ -1,4 +1,4 @@
-"""Films a performance: poses, a scene and cameras in, RGB frames and depth out, for any sequence of poses."""
+"""Films a take: a performance, a scene and cameras in, RGB frames and depth out, for any of its moments."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dynagest.synth.canvas import paint
-from dynagest.synth.hand import Pose, hand_solids
+from dynagest.synth.hand import hand_solids
+from dynagest.synth.motion import Motion, pose_at
 from dynagest.synth.render import Camera, render
 from dynagest.synth.scene import FOCAL, Events, Scene, camera_shift, scene_solids, shaken
 from dynagest.synth.sensor import Noise, blur, expose, misaligned, sense
@@ -17,6 +18,25 @@ from dynagest.synth.spec import MISALIGNMENT, SynthSpec
 from dynagest.synth.subject import Subject
 
 _LUMA = (0.299, 0.587, 0.114)
+_MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, in clips
+
+
+@dataclass(frozen=True)
+class Take:
+    """The plan of one recording, drawn but not rendered yet.
+
+    motion, events and times share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it. label: the
+    class of a clip, "" for a stream.
+    """
+
+    label: str
+    subject: Subject
+    scene: Scene
+    events: Events
+    motion: Motion
+    times: np.ndarray
+    rate: float
+    noise: Noise
 
 
 @dataclass(frozen=True)
@@ -34,26 +54,11 @@ def camera_of(spec: SynthSpec) -> Camera:
     return Camera(FOCAL * spec.size, spec.size, spec.size)
 
 
-def film(
-    spec: SynthSpec,
-    scene: Scene,
-    events: Events,
-    subject: Subject,
-    pose: Pose,
-    times: np.ndarray,
-    noise: Noise,
-    *,
-    velocity: Tensor | None = None,
-    device: torch.device | str = "cpu",
-) -> Footage:
-    """Render ``pose`` (F frames) of ``subject`` in ``scene``.
-
-    times: (F,) moments at which distractors and camera move, in the unit of the performance. noise: F frames' worth.
-    velocity: (F, 2) movement of the hand in pixels from frame to frame, for motion blur; none without.
-    """
+def film(spec: SynthSpec, take: Take, frames: np.ndarray, device: torch.device | str = "cpu") -> Footage:
+    """Render these frames of a take, by their indices (F,)."""
     device = torch.device(device)
     with torch.inference_mode(), _one_thread() if device.type == "cpu" else contextlib.nullcontext():
-        footage = _film(spec, scene, events, subject, pose.to(device), times, noise, velocity)
+        footage = _film(spec, take, take.times[frames], take.noise.select(frames), device)
     # Copies that anything may be done with: tensors made in inference mode cannot be changed outside of it.
     return Footage(footage.rgb.clone(), footage.depth.clone(), footage.hand.clone())
 
@@ -69,18 +74,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _film(
-    spec: SynthSpec,
-    scene: Scene,
-    events: Events,
-    subject: Subject,
-    pose: Pose,
-    times: np.ndarray,
-    noise: Noise,
-    velocity: Tensor | None,
-) -> Footage:
-    device = pose.wrist.device
+def _film(spec: SynthSpec, take: Take, times: np.ndarray, noise: Noise, device: torch.device) -> Footage:
+    scene, events, subject = take.scene, take.events, take.subject
     camera = camera_of(spec)
+    pose, soon = (pose_at(take.motion, each, subject, events.stage) for each in (times, times + _MOMENT))
+    # Where the middle of the hand goes, one hand's breadth above the wrist.
+    middle, middle_soon = (camera.project(each.wrist - 70.0 * each.rotation[:, :, 1]) for each in (pose, soon))
+    velocity = ((middle_soon - middle) / (_MOMENT * take.rate)).to(device)  # (F, 2) pixels from frame to frame
+    pose = pose.to(device)
     shift = torch.from_numpy(camera_shift(events, times)).float().to(device)
 
     behind = _background(scene, events, shift, spec.size, device)
@@ -99,7 +100,7 @@ def _film(
     layer = render(shaken(hand_solids(pose, subject), shift), camera, scene.light, supersample=spec.supersample)
     front = layer.depth < depth
     covered = torch.cat((layer.rgb, layer.alpha), 1) * front[:, None]
-    smear = still if velocity is None else velocity.to(device) * events.shutter
+    smear = velocity * events.shutter
     if spec.blur > 0 and (softness > 0.3 or float(smear.abs().max()) > 0.7):
         covered = blur(covered, smear, softness)
     rgb = rgb * (1 - covered[:, 3:]) + covered[:, :3]

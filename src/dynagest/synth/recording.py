@@ -1,41 +1,20 @@
 """Which clip an index stands for, and its recording: everything follows from (seed, split, index)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from dynagest.card import BACKGROUND
-from dynagest.synth.film import Footage, camera_of, film
+from dynagest.synth.film import Footage, Take, film
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.idle import draw_background, draw_loose
-from dynagest.synth.motion import Motion, draw_motion, pose_at
-from dynagest.synth.scene import Events, Scene, draw_events, draw_scene
+from dynagest.synth.motion import draw_motion
+from dynagest.synth.scene import Scene, draw_events, draw_scene
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import SPLITS, Split, SynthSpec
 from dynagest.synth.subject import Subject, draw_subject
 
 # The first word of each seed sequence, so that no two kinds of things share random numbers.
 _SUBJECT, _SCENE, _CLIP = 1, 2, 3
-_MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, in clips
-
-
-@dataclass(frozen=True)
-class Take:
-    """The plan of one recording, drawn but not rendered yet.
-
-    motion, events and times share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it. label: the
-    class of a clip, "" for a stream.
-    """
-
-    label: str
-    subject: Subject
-    scene: Scene
-    events: Events
-    motion: Motion
-    times: np.ndarray
-    rate: float
-    noise: Noise
 
 
 def subject_number(spec: SynthSpec, split: Split, index: int) -> int:
@@ -100,24 +79,7 @@ def record(
     if frames is None:
         frames = np.arange(len(take.times))
     frames, back = np.unique(frames, return_inverse=True)
-    times = take.times[frames]
-    pose = pose_at(take.motion, times, take.subject, take.events.stage)
-    soon = pose_at(take.motion, times + _MOMENT, take.subject, take.events.stage)
-    camera = camera_of(spec)
-    # Where the middle of the hand goes, one hand's breadth above the wrist.
-    middle, middle_soon = (p.wrist - 70.0 * p.rotation[:, :, 1] for p in (pose, soon))
-    velocity = (camera.project(middle_soon) - camera.project(middle)) / (_MOMENT * take.rate)
-    footage = film(
-        spec,
-        take.scene,
-        take.events,
-        take.subject,
-        pose,
-        times,
-        take.noise.select(frames),
-        velocity=velocity,
-        device=device,
-    )
+    footage = film(spec, take, frames, device)
     if np.array_equal(back, np.arange(len(frames))):
         return footage
     order = torch.from_numpy(back).to(footage.rgb.device)

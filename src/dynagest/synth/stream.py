@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
+from dynagest.synth.film import Take
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
-from dynagest.synth.recording import Take, first_scene, first_subject, record, scene_of, subject_of
+from dynagest.synth.recording import first_scene, first_subject, record, scene_of, subject_of
 from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import SPLITS, Split, SynthSpec
