@@ -36,10 +36,11 @@ def field_faults(kind: type[BaseModel], error: ValidationError | OSError) -> str
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return "; ".join(_fault(kind, fault) for fault in error.errors())
+    return "; ".join(field_fault(kind, fault) for fault in error.errors())
 
 
-def _fault(kind: type[BaseModel], fault: Any) -> str:
+def field_fault(kind: type[BaseModel], fault: Any) -> str:
+    """The clause for one of ``ValidationError.errors()``."""
     name, what = ".".join(str(part) for part in fault["loc"]), fault["type"]
     if what == "json_invalid":
         return f"it is not JSON ({fault['ctx']['error']})"

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dynagest.errors import RecipeError, hint
+from dynagest.fields import field_fault
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -39,16 +40,11 @@ def override(model: Model, overrides: Mapping[str, Any]) -> Model:
         name: _parse(name, fields[name].annotation, value) if isinstance(value, str) else value
         for name, value in overrides.items()
     }
-    return validated(type(model), model.model_dump() | given)
-
-
-def validated(kind: type[Model], values: Mapping[str, Any]) -> Model:
-    """A model of these values. Raises ``RecipeError`` with one line for each field that is wrong."""
     try:
-        return kind.model_validate(dict(values))
+        return type(model).model_validate(model.model_dump() | given)
     except ValidationError as error:
-        faults = [_fault(kind, fault) for fault in error.errors()]
-        raise RecipeError("these values are not possible:\n" + "\n".join(f"  {fault}" for fault in faults)) from error
+        faults = "".join(f"\n  {_fault(type(model), fault)}" for fault in error.errors())
+        raise RecipeError(f"these values are not possible:{faults}") from error
 
 
 def describe(model: BaseModel) -> str:
@@ -60,13 +56,8 @@ def describe(model: BaseModel) -> str:
 
 
 def _fault(kind: type[BaseModel], fault: Any) -> str:
-    if not fault["loc"]:
-        return str(fault["msg"]).removeprefix("Value error, ")
-    name = str(fault["loc"][0])
-    if name not in kind.model_fields:
-        return f"{name}: there is no such field"
-    about = kind.model_fields[name].description
-    return f"{name} = {fault['input']!r}: {fault['msg']}" + (f" ({about})" if about else "")
+    field = kind.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    return field_fault(kind, fault) + (f" ({field.description})" if field and field.description else "")
 
 
 def _parse(name: str, annotation: Any, text: str) -> Any:
