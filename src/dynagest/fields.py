@@ -1,8 +1,13 @@
-"""What is wrong with the fields of a file (depth.yaml, network.json, ...), in plain words. Needs no torch."""
+"""Files of typed fields (depth.yaml, events.json, ...): what is wrong with them, in plain words. Needs no torch."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from dynagest.errors import RunError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _KINDS = {
     "int": "a whole number",
@@ -28,14 +33,24 @@ _BOUNDS = {
 _SHOWN = 40
 
 
-def field_faults(kind: type[BaseModel], error: ValidationError | OSError) -> str:
+def read_record(kind: type[Model], path: Path, what: str, advice: str) -> Model:
+    """A JSON file that dynagest itself writes. Raises ``RunError`` when it is missing or is not ``what`` it should be.
+
+    ``advice``: what to do then, such as the command that writes it.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+    except ValidationError as error:
+        raise RunError(f"{path}: not {what} ({field_faults(kind, error)}); {advice}") from error
+
+
+def field_faults(kind: type[BaseModel], error: ValidationError) -> str:
     """One clause for each wrong field: its name, what it holds and what it should be; joined by semicolons.
 
-    Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``. Of a file that
-    could not be read, why not.
+    Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``
     """
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     return "; ".join(field_fault(kind, fault) for fault in error.errors())
 
 

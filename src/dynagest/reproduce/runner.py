@@ -63,7 +63,9 @@ class Ledger:
         try:
             lines = self.path.read_bytes().splitlines()
             outcomes = [Outcome.model_validate_json(line) for line in lines if line.strip()]
-        except (OSError, ValidationError) as error:
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except ValidationError as error:
             faults = field_faults(Outcome, error)
             raise RunError(f"{self.path}: no ledger of outcomes ({faults}); move it away, or name another") from error
         return {outcome.key: outcome for outcome in outcomes}

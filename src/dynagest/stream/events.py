@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynagest.atomic import write_atomically
 from dynagest.card import BACKGROUND
-from dynagest.errors import ClipError, RunError, WeightsError
-from dynagest.fields import field_faults
+from dynagest.errors import ClipError, WeightsError
+from dynagest.fields import read_record
 from dynagest.run_folder import EVENTS_FILE
 from dynagest.stream.scores import Scores
 
@@ -180,13 +180,7 @@ class EventsFile(BaseModel):
     def read(cls, path: Path) -> "EventsFile":
         """Read the file, or that of a run folder. Raises ``RunError`` when it is missing or not one."""
         path = path / EVENTS_FILE if path.is_dir() else path
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); `dynagest tune` writes it") from error
-        except ValidationError as error:
-            faults = field_faults(cls, error)
-            raise RunError(f"{path}: not an events file of this version ({faults}); run `dynagest tune`") from error
+        return read_record(cls, path, "an events file of this version", "`dynagest tune` writes it")
 
     def write(self, path: Path) -> Path:
         """Write it atomically, into a run folder as ``events.json``. Raises ``RunError`` when that cannot be done."""

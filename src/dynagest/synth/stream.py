@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
+from dynagest.fields import read_record
 from dynagest.synth.film import Take
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
@@ -26,7 +27,7 @@ from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import SPLITS, Split, SynthSpec
 from dynagest.synth.subject import Subject
-from dynagest.synth.write import Progress, claim, place, read_written, render_all, stopping, write_mjpeg
+from dynagest.synth.write import Progress, claim, place, render_all, stopping, write_mjpeg
 
 SPEC_FILE = "streams.json"
 _STREAM = 4  # first word of the seed sequence, see recording.py
@@ -143,7 +144,8 @@ def write_streams(
 
 def read_stream_spec(folder: Path | str) -> StreamSpec:
     """The spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
-    return read_written(StreamSpec, Path(folder) / SPEC_FILE, "dynagest data streams")
+    advice = "name a folder of `dynagest data streams`"
+    return read_record(StreamSpec, Path(folder) / SPEC_FILE, "a spec of generated streams", advice)
 
 
 def _video(folder: Path, spec: StreamSpec, split: Split, index: int) -> Path:

@@ -23,12 +23,12 @@ from typing import TypeVar
 import av
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.errors import RunError
-from dynagest.fields import field_faults
+from dynagest.fields import read_record
 from dynagest.machine import available_cores
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
@@ -70,16 +70,8 @@ def write_synth(
 
 def read_spec(folder: Path | str) -> SynthSpec:
     """The spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
-    return read_written(SynthSpec, Path(folder) / SPEC_FILE, "dynagest data synth")
-
-
-def read_written(kind: type[Spec], path: Path, command: str) -> Spec:
-    """What ``command`` wrote to a JSON file about a folder. Raises ``RunError`` for anything else."""
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        faults = field_faults(kind, error)
-        raise RunError(f"{path}: not what `{command}` wrote there ({faults}); name a folder of its") from error
+    advice = "name a folder of `dynagest data synth`"
+    return read_record(SynthSpec, Path(folder) / SPEC_FILE, "a spec of generated clips", advice)
 
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from dynagest.atomic import write_atomically
-from dynagest.errors import RunError
-from dynagest.fields import field_faults
+from dynagest.fields import read_record
 from dynagest.testing.metrics import (
     ClassResult,
     Confusion,
@@ -168,13 +167,7 @@ class Evaluation:
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
         """Read ``metrics.json``. Raises ``RunError`` when it is missing or not one."""
-        try:
-            record = _Record.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); run `dynagest evaluate` first") from error
-        except ValidationError as error:
-            faults = field_faults(_Record, error)
-            raise RunError(f"{path}: not a metrics file of this version ({faults}); run `dynagest evaluate`") from error
+        record = read_record(_Record, path, "a metrics file of this version", "`dynagest evaluate` writes it")
         return cls(
             conditions=record.conditions,
             classes=record.classes,

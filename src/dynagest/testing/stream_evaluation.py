@@ -4,11 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from dynagest.atomic import write_together
-from dynagest.errors import RunError
-from dynagest.fields import field_faults
+from dynagest.fields import read_record
 from dynagest.run_folder import STREAM_METRICS_FILE, STREAM_TIMELINE_FILE
 from dynagest.stream.events import EventSettings
 from dynagest.stream.metrics import GRACE, Recording, StreamSummary, false_activations, match, summarise
@@ -94,11 +93,4 @@ class StreamEvaluation(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "StreamEvaluation":
         """Read ``stream_metrics.json``. Raises ``RunError`` when it is missing or not one."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            hint = "`dynagest evaluate --stream` writes it"
-            raise RunError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
-        except ValidationError as error:
-            faults = field_faults(cls, error)
-            raise RunError(f"{path}: not stream metrics of this version ({faults}); run the test again") from error
+        return read_record(cls, path, "stream metrics of this version", "`dynagest evaluate --stream` writes it")
