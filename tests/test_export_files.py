@@ -17,7 +17,7 @@ import dynagest as dg
 from dynagest.errors import DynagestError, ModelError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
-from dynagest.runtimes.batches import run_in_batches
+from dynagest.runtimes.arrays import run_in_batches
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
 from dynagest.stream.load import load_recogniser

@@ -28,7 +28,17 @@ from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import EVENTS_FILE
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, KEY, LOGITS, Mode, ModelInfo, Precision, StateTensor, check_rgb
+from dynagest.runtimes.model_file import (
+    CLIPS,
+    KEY,
+    LOGITS,
+    Mode,
+    ModelInfo,
+    Precision,
+    StateTensor,
+    check_rgb,
+    file_name,
+)
 from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.events import EventsFile
 
@@ -81,7 +91,7 @@ def export(
     net, card = load_network(run)
     check_rgb(card, str(run))
     folder = run if run.is_dir() else run.parent
-    target = out or folder / default_name(to, precision, mode)
+    target = out or folder / file_name(precision, mode, _suffix(to))
     check_target(target, to)
 
     tell("reading clips")
@@ -143,11 +153,6 @@ def check_combination(to: Runtime, precision: Precision, mode: Mode) -> None:
 def computes_channels_last(to: Runtime, precision: Precision) -> bool:
     """Whether a stream's state is best kept (N, H, W, C): OpenVINO's int8 kernels alone want it so."""
     return to == "openvino" and precision == "int8"
-
-
-def default_name(to: Runtime, precision: Precision, mode: Mode) -> str:
-    """What a file is called in its run folder."""
-    return f"network-{precision}{'-stream' if mode == 'stream' else ''}{_suffix(to)}"
 
 
 def check_target(target: Path, to: Runtime) -> None:

@@ -29,6 +29,11 @@ Tensor = tuple[str, tuple[int | None, ...]]
 LARGEST_STATE = 2**26  # numbers in a tensor; the largest of ACTION-R50 at 224 has 0.8 million
 
 
+def file_name(precision: Precision, mode: Mode, suffix: str) -> str:
+    """What an exported file is called in its run folder."""
+    return f"network-{precision}{'-stream' if mode == 'stream' else ''}{suffix}"
+
+
 class ModeError(WeightsError):
     """A sound file of the other mode."""
 

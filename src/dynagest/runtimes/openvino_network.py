@@ -8,7 +8,7 @@ import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
-from dynagest.runtimes.batches import run_in_batches
+from dynagest.runtimes.arrays import run_in_batches
 from dynagest.runtimes.model_file import (
     CLIPS,
     FRAME,

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
-from dynagest.runtimes.model_file import ModeError, ModelInfo
+from dynagest.runtimes.model_file import Mode, ModeError, ModelInfo, file_name
 from dynagest.runtimes.onnx_network import OnnxNetwork, OnnxStream
 from dynagest.stream.events import EventSettings
 from dynagest.stream.exported import exported_settings
@@ -102,8 +102,8 @@ class ModelShelf:
 
 def export_command(run: Path, card: NetworkCard) -> tuple[list[str], Path]:
     """The command that exports a run's network for the page, as a stream where it can be one, and what it writes."""
-    mode = "stream" if card.options.get("online") else "clip"
-    path = run / f"network-fp32{'-stream' if mode == 'stream' else ''}.onnx"
+    mode: Mode = "stream" if card.options.get("online") else "clip"
+    path = run / file_name("fp32", mode, ".onnx")
     command = [sys.executable, "-m", "dynagest", "export", str(run), "--to", "onnx", "--mode", mode, "--out", str(path)]
     return [*command, "--clips", "16"], path
 
