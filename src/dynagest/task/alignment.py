@@ -15,9 +15,9 @@ from torch import nn
 
 from dynagest.atomic import write_atomically
 from dynagest.run_folder import PARTNER_FILE
-from dynagest.task.base import Task, TaskOutput, Term, mean_over
+from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.inputs import network_input
-from dynagest.task.loss import Counts
+from dynagest.task.loss import Counts, mean_over
 from dynagest.task.taps import Taps
 
 BETA = 2.0  # of the focal factor, exp(BETA * difference) - 1
@@ -54,7 +54,7 @@ class AlignmentTask(Task):
         """As of ``Task``. Depth and ``has_depth`` must be given; a clip without depth trains the RGB network alone."""
         assert depth is not None, "alignment needs depth"
         assert has_depth is not None, "alignment needs to know which clips have depth"
-        counts = counts or Counts(float(len(label)), float(has_depth.sum()))
+        counts = counts or Counts.of(label, has_depth)
         # Every clip goes through the partner, whose share in the loss is a product with 0 where there is no depth: its
         # weights take part in the graph of every process, which is what DistributedDataParallel waits for.
         with Taps(self.network, [self.tap], dims=(4, 5)) as taps, Taps(self.partner, [self.tap], dims=(4, 5)) as others:

@@ -60,7 +60,12 @@ class Task(nn.Module):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> TaskOutput:
-        """``rgb`` (N, T, 3, H, W) normalised, ``label`` (N,), ``depth`` (N, T, 1, H, W), ``has_depth`` (N,)"""
+        """One step's share of the loss.
+
+        ``rgb`` (N, T, 3, H, W) float32, normalised; ``label`` (N,) int64; ``depth`` (N, T, 1, H, W) float32, canonical
+        (0 to 1, near = 1), and ``has_depth`` (N,) bool, where the task uses depth; ``counts`` of the whole step, by
+        default those of this batch.
+        """
         raise NotImplementedError
 
     def freeze(self, names: tuple[str, ...]) -> None:
@@ -86,8 +91,3 @@ class Task(nn.Module):
 
     def save_companions(self, run_dir: Path) -> None:
         """Write what a report shows of the training-only parts, beside the network; by default nothing."""
-
-
-def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
-    """The sum of (N,) values divided by the step's count of such clips, of which there may be none."""
-    return per_clip.sum() / max(count, 1)

@@ -5,7 +5,7 @@ without depth trains the class only.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,16 @@ class Counts(NamedTuple):
 
     clips: float
     with_depth: float
+
+    @classmethod
+    def of(cls, label: torch.Tensor, has_depth: torch.Tensor | None) -> Self:
+        """Those of a step that is this one batch: ``label`` (N,), ``has_depth`` (N,) bool, ``None`` for no depth."""
+        return cls(float(len(label)), 0.0 if has_depth is None else float(has_depth.sum()))
+
+
+def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
+    """The sum of (N,) values divided by the step's count of such clips, of which there may be none."""
+    return per_clip.sum() / max(count, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +79,27 @@ class DepthLoss(nn.Module):
         ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
         of this batch. Masks without ``depth`` are an error of the caller.
         """
-        clips = counts.clips if counts else float(len(label))
-        cross_entropy = F.cross_entropy(logits.float(), label, reduction="none").sum() / clips
+        counts = counts or Counts.of(label, has_depth)
+        cross_entropy = mean_over(F.cross_entropy(logits.float(), label, reduction="none"), counts.clips)
         total = self.weights.cross_entropy * cross_entropy
         terms = {"local": torch.zeros_like(cross_entropy), "global_": torch.zeros_like(cross_entropy)}
         if masks is not None:
             assert depth is not None, "masks need depth to be compared with"
             assert has_depth is not None, "masks need to know which clips have depth"
-            with_depth = counts.with_depth if counts else has_depth.sum()
             for name, mask in masks._asdict().items():
                 if mask is not None:
-                    terms[name] = self._squared_error(mask, depth, has_depth, with_depth)
+                    terms[name] = self._squared_error(mask, depth, has_depth, counts.with_depth)
                     total = total + getattr(self.weights, name) * terms[name]
         return LossParts(total, cross_entropy.detach(), terms["local"].detach(), terms["global_"].detach())
 
     def _squared_error(
-        self, mask: torch.Tensor, depth: torch.Tensor, has_depth: torch.Tensor, with_depth: float | torch.Tensor
+        self, mask: torch.Tensor, depth: torch.Tensor, has_depth: torch.Tensor, with_depth: float
     ) -> torch.Tensor:
         target = self.target(depth, mask.shape[-2:])
-        per_clip = (
-            F.mse_loss(mask.float(), target, reduction="none").unflatten(0, depth.shape[:2]).mean(dim=(1, 2, 3, 4))
-        )
+        per_pixel = F.mse_loss(mask.float(), target, reduction="none").unflatten(0, depth.shape[:2])
         # A product, not a selection: the decoders take part in the graph of every process even where no clip has depth,
         # which is what DistributedDataParallel waits for.
-        return (per_clip * has_depth).sum() / max(with_depth, 1)
+        return mean_over(per_pixel.mean(dim=(1, 2, 3, 4)) * has_depth, with_depth)
 
     @torch.no_grad()
     def target(self, depth: torch.Tensor, size: torch.Size) -> torch.Tensor:

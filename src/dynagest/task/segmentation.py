@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from dynagest.errors import ModelError
-from dynagest.task.base import Task, TaskOutput, Term, mean_over
+from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.inputs import network_input
-from dynagest.task.loss import Counts
+from dynagest.task.loss import Counts, mean_over
 from dynagest.task.segmentation_decoder import SegmentationDecoder
 from dynagest.task.taps import Taps
 
@@ -64,7 +64,7 @@ class SegmentationTask(Task):
         counts: Counts | None = None,
     ) -> TaskOutput:
         """As of ``Task``. Depth and ``has_depth`` must be given where there is a ``mask_weight``."""
-        clip = network_input(rgb, depth, self.inputs)
+        clip, counts = network_input(rgb, depth, self.inputs), counts or Counts.of(label, has_depth)
         if not self.mask_weight:
             logits, mask = self.network(clip), torch.zeros((), device=rgb.device)
         else:
@@ -74,10 +74,9 @@ class SegmentationTask(Task):
                 logits = self.network(clip)
             height, width = rgb.shape[-2:]
             found = self.decoder(taps[ENCODER], (height, width))
-            with_depth = counts.with_depth if counts else float(has_depth.sum())
-            mask = mean_over(self.mask_error(found, depth) * has_depth, with_depth)
+            mask = mean_over(self.mask_error(found, depth) * has_depth, counts.with_depth)
         per_clip = F.cross_entropy(logits.float(), label, reduction="none")
-        entropy = mean_over(per_clip, counts.clips if counts else float(len(label)))
+        entropy = mean_over(per_clip, counts.clips)
         loss = self.class_weight * entropy + self.mask_weight * mask
         return TaskOutput(loss, logits, {"cross_entropy": entropy.detach(), "mask": mask.detach()})
 

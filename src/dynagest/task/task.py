@@ -50,7 +50,7 @@ class DepthTask(Task):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> DepthOutput:
-        """``rgb`` (N, T, 3, H, W) normalised, ``label`` (N,), ``depth`` (N, T, 1, H, W), ``has_depth`` (N,)"""
+        """As of ``Task``. Depth and ``has_depth`` must be given where there is a ``decoder``."""
         clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
             logits, masks = self.network(clip), None

@@ -125,7 +125,7 @@ class Engine:
             batch, unreadable = found
             failed += unreadable
             if batch is not None:
-                counts = Counts(len(batch["label"]), int(batch["has_depth"].sum()))
+                counts = Counts.of(batch["label"], batch["has_depth"])
                 total += self._forward(self.task, batch, counts)[1]
         raise_together(error)
         return Sums.of_values(self._add_up(total).tolist()), failed
