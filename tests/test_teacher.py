@@ -1,5 +1,6 @@
 """Pseudo-depth: a stand-in for a depth model, its scale, and the files beside the clips."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dynagest.clips.frames import read_depth
 from dynagest.clips.gesture_folder import refresh_manifest, write_clip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.teacher import PSEUDO, RECORD_FILE, Teacher, TeacherSpec, canonical, write_pseudo_depth
-from dynagest.errors import DepthError, ModelError
+from dynagest.errors import DepthError, ModelError, RunError
 
 onnx = pytest.importorskip("onnx")
 LUMA = (0.299, 0.587, 0.114)
@@ -174,7 +175,7 @@ def test_it_is_gone_on_with_and_other_teachers_are_refused(recorded: Path, tmp_p
     assert (again.written, again.kept) == (1, 3)
     other = plain(luminance(tmp_path / "other.onnx", weights=(1, 0, 0)))
     before = (recorded / "wave" / "001.depth.npz").read_bytes()
-    with pytest.raises(DepthError, match="pass --overwrite"):
+    with pytest.raises(DepthError, match=r"manifest.csv --teacher \S+other.onnx --overwrite` makes it again"):
         write_pseudo_depth(Manifest.read(recorded), other)
     assert (recorded / "wave" / "001.depth.npz").read_bytes() == before
     assert write_pseudo_depth(Manifest.read(recorded), other, overwrite=True).written == 4
@@ -188,6 +189,84 @@ def test_recording_and_indexing_go_on_beside_it(recorded: Path, tmp_path: Path) 
     manifest = refresh_manifest(recorded)
     assert [clip.depth is None for clip in manifest.clips] == [False] * 4 + [True]
     assert write_pseudo_depth(manifest, teacher).written == 1
+
+
+def test_recording_goes_on_beside_a_pass_that_was_interrupted(recorded: Path, tmp_path: Path) -> None:
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    teacher = plain(luminance(tmp_path / "t.onnx"))
+    with pytest.raises(KeyboardInterrupt):
+        write_pseudo_depth(Manifest.read(recorded), teacher, progress=stop)
+    assert (recorded / "push" / "001.depth.npz").exists()
+    write_clip(recorded, "tap", moving(), [index / 10 for index in range(6)])
+    manifest = Manifest.read(recorded)
+    assert (len(manifest), manifest.depth) == (5, PSEUDO)
+    done = write_pseudo_depth(manifest, teacher)
+    assert (done.written, done.kept) == (4, 1)
+    assert all(clip.depth for clip in Manifest.read(recorded).clips)
+
+
+def test_clips_recorded_and_deleted_during_the_pass(recorded: Path, tmp_path: Path) -> None:
+    class Busy(Teacher):
+        """While it looks at its first clip, that one is deleted, another takes its name, and one is recorded."""
+
+        def nearness(self, frames: np.ndarray) -> np.ndarray:
+            if not (recorded / "tap").exists():
+                (recorded / "push" / "001.mkv").unlink()
+                for label in ("tap", "push"):
+                    write_clip(recorded, label, moving(), [index / 10 for index in range(6)])
+                (recorded / "push" / "003.mkv").rename(recorded / "push" / "001.mkv")
+            return super().nearness(frames)
+
+    done = write_pseudo_depth(Manifest.read(recorded), Busy(luminance(tmp_path / "t.onnx")))
+    assert done.written == 3
+    assert len(done.failed) == 1
+    assert "001.mkv: was changed or deleted while the teacher looked at it" in done.failed[0]
+    assert not (recorded / "push" / "001.depth.npz").exists()
+    found = {f"{clip.label}/{clip.video.name}": clip.depth is not None for clip in refresh_manifest(recorded).clips}
+    assert found == {
+        "push/001.mkv": False, "push/002.mkv": True, "wave/001.mkv": True, "wave/002.mkv": True, "tap/001.mkv": False,
+    }  # fmt: skip
+
+
+def test_a_gesture_deleted_during_the_pass_stays_so(recorded: Path, tmp_path: Path) -> None:
+    class Busy(Teacher):
+        def nearness(self, frames: np.ndarray) -> np.ndarray:
+            shutil.rmtree(recorded / "push", ignore_errors=True)
+            return super().nearness(frames)
+
+    done = write_pseudo_depth(Manifest.read(recorded), Busy(luminance(tmp_path / "t.onnx")))
+    assert (done.written, len(done.failed)) == (2, 2)
+    assert not (recorded / "push").exists()
+    assert len(refresh_manifest(recorded)) == 2
+
+
+def test_nothing_is_written_where_all_is_there(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = plain(luminance(tmp_path / "t.onnx"))
+    write_pseudo_depth(Manifest.read(recorded), teacher)
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dynagest.atomic._write_through", refuse)  # as in a folder that cannot be written
+    assert write_pseudo_depth(Manifest.read(recorded), teacher).kept == 4
+    (recorded / "wave" / "002.depth.npz").unlink()
+    with pytest.raises(RunError, match=r"002\.depth\.npz: cannot be written"):
+        write_pseudo_depth(Manifest.read(recorded), teacher)
+
+
+def test_two_teachers_at_once(recorded: Path, tmp_path: Path) -> None:
+    """The second finds the first one at work on the first clip: no depth is there yet."""
+    other = plain(luminance(tmp_path / "other.onnx", weights=(1, 0, 0)))
+
+    class Busy(Teacher):
+        def nearness(self, frames: np.ndarray) -> np.ndarray:
+            with pytest.raises(DepthError, match=r"the depth here is of t\.onnx"):
+                write_pseudo_depth(Manifest.read(recorded), other)
+            return super().nearness(frames)
+
+    assert write_pseudo_depth(Manifest.read(recorded), Busy(luminance(tmp_path / "t.onnx"))).written == 4
 
 
 def test_depth_of_a_sensor_is_left_alone(recorded: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ left out::
 import hashlib
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ class Teacher:
             import onnxruntime  # type: ignore[import-untyped,unused-ignore]
         except ImportError as error:
             raise ModelError("depth models need ONNX Runtime: pip install onnxruntime") from error
-        self._path, self.spec = path, spec or TeacherSpec.beside(path)
+        self.path, self.spec = path, spec or TeacherSpec.beside(path)
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -115,7 +116,7 @@ class Teacher:
 
     def _read_input(self) -> tuple[str, bool, tuple[int, int]]:
         inputs = self._session.get_inputs()
-        about = f"{self._path}: its inputs are {', '.join(f'{each.name} {each.type} {each.shape}' for each in inputs)}"
+        about = f"{self.path}: its inputs are {', '.join(f'{each.name} {each.type} {each.shape}' for each in inputs)}"
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
             raise ModelError(f"{about}; a teacher takes one float32 picture (1, 3, H, W) or (1, H, W, 3)")
         batch, *shape = inputs[0].shape
@@ -128,7 +129,7 @@ class Teacher:
         wanted = self.spec.size or tuple(sides)
         for side, given in zip(sides, wanted, strict=True):
             if not isinstance(given, int):
-                yaml_file = self._path.with_suffix(".yaml").name
+                yaml_file = self.path.with_suffix(".yaml").name
                 raise ModelError(f"{about}, which leaves the size open; write size: [252, 252], say, into {yaml_file}")
             if isinstance(side, int) and side != given:
                 raise ModelError(f"{about}, but the YAML beside it says size: {list(wanted)}; correct or remove it")
@@ -146,16 +147,16 @@ class Teacher:
         try:
             output = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
         except Exception as error:  # its errors have no common class but this one
-            raise ModelError(f"{self._path}: fails on a picture ({str(error).splitlines()[0][:200]})") from error
+            raise ModelError(f"{self.path}: fails on a picture ({str(error).splitlines()[0][:200]})") from error
         values = np.asarray(output, np.float32)
         image = values.reshape([side for side in values.shape if side != 1])
         if image.ndim != 2:
-            raise ModelError(f"{self._path}: gives {values.shape}; expected one depth image (1, H, W)")
+            raise ModelError(f"{self.path}: gives {values.shape}; expected one depth image (1, H, W)")
         if not np.isfinite(image).all():
-            raise ModelError(f"{self._path}: gives values that are no numbers; are mean, std and range right?")
+            raise ModelError(f"{self.path}: gives values that are no numbers; are mean, std and range right?")
         if spec.output == "distance":
             if image.min() <= 0:
-                raise ModelError(f"{self._path}: gives distances that are not above 0; perhaps it is output: inverse")
+                raise ModelError(f"{self.path}: gives distances that are not above 0; perhaps it is output: inverse")
             image = 1 / image
         return image
 
@@ -185,12 +186,42 @@ class Taught:
 def write_pseudo_depth(
     manifest: Manifest, teacher: Teacher, *, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Taught:
-    """Write the depth of every clip, list it in the manifest's file, and declare it in ``depth.yaml`` beside that.
+    """Write the depth of every clip, declare it in ``depth.yaml`` beside the manifest, and list it in the manifest.
 
     ``<clip>.depth.npz`` beside a video, ``depth.npz`` in a folder of images; of the rows that share a video, once. What
-    the same teacher wrote is kept, so that an interrupted run is gone on with. progress: (clips done, all). Raises
-    ``DepthError`` where clips have depth from elsewhere, or from another teacher without ``overwrite``.
+    the same teacher wrote is kept, so that an interrupted run is gone on with. Clips may be recorded and deleted
+    meanwhile. progress: (clips done, all). Raises ``DepthError`` as ``check_origin`` does.
     """
+    check_origin(manifest, teacher, overwrite=overwrite)
+    assert manifest.path is not None, "checked"
+    record = manifest.path.with_name(RECORD_FILE)
+    paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
+    if _read_record(record) != teacher.name:
+        for path in paths.values():  # all, before the record changes: an interrupted run must not leave two teachers'
+            if path.exists():
+                path.unlink()
+    # First of all: depth that lies there without them would be taken for a sensor's, or for that of nobody.
+    _declare(record, json.dumps({"teacher": teacher.name}, indent=1) + "\n")
+    text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
+    _declare(record.with_name(DEPTH_FILE), text + PSEUDO.to_yaml())
+    written, kept, failed = 0, 0, []
+    for done, (video, path) in enumerate(paths.items(), 1):
+        if path.exists():
+            kept += 1
+        else:
+            try:
+                _write_depth(video, path, teacher)
+                written += 1
+            except (ClipError, DepthError) as error:
+                text = str(error)
+                failed.append(text if str(video) in text else f"{video}: {text}")
+        if progress:
+            progress(done, len(paths))
+    return Taught(list_pseudo_depth(manifest.path), written, kept, tuple(failed))
+
+
+def check_origin(manifest: Manifest, teacher: Teacher, *, overwrite: bool = False) -> None:
+    """Raise ``DepthError`` where clips have depth from elsewhere; or from another teacher, without ``overwrite``."""
     assert manifest.path is not None, "a manifest that lies somewhere"
     record = manifest.path.with_name(RECORD_FILE)
     paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
@@ -204,36 +235,19 @@ def write_pseudo_depth(
     twice = [path for path, count in Counter(paths.values()).items() if count > 1]
     if twice:
         raise DepthError(f"{twice[0]}: would be the depth of two videos that differ in their suffix only; rename one")
-    old = [path for path in paths.values() if path.exists()]
-    if old and known != teacher.name:
-        if not overwrite:
-            raise DepthError(
-                f"{record}: the depth here is of {known or 'an unknown origin'}; pass --overwrite to make it again "
-                f"with {teacher.name}"
-            )
-        for path in old:  # all, before the record changes: an interrupted run must not leave two teachers' depth
-            path.unlink()
-    # First of all: depth that lies there without it would be taken for a sensor's.
-    write_atomically(record, (json.dumps({"teacher": teacher.name}, indent=1) + "\n").encode())
-    written, kept, failed = 0, 0, {}
-    for done, (video, path) in enumerate(paths.items(), 1):
-        if path.exists():
-            kept += 1
-        else:
-            try:
-                _write(path, _depth_of(video, teacher))
-                written += 1
-            except (ClipError, DepthError) as error:
-                text = str(error)
-                failed[video] = text if str(video) in text else f"{video}: {text}"
-        if progress:
-            progress(done, len(paths))
-    clips = tuple(_with_depth(clip, clip.video not in failed) for clip in manifest.clips)
-    taught = replace(manifest, clips=clips, depth=PSEUDO if any(clip.depth for clip in clips) else None)
-    if taught.depth is not None:
-        text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
-        write_atomically(manifest.path.with_name(DEPTH_FILE), (text + PSEUDO.to_yaml()).encode())
-    return Taught(taught.write(manifest.path), written, kept, tuple(failed.values()))
+    # Of another teacher although no file is there yet: it may be at work on the first.
+    if known != teacher.name and not overwrite and (known or any(path.exists() for path in paths.values())):
+        again = shlex.join(["dynagest", "data", "depth", str(manifest.path), "--teacher", str(teacher.path)])
+        raise DepthError(
+            f"{record}: the depth here is of {known or 'an unknown origin'}; `{again} --overwrite` makes it again with "
+            f"{teacher.name}"
+        )
+
+
+def list_pseudo_depth(path: Path) -> Manifest:
+    """List in the manifest at ``path``, as it is now, the pseudo-depth that lies beside its clips; as read back."""
+    manifest = Manifest.read(path)
+    return replace(manifest, clips=tuple(_with_depth(clip) for clip in manifest.clips)).write(path)
 
 
 def depth_path(video: Path) -> Path:
@@ -251,16 +265,37 @@ def _depth_of(video: Path, teacher: Teacher) -> np.ndarray:
     return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in depth])
 
 
-def _write(path: Path, depth: np.ndarray) -> None:
+def _write_depth(video: Path, path: Path, teacher: Teacher) -> None:
+    before = _version(video)
     data = io.BytesIO()
-    np.savez_compressed(data, depth=depth)
-    write_atomically(path, data.getvalue())
+    np.savez_compressed(data, depth=_depth_of(video, teacher))
+    if _version(video) == before:
+        write_atomically(path, data.getvalue())
+        if _version(video) == before:  # whoever deletes the clip from now on deletes the depth, too
+            return
+        path.unlink(missing_ok=True)
+    raise ClipError(f"{video}: was changed or deleted while the teacher looked at it")
 
 
-def _with_depth(clip: Clip, there: bool) -> Clip:
-    if not there:
+def _version(video: Path) -> int | None:
+    """Tells a video from another one of its name; a folder, which changes with the depth in it, from none."""
+    try:
+        return 0 if is_folder(video) else video.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _with_depth(clip: Clip) -> Clip:
+    path = depth_path(clip.video)
+    if not path.exists():
         return replace(clip, depth=None, depth_start=0, depth_end=None)
-    return replace(clip, depth=depth_path(clip.video), depth_start=clip.start, depth_end=clip.end)
+    return replace(clip, depth=path, depth_start=clip.start, depth_end=clip.end)
+
+
+def _declare(path: Path, text: str) -> None:
+    # Not again where it says so: a folder that has all its depth may be one that cannot be written.
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_atomically(path, text.encode())
 
 
 def _read_record(path: Path) -> str | None:
