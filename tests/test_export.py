@@ -17,7 +17,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.cli.export import _print as print_export
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ExportError, ManifestError, ModelError, RunError, WeightsError
+from dynagest.errors import ClipError, ExportError, ManifestError, ModelError, RunError, WeightsError
 from dynagest.export import TOLERANCES, Export, export
 from dynagest.export.clips import ClipSet, gather
 from dynagest.export.fold import fold_batchnorm
@@ -285,6 +285,21 @@ def test_clips_that_do_not_suffice_are_named(tmp_path: Path) -> None:
         clips_on_disk(folder, **splits)
         with pytest.raises(ManifestError, match=message):
             gather(folder, card, folder, 4, calibrates=True)
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
+    card = make_network("tsn_resnet18")[1]
+    clips_on_disk(tmp_path, train=2, test=2)
+    for name in ("1", "2"):
+        (tmp_path / name / "1.png").write_bytes(b"no picture")
+    calibration, compared = gather(tmp_path, card, tmp_path, 64, calibrates=True)
+    assert (numbers(calibration, card), numbers(compared, card)) == ([0], [3])
+    for found, name in ((calibration, "1"), (compared, "2")):
+        assert len(found.unreadable) == 1
+        assert str(tmp_path / name / "1.png") in found.unreadable[0]
+    (tmp_path / "3" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(ClipError, match=r"\(test\): none of 2 clips can be read; the first: .*1\.png"):
+        gather(tmp_path, card, tmp_path, 64, calibrates=True)
 
 
 def test_generated_clips_take_the_place_of_what_is_not_there_and_of_nothing_else(tmp_path: Path) -> None:

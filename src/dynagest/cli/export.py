@@ -94,5 +94,7 @@ def _print(result: "Export") -> None:
         f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "
         f"typical difference {compared.typical:.2g} of the logits' spread, largest {compared.difference:.2g}"
     )
+    for fault in result.unreadable:
+        print(f"left out: {fault}")
     if compared.accuracy_torch is None:
         print("note: accuracy was not compared: no label of these clips is a class of the network; --data names others")

@@ -8,7 +8,7 @@ import numpy as np
 from dynagest.card import BACKGROUND, NetworkCard
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
-from dynagest.errors import ManifestError
+from dynagest.errors import ClipError, ManifestError
 from dynagest.run_folder import ENVIRONMENT_FILE
 from dynagest.runtimes.arrays import normalise_frames
 from dynagest.synth.gestures import GESTURES
@@ -26,12 +26,13 @@ _SOURCES = ("SynthDataset", "generated")  # what runs without a manifest record:
 class ClipSet:
     """Normalised clips (n, T, 3, s, s) float32 and their logits' indices (n,) int64, -1 where the network has none.
 
-    ``source`` says where they come from, in words.
+    ``source`` says where they come from, in words; ``unreadable``, why which of them are not here.
     """
 
     clips: np.ndarray
     labels: np.ndarray
     source: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def gather(
 
     Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
     validation; where there is neither, training is halved). Without either, generated gestures, on which nothing
-    ``calibrates`` but a network that learnt such. Raises ``ManifestError`` where that forbids them, and for a manifest
-    that is faulty or has too few clips, ``ClipError`` for a clip that cannot be read, ``RunError`` for a run that does
-    not say what it was trained on.
+    ``calibrates`` but a network that learnt such. A clip that cannot be read is left out. Raises ``ManifestError``
+    where that forbids them, and for a manifest that is faulty or has too few clips, ``ClipError`` where none can be
+    read, ``RunError`` for a run that does not say what it was trained on.
     """
     manifest = _manifest(run, data)
     if isinstance(manifest, str):
@@ -144,11 +145,17 @@ def _read(videos: VideoSource, card: NetworkCard, count: int, seed: int, source:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(videos))[:count])
     known = {index for index, name in enumerate(videos.classes) if name in card.classes}
     logit = match_classes(videos.classes, card.classes, known)
-    clips, labels = [], []
+    clips, labels, unreadable = [], [], []
     for index in map(int, chosen):
-        plan_ = plan_frames(_HOW, videos.num_frames(index), card, seed, index)
-        squares = cut_squares(videos.frames(index, plan_.frames), _HOW, card.size)
+        try:
+            plan_ = plan_frames(_HOW, videos.num_frames(index), card, seed, index)
+            squares = cut_squares(videos.frames(index, plan_.frames), _HOW, card.size)
+        except ClipError as error:
+            unreadable.append(str(error))
+            continue
         (view,) = iterate_views(squares, plan_.samples)
         clips.append(normalise_frames(view, card))
         labels.append(logit[videos.label(index)])
-    return ClipSet(np.stack(clips), np.array(labels, dtype=np.int64), source)
+    if not clips:
+        raise ClipError(f"{source}: none of {len(chosen)} clips can be read; the first: {unreadable[0]}")
+    return ClipSet(np.stack(clips), np.array(labels, dtype=np.int64), source, tuple(unreadable))

@@ -48,7 +48,10 @@ ROUNDS = 5  # of the latency that is printed; benchmarks/latency.py measures wit
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written, and how it compares. ``size`` in bytes; latencies in seconds for one clip (or frame)."""
+    """A file that was written, and how it compares. ``size`` in bytes; latencies in seconds for one clip (or frame).
+
+    ``unreadable``: the clips that it could be neither calibrated nor compared on, and why.
+    """
 
     path: Path
     info: ModelInfo
@@ -58,6 +61,7 @@ class Export:
     size_torch: int
     latency: float
     latency_torch: float
+    unreadable: tuple[str, ...] = ()
 
 
 def export(
@@ -138,6 +142,7 @@ def export(
         size_torch=sum(each.numel() * each.element_size() for each in net.state_dict().values()),
         latency=latency,
         latency_torch=latency_torch,
+        unreadable=(*calibration.unreadable, *held_out.unreadable),
     )
 
 
