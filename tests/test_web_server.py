@@ -13,12 +13,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from teacher_files import luminance
 from web_helpers import CARD, ORIGIN, body, client_of, make_site, post, request, running
 
 from dynagest.cli.serve import serve as serve_command
-from dynagest.errors import DynagestError, RunError, WeightsError
+from dynagest.clips.gesture_folder import write_clip
+from dynagest.clips.manifest import Manifest
+from dynagest.clips.teacher import Teacher, write_pseudo_depth
+from dynagest.errors import DepthError, DynagestError, ModelError, RunError, WeightsError
 from dynagest.web import app, connection
 from dynagest.web import serve as serving
 from dynagest.web.app import ASSETS, STATIC, Site, create_app
@@ -386,6 +391,37 @@ class TestStart:
         with pytest.raises(WeightsError, match="--init"):
             serving.build_site(replace(options, data=tmp_path, init=tmp_path))
         assert "WARNING: everybody" in serving._warning(options, secure=False)
+
+    def test_a_teacher_that_will_not_do_is_told_before_the_server_listens(
+        self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serving, "find_runtime", lambda: site.runtime)
+        monkeypatch.setattr(serving, "load_model", lambda *_: site.models.current)
+        folder, teacher = tmp_path / "gestures", luminance(tmp_path / "t.onnx")
+        (tmp_path / "text.onnx").write_text("hello")
+        luminance(tmp_path / "wild.onnx", offset=float("nan"))
+        options = serving.ServeOptions(tmp_path / "network.onnx", data=folder, teacher=teacher)
+        for path, message in (
+            ("gone.onnx", r"gone\.onnx: cannot be read"),
+            ("text.onnx", r"text\.onnx: not an ONNX model"),
+            ("wild.onnx", r"wild\.onnx: gives values that are no numbers"),
+        ):
+            with pytest.raises(ModelError, match=message):
+                serving.build_site(replace(options, teacher=tmp_path / path))
+        with pytest.raises(RunError, match=r"--teacher .*t\.onnx: is for Teach, which is off .*--data"):
+            serving.build_site(replace(options, data=None, host="0.0.0.0"))
+
+        for _ in range(2):
+            write_clip(folder, "wave", [np.full((48, 64, 3), value, np.uint8) for value in (0, 90, 180)], [0, 0.1, 0.2])
+        made = serving.build_site(options).training
+        assert made is not None
+        assert made.teacher == teacher
+        write_pseudo_depth(Manifest.read(folder), Teacher(luminance(tmp_path / "other.onnx", offset=1.0)))
+        with pytest.raises(DepthError, match=r"the depth here is of other\.onnx .* --overwrite` makes it again"):
+            serving.build_site(options)
+        (folder / "pseudo_depth.json").unlink()  # as if it were a sensor's
+        with pytest.raises(DepthError, match="2 clips have depth already"):
+            serving.build_site(options)
 
     def test_a_port_that_is_taken(self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(serving, "build_site", lambda _: site)

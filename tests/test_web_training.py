@@ -1,17 +1,29 @@
 """Training on what Teach recorded, as a client sees it: when it starts, how far it is, how it ends."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from teacher_files import luminance
 from web_helpers import CARD, ORIGIN, body, client_of, make_site, post
 
+from dynagest.clips.checks.check import check
+from dynagest.clips.gesture_folder import write_clip
+from dynagest.clips.manifest import Manifest
+from dynagest.clips.teacher import PSEUDO, Teacher, write_pseudo_depth
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
+from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
+from dynagest.web import training as web_training
 from dynagest.web.training import Status, Training, _settings, _with_progress
 
 
@@ -26,6 +38,21 @@ def weights(folder: Path) -> Path:
     folder.mkdir()
     (folder / "network.json").write_text(CARD.model_dump_json())
     return folder
+
+
+def begin(client: TestClient) -> int:
+    """Start a training: the answer's status."""
+    answer = client.post("/api/training", content=b"{}", headers=ORIGIN | {"content-type": "application/json"})
+    return answer.status_code
+
+
+def ended(client: TestClient, seconds: float = 60) -> dict[str, Any]:
+    """How the training stands when it is over."""
+    deadline = time.monotonic() + seconds
+    while (found := client.get("/api/training").json())["state"] == "running":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
 
 
 class TestTraining:
@@ -66,11 +93,7 @@ class TestTraining:
             status, error = self.start(client)
             assert (status, "already" in error) == (409, True)
             assert client.delete("/api/training", headers=ORIGIN).status_code == 202
-            deadline = time.monotonic() + 60
-            while (found := client.get("/api/training").json())["state"] == "running":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            assert found["state"] == "cancelled"
+            assert ended(client)["state"] == "cancelled"
 
     def test_the_manifest_is_not_written_while_a_clip_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         site = make_site(tmp_path, init=weights(tmp_path / "init"))
@@ -98,6 +121,7 @@ class TestTraining:
         assert _with_progress(before, tmp_path) == before
         (tmp_path / "log.jsonl").write_text(f"{line}\n{line[:20]}")
         assert _with_progress(before, tmp_path) == replace(before, epoch=5, epochs=8, top1=0.5, progress=0.4)
+        assert _with_progress(replace(before, progress=0.3), tmp_path).progress == pytest.approx(0.55)
 
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:
@@ -108,10 +132,159 @@ class TestTraining:
             for label in ("wave", "none") * 2:
                 post(client, label)
             assert self.start(client)[0] == 202
-            deadline = time.monotonic() + 120
-            while (found := client.get("/api/training").json())["state"] == "running":
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            found = ended(client, 120)
         assert found["state"] == "failed"
         assert "no_such_network" in found["message"]
         assert "Traceback" not in found["message"]
+
+
+# `dynagest`, but it stays at the clips of this name until it is stopped.
+STAYS = """
+import time
+from dynagest.clips import teacher
+from dynagest.cli import main
+look = teacher._depth_of
+teacher._depth_of = lambda video, model: time.sleep(600) if video.stem == "002" else look(video, model)
+main()
+"""
+
+
+class TestTeacher:
+    """With a teacher the clips get depth first. What comes after it is told by the commands, but for the last test."""
+
+    @pytest.fixture
+    def commands(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What was to be run after the depth."""
+        ran: list[str] = []
+        do = Training._do
+
+        def only_depth(self: Training, stage: str, command: Any, unless: str = "") -> str:
+            if stage == "Looking for depth":
+                return do(self, stage, command, unless)
+            ran.append(" ".join(command))
+            return ""
+
+        monkeypatch.setattr(Training, "_do", only_depth)
+        return ran
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[TestClient]:
+        teacher = luminance(tmp_path / "t.onnx")
+        with client_of(make_site(tmp_path, init=weights(tmp_path / "init"), teacher=teacher)) as made:
+            for label in ("wave", "none") * 2:
+                assert post(made, label)[0] == 201
+            yield made
+
+    def with_depth(self, folder: Path) -> dict[str, bool]:
+        clips = Manifest.read(folder / "gestures").clips
+        return {f"{clip.label}/{clip.video.stem}": clip.depth is not None for clip in clips}
+
+    def test_clips_get_depth_and_both_decoders_learn(
+        self, client: TestClient, commands: list[str], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "gestures"
+        assert begin(client) == 202
+        found = ended(client)
+        assert (found["state"], found["note"]) == ("done", "")
+        assert self.with_depth(tmp_path) == dict.fromkeys(("none/001", "none/002", "wave/001", "wave/002"), True)
+        train, export = commands
+        assert " train webcam " in train
+        assert train.endswith("--set msd=both")
+        assert " export " in export
+        manifest = Manifest.read(folder)
+        assert manifest.depth == PSEUDO
+        assert check(manifest, 8).exit_code == 0
+
+        # Later clips are recorded beside it, get theirs at the next training, and take it along when they go.
+        assert post(client, "wave")[0] == 201
+        assert self.with_depth(tmp_path)["wave/003"] is False
+        assert sum(self.with_depth(tmp_path).values()) == 4
+        assert begin(client) == 202
+        assert ended(client)["state"] == "done"
+        assert all(self.with_depth(tmp_path).values())
+        for name in self.with_depth(tmp_path):
+            label, clip = name.split("/")
+            assert (folder / label / f"{clip}.depth.npz").exists()
+            assert client.delete(f"/api/gestures/{label}/clips/{clip}", headers=ORIGIN).status_code == 204
+        assert list(folder.iterdir()) == []
+
+    def test_a_clip_that_cannot_be_read_ends_nothing(
+        self, client: TestClient, commands: list[str], tmp_path: Path
+    ) -> None:
+        broken = tmp_path / "gestures" / "wave" / "002.mkv"
+        broken.write_bytes(broken.read_bytes()[:500])
+        assert begin(client) == 202
+        found = ended(client)
+        assert found["state"] == "done"
+        assert found["note"].startswith(f"1 of 4 clips taught without depth: {broken}: ")
+        assert self.with_depth(tmp_path) == {"wave/001": True, "none/001": True, "wave/002": False, "none/002": True}
+        assert len(commands) == 2
+
+    def test_no_clip_gets_depth(self, client: TestClient, commands: list[str], tmp_path: Path) -> None:
+        luminance(tmp_path / "t.onnx", weights=(0, 0, 0), offset=1.0)
+        assert begin(client) == 202
+        found = ended(client)
+        assert found["state"] == "failed"
+        assert "no clip got depth from t.onnx: " in found["message"]
+        assert "the teacher sees the same depth everywhere" in found["message"]
+        assert commands == []
+
+    def test_a_teacher_that_is_gone_or_another_one(
+        self, client: TestClient, commands: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "t.onnx").unlink()
+        assert begin(client) == 202
+        found = ended(client)
+        assert (found["state"], "t.onnx: cannot be read" in found["message"]) == ("failed", True)
+        luminance(tmp_path / "t.onnx")
+        write_pseudo_depth(Manifest.read(tmp_path / "gestures"), Teacher(luminance(tmp_path / "other.onnx")))
+        assert begin(client) == 202
+        found = ended(client)
+        assert found["state"] == "failed"
+        assert "the depth here is of other.onnx" in found["message"]
+        assert f"--teacher {tmp_path / 't.onnx'} --overwrite` makes it again" in found["message"]
+        assert commands == []
+
+    def test_cancelled_between_two_clips(
+        self, client: TestClient, commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(web_training, "_COMMAND", (sys.executable, "-c", STAYS))
+            assert begin(client) == 202
+            deadline = time.monotonic() + 60
+            while (found := client.get("/api/training").json())["stage"] != "Looking for depth: 2 of 4 clips":
+                assert found["state"] == "running", found
+                assert time.monotonic() < deadline, found
+                time.sleep(0.1)
+            assert (found["progress"], found["left"]) == (0.15, None)
+            assert client.delete("/api/training", headers=ORIGIN).status_code == 202
+            found = ended(client)
+        assert (found["state"], found["progress"], commands) == ("cancelled", 0.0, [])
+        # What there is stays, recording goes on, and so does the next training.
+        assert post(client, "wave")[0] == 201
+        assert client.delete("/api/gestures/wave/clips/001", headers=ORIGIN).status_code == 204
+        assert begin(client) == 202
+        assert ended(client)["state"] == "done"
+        assert self.with_depth(tmp_path) == dict.fromkeys(("none/001", "wave/002", "none/002", "wave/003"), True)
+
+    @pytest.mark.slow
+    def test_from_clips_to_a_network(self, tmp_path: Path) -> None:
+        init = tmp_path / "init"
+        save_network(init, create_model("action_resnet18", 2, 8, width=16).eval(), CARD)
+        site = make_site(tmp_path, init=init, teacher=luminance(tmp_path / "t.onnx"))
+        assert site.training is not None
+        site.training.epochs = 2
+        for label in ("wave", "none") * 2:
+            frames = np.random.default_rng(0).integers(0, 256, (10, 48, 64, 3), dtype=np.uint8)
+            write_clip(tmp_path / "gestures", label, list(frames), [index / 10 for index in range(10)])
+        with client_of(site) as client:
+            assert begin(client) == 202
+            found = ended(client, 300)
+        assert (found["state"], found["note"], found["progress"]) == ("done", "", 1.0), found
+        (run,) = (tmp_path / "runs").iterdir()
+        assert json.loads((run / "recipe.json").read_text())["msd"] == "both"
+        assert (run / "decoders.safetensors").exists()
+        assert (run / "network-fp32.onnx").exists()
+        learned = [line for line in read_log(run) if line["event"] == "train"]
+        assert all(line["local"] > 0 and line["global"] > 0 for line in learned)
+        assert learned[-1]["epoch"] == 2

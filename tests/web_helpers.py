@@ -46,7 +46,9 @@ def body(pictures: Sequence[bytes] | None = None, times: Sequence[float] | None 
     return struct.pack("<4sI", b"DGC1", len(text)) + text + b"".join(pictures)
 
 
-def make_site(folder: Path, limits: Limits | None = None, init: Path | None = None) -> Site:
+def make_site(
+    folder: Path, limits: Limits | None = None, init: Path | None = None, teacher: Path | None = None
+) -> Site:
     """A site whose network is not one, with Teach in ``folder / "gestures"``."""
     runtime = folder / "runtime"
     runtime.mkdir(exist_ok=True)
@@ -55,7 +57,7 @@ def make_site(folder: Path, limits: Limits | None = None, init: Path | None = No
         "toy", b"not a network", "0" * 32, ModelInfo(mode="clip", precision="fp32", card=CARD), EventSettings()
     )
     clips = ClipFolder(folder / "gestures", limits)
-    training = Training(clips, init, folder / "runs", lambda path: "1" * 32)
+    training = Training(clips, init, folder / "runs", lambda path: "1" * 32, teacher=teacher)
     return Site(ModelShelf(model), runtime, clips, training)
 
 

@@ -30,6 +30,9 @@ def serve(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of Teach. [default: by the number of clips]")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A monocular depth model (ONNX): Teach trains with what it makes of the clips.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=120, help="Frames a second that the network sees. [default: its own]")
     ] = None,
@@ -61,4 +64,4 @@ def serve(
     except ModuleNotFoundError as error:
         raise RunError(f"{error.name} is not installed; run `pip install 'dynagest[serve]'`") from error
 
-    run(ServeOptions(model, host, port, data, init, runs, epochs, fps, tuple(name), certificate, key))
+    run(ServeOptions(model, host, port, data, init, runs, epochs, teacher, fps, tuple(name), certificate, key))

@@ -29,10 +29,11 @@ import numpy as np
 
 from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
+from dynagest.clips.depth import DEPTH_FILE
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.clips.jpeg import END, HEAD, is_damaged
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Manifest
-from dynagest.clips.teacher import depth_path
+from dynagest.clips.teacher import RECORD_FILE, depth_path, list_pseudo_depth
 from dynagest.errors import DynagestError
 from dynagest.web.guard import RequestError
 
@@ -202,13 +203,25 @@ class ClipFolder:
             if index_folders(self.folder, IndexOptions()).clips:
                 refresh_manifest(self.folder)
             else:
-                for left in (MANIFEST_FILE, CLASSES_FILE):
+                # What the depth of a teacher means is its own to say; what a sensor's does, the user said.
+                declared = (DEPTH_FILE, RECORD_FILE) if (self.folder / RECORD_FILE).exists() else ()
+                for left in (MANIFEST_FILE, CLASSES_FILE, *declared):
                     (self.folder / left).unlink(missing_ok=True)
 
     def refresh(self) -> None:
         """Bring the manifest up to what lies in the folder. Raises ``ManifestError`` where that cannot be done."""
         with self._change:
             refresh_manifest(self.folder)
+
+    def list_depth(self) -> Manifest:
+        """List the depth that a teacher wrote: it did so itself, but a clip may have been added at the same moment."""
+        with self._change:
+            return list_pseudo_depth(self.folder / MANIFEST_FILE)
+
+    def count_depth(self) -> tuple[int, int]:
+        """How many clips have a teacher's depth, and how many there are."""
+        clips = [path for label in gestures(self.folder) for path in self._clips(label)]
+        return sum(depth_path(path).exists() for path in clips), len(clips)
 
     def _check_list(self) -> None:
         # Before a change: one that could not be listed would be told to have failed, and be made again.

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 from starlette.types import ASGIApp
 
 from dynagest.card import NetworkCard
+from dynagest.clips.manifest import MANIFEST_FILE, Manifest
+from dynagest.clips.teacher import Teacher, check_origin
 from dynagest.errors import RunError, WeightsError
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 from dynagest.stream.events import settings_of
@@ -31,7 +34,8 @@ LOOPBACK = "127.0.0.1"
 @dataclass(frozen=True)
 class ServeOptions:
     """``model``: an exported network, or a run folder, which is exported first. ``data``: where Teach keeps its clips;
-    ``None`` is ``gestures`` on loopback, and no Teach elsewhere. ``init``: run folder that a training starts from."""
+    ``None`` is ``gestures`` on loopback, and no Teach elsewhere. ``init``: run folder that a training starts from.
+    ``teacher``: a depth model (ONNX) for Teach."""
 
     model: Path
     host: str = LOOPBACK
@@ -40,6 +44,7 @@ class ServeOptions:
     init: Path | None = None
     runs: Path = Path("runs")
     epochs: int | None = None
+    teacher: Path | None = None
     fps: float | None = None
     names: tuple[str, ...] = ()
     certificate: Path | None = None
@@ -52,6 +57,8 @@ def build_site(options: ServeOptions) -> Site:
     data = options.data or (Path("gestures") if is_loopback(options.host) else None)
     for option, folder in (("--data", data), ("--runs", options.runs)):
         _check_folder(option, folder)
+    if options.teacher is not None:
+        _check_teacher(options.teacher, data)
     runtime = find_runtime()
     # A run may have been tuned since it was exported.
     events = settings_of(options.model) if options.model.is_dir() else None
@@ -70,7 +77,14 @@ def build_site(options: ServeOptions) -> Site:
         return model.key
 
     clips = ClipFolder(data.absolute())
-    training = Training(clips, init and init.absolute(), options.runs.absolute(), adopt, options.epochs)
+    training = Training(
+        clips,
+        init and init.absolute(),
+        options.runs.absolute(),
+        adopt,
+        options.epochs,
+        options.teacher and options.teacher.absolute(),
+    )
     return Site(shelf, runtime, clips, training)
 
 
@@ -158,6 +172,16 @@ def _check_folder(option: str, folder: Path | None) -> None:
     there = next((each for each in (folder, *folder.parents) if each.exists()), None)
     if there is not None and not there.is_dir():
         raise RunError(f"{option} {folder}: {there} is a file; name a folder")
+
+
+def _check_teacher(path: Path, data: Path | None) -> None:
+    """Raise ``DynagestError`` where it does not run, or is not the one whose depth the clips have."""
+    if data is None:
+        raise RunError(f"--teacher {path}: is for Teach, which is off on this address; ask for it with --data")
+    teacher = Teacher(path)
+    teacher.nearness(np.linspace(0, 255, 64 * 64 * 3).astype(np.uint8).reshape(1, 64, 64, 3))
+    if (data / MANIFEST_FILE).exists():
+        check_origin(Manifest.read(data), teacher)
 
 
 def _exported(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """One training at a time: from the recorded clips to a network that the page runs. Needs no torch itself.
 
-The work is done by the same commands that a user would type, in processes of their own: `dynagest train webcam`, then
-`dynagest export`. So the server stays light, and cancelling cannot harm it.
+The work is done by the same commands that a user would type, in processes of their own: with a teacher `dynagest data
+depth`, then `dynagest train webcam`, then `dynagest export`. So the server stays light, and cancelling cannot harm it.
 """
 
 import json
@@ -32,15 +32,20 @@ from dynagest.web.model import export_command
 FEWEST_CLIPS = 2  # of each gesture
 PATIENCE = 10.0  # seconds that a cancelled training gets to stop by itself
 STEPS = 240  # that a training takes at least: a recipe's epochs are meant for more clips than a handful
-_LEARNING = 0.8  # share of the progress
+_COMMAND = (sys.executable, "-m", "dynagest")
+_LOOKING = "Looking for depth"
+_WITHOUT = "without depth: "  # how `dynagest data depth` names a clip that got none
+_LOOKED, _LEARNED = 0.3, 0.8  # where the progress stands when there is depth, and when the network is trained
+_TELLING = 0.1  # share of the progress after which its pace is believed
 
 State = Literal["idle", "running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the training stands. ``stage``: in words, for the page; ``progress`` in [0, 1]; ``top1`` on the clips
-    trained on; ``key``: of the network that came out."""
+    """How the training stands. ``stage``: in words, for the page; ``progress`` in [0, 1]; ``left``: seconds to go, once
+    that can be told; ``top1`` on the clips trained on; ``note``: what went wrong without ending it; ``key``: of the
+    network that came out."""
 
     state: State = "idle"
     stage: str = ""
@@ -49,6 +54,8 @@ class Status:
     epochs: int = 0
     top1: float | None = None
     seconds: float = 0.0
+    left: float | None = None
+    note: str = ""
     message: str = ""
     key: str = ""
 
@@ -57,14 +64,22 @@ class Training:
     """Trains on ``clips`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
 
     ``adopt`` is given the exported file when all went well and returns its key. ``epochs`` overrides ``enough_epochs``.
+    ``teacher``: a depth model (ONNX) that gives the clips depth first, from which decoders then learn along.
     """
 
     def __init__(
-        self, clips: ClipFolder, init: Path | None, runs: Path, adopt: Callable[[Path], str], epochs: int | None = None
+        self,
+        clips: ClipFolder,
+        init: Path | None,
+        runs: Path,
+        adopt: Callable[[Path], str],
+        epochs: int | None = None,
+        teacher: Path | None = None,
     ) -> None:
         self.clips, self.init, self.runs, self.adopt, self.epochs = clips, init, runs, adopt, epochs
+        self.teacher = teacher
         self._lock = threading.Lock()
-        self._status, self._started = Status(), 0.0
+        self._status, self._started, self._learning = Status(), 0.0, 0.0
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
@@ -73,12 +88,19 @@ class Training:
     def status(self) -> dict[str, Any]:
         """The status as plain JSON values."""
         with self._lock:
-            status, run = self._status, self._run
-        if status.state == "running" and run is not None:
+            status, run, learning = self._status, self._run, self._learning
+        if status.state != "running":
+            return asdict(status)
+        now, begun = time.monotonic(), status.progress
+        if run is not None:
             status = _with_progress(status, run)
-        if status.state == "running":
-            status = replace(status, seconds=round(time.monotonic() - self._started, 1))
-        return asdict(status)
+            if (gone := status.progress - begun) > _TELLING:
+                status = replace(status, left=round((now - learning) * (1 - status.progress) / gone, 1))
+        elif status.stage == _LOOKING:
+            done, clips = self.clips.count_depth()
+            stage = f"{_LOOKING}: {done} of {clips} clips"
+            status = replace(status, stage=stage, progress=_LOOKED * done / max(clips, 1))
+        return asdict(replace(status, seconds=round(now - self._started, 1)))
 
     def start(self) -> None:
         """Begin. Raises ``RequestError`` 409 when one is running or there is too little to train on."""
@@ -133,14 +155,17 @@ class Training:
     def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
         run = _new_folder(self.runs)
         export, exported = export_command(run, card)
-        command = [sys.executable, "-m", "dynagest"]
         settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
+        if self.teacher is not None:
+            settings["msd"] = "both"
         chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         train = ["train", "webcam", "--data", str(self.clips.folder), "--init", str(init), "--out", str(run), *chosen]
         try:
+            if self.teacher is not None:
+                self._look_for_depth(self.teacher)
             with self._lock:
-                self._run = run
-            self._do("Learning", [*command, *train])
+                self._run, self._learning = run, time.monotonic()
+            self._do("Learning", [*_COMMAND, *train])
             self._do("Making it run in the browser", export)
             key = self.adopt(exported)
             self._end("done", message=f"The new network lies in {run}", key=key, progress=1.0)
@@ -152,8 +177,24 @@ class Training:
             self._end("failed", message=f"{type(error).__name__}: {error}")
             raise
 
-    def _do(self, stage: str, command: Sequence[str]) -> None:
-        """Run one command to its end. Raises ``DynagestError`` with its last words when it fails."""
+    def _look_for_depth(self, teacher: Path) -> None:
+        """Give depth to the clips that have none. Raises ``DynagestError`` when none has any then."""
+        command = [*_COMMAND, "data", "depth", str(self.clips.folder), "--teacher", str(teacher)]
+        words = self._do(_LOOKING, command, unless=_WITHOUT)
+        manifest = self.clips.list_depth()
+        without = sum(clip.depth is None for clip in manifest.clips)
+        fault = words.partition(_WITHOUT)[2].partition("\n")[0]
+        if without == len(manifest):
+            raise DynagestError(f"no clip got depth from {teacher.name}: {fault}")
+        note = f"{without} of {len(manifest)} clips taught without depth: {fault}" if fault else ""
+        with self._lock:
+            self._status = replace(self._status, progress=_LOOKED, note=note)
+
+    def _do(self, stage: str, command: Sequence[str], unless: str = "") -> str:
+        """Run one command to its end: its last words.
+
+        Raises ``DynagestError`` with them when it fails, ``unless`` they say that it failed in part.
+        """
         with self._lock:
             if self._cancelled.is_set():
                 raise _Stopped
@@ -174,8 +215,9 @@ class Training:
             self._process = None
         if self._cancelled.is_set():
             raise _Stopped
-        if code:
+        if code and not (unless and unless in tail):
             raise DynagestError(_last_words(tail) or f"{stage}: ended with code {code}")
+        return tail
 
     def _kill_when_cancelled(self, process: "subprocess.Popen[str]") -> None:
         while process.poll() is None:
@@ -204,7 +246,7 @@ class _Stopped(Exception):
 
 
 def _with_progress(status: Status, run: Path) -> Status:
-    """What the run's log says. Four fifths of the way is training, the rest the export."""
+    """What the run's log says. Training goes on from the progress made to ``_LEARNED``, the rest is the export."""
     try:
         epochs = int(json.loads((run / RECIPE_FILE).read_text(encoding="utf-8"))["epochs"])
         lines = read_log(run)
@@ -216,7 +258,8 @@ def _with_progress(status: Status, run: Path) -> Status:
         return replace(status, epochs=epochs)
     at = float(train[-1]["epoch"])
     top1 = ended[-1]["train"]["top1"] if ended else train[-1]["top1"]
-    return replace(status, epochs=epochs, epoch=min(int(at) + 1, epochs), top1=top1, progress=_LEARNING * at / epochs)
+    progress = status.progress + (_LEARNED - status.progress) * at / epochs
+    return replace(status, epochs=epochs, epoch=min(int(at) + 1, epochs), top1=top1, progress=progress)
 
 
 def _settings(card: NetworkCard) -> dict[str, str]:

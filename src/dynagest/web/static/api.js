@@ -25,7 +25,7 @@ export const getModel = () => json("/api/model");
 /** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], limits?, trainable?} */
 export const getGestures = () => json("/api/gestures");
 
-/** {state, stage, progress, epoch, epochs, top1, seconds, message, key} */
+/** {state, stage, progress, epoch, epochs, top1, seconds, left, note, message, key} */
 export const getTraining = () => json("/api/training");
 
 export const startTraining = () =>

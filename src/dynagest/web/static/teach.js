@@ -245,7 +245,8 @@ export class Teach extends EventTarget {
     } else if (this.seen && status) {
       this.seen = false;
       if (status.state === "done") this.dispatchEvent(new Event("trained"));
-      else this.fault("train-fault", new Error(status.message));
+      const told = status.state === "done" ? status.note : status.message;
+      this.fault("train-fault", told ? new Error(told) : null);
     }
   }
 
@@ -269,11 +270,10 @@ export class Teach extends EventTarget {
   }
 }
 
-function describe({ stage, epoch, epochs, top1, seconds, progress }) {
+function describe({ stage, epoch, epochs, top1, progress, left }) {
   if (!epoch || progress >= 0.8) return stage;
-  const left = (seconds * (1 - progress)) / progress;
   const told = left < 90 ? `about ${Math.max(10, 10 * Math.round(left / 10))} seconds left` : `about ${Math.round(left / 60)} minutes left`;
-  return [`${stage}: round ${epoch} of ${epochs}`, `${Math.round(100 * top1)} % of your clips right`, ...(progress > 0.1 ? [told] : [])].join(" · ");
+  return [`${stage}: round ${epoch} of ${epochs}`, `${Math.round(100 * top1)} % of your clips right`, ...(left === null ? [] : [told])].join(" · ");
 }
 
 function paint(canvas, bitmap) {
