@@ -123,6 +123,21 @@ class TestTraining:
         assert _with_progress(before, tmp_path) == replace(before, epoch=5, epochs=8, top1=0.5, progress=0.4)
         assert _with_progress(replace(before, progress=0.3), tmp_path).progress == pytest.approx(0.55)
 
+    def test_the_time_left_goes_by_the_pace_of_the_learning_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        training = make_site(tmp_path).training
+        assert training is not None
+        (tmp_path / "recipe.json").write_text('{"epochs": 8}')
+        (tmp_path / "log.jsonl").write_text(json.dumps({"event": "train", "epoch": 4.0, "top1": 0.5}) + "\n")
+        # Depth took from 0 to 1000 s, and 100 s of learning brought it from 0.3 to 0.55.
+        training._status, training._started = Status("running", "Learning", progress=0.3), 0.0
+        training._run, training._learning = tmp_path, 1000.0
+        monkeypatch.setattr(web_training.time, "monotonic", lambda: 1100.0)
+        found = training.status()
+        assert found["progress"] == pytest.approx(0.55)
+        assert (found["seconds"], found["left"]) == (1100.0, 180.0)
+
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:
         init = tmp_path / "init"
