@@ -1,5 +1,7 @@
 """Index i gives frame i, in every container and codec; and every broken file says what is wrong with it."""
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -71,17 +73,32 @@ def test_colours_are_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_frames(tmp_path / "images", [0])[0], red)
 
 
-def test_a_phone_held_upright(tmp_path: Path) -> None:
-    """Portrait video is stored on its side, with a turn in the header of its track."""
+@pytest.mark.parametrize(
+    ("turn", "shown"),
+    [
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).swapaxes(0, 1)),
+    ],
+    ids=["clockwise", "upside down", "counterclockwise", "mirrored", "flipped", "transposed", "other diagonal"],
+)
+def test_a_phone_held_upright_or_its_front_camera(
+    turn: tuple[int, ...], shown: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    """Portrait video is stored on its side, a selfie maybe mirrored, with a matrix (a b; c d) in the track's header."""
     path = write_video(tmp_path / "a.mp4", "libx264", "yuv420p", B_FRAMES, count=3)
-    lying = read_frames(path, [1])
+    lying = read_frames(path, [1])[0]
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
-    one = 0x00010000
-    for place, value in enumerate([0, one, 0, -one, 0, 0, 0, 0, 0x40000000]):  # a quarter turn clockwise
-        data[matrix + 4 * place : matrix + 4 * place + 4] = value.to_bytes(4, "big", signed=True)
+    a, b, c, d = (value << 16 for value in turn)
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    np.testing.assert_array_equal(read_frames(path, [1]), np.rot90(lying, -1, axes=(1, 2)))
+    np.testing.assert_array_equal(read_frames(path, [1])[0], shown(lying))
+    np.testing.assert_array_equal([image for image, _ in iterate_video(path)][1], shown(lying))
 
 
 @pytest.fixture

@@ -69,8 +69,7 @@ def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> 
                 image = _depth_array(frame, reformatter, path, first=not frames)
             else:
                 image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            # Phones store portrait video lying on its side, with the turn in the header.
-            frames[index] = np.rot90(image, frame.rotation // 90)
+            frames[index] = as_shown(image, frame)
             if len(frames) == len(needed):
                 return frames
     count = count_video(path)
@@ -94,7 +93,20 @@ def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
                 raise ClipError(f"{path}: frame {index} has no time; store the video in another container, such as mkv")
             first = frame.time if first is None else first
             image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            yield np.rot90(image, frame.rotation // 90), frame.time - first
+            yield as_shown(image, frame), frame.time - first
+
+
+def as_shown(image: Array, frame: av.VideoFrame) -> Array:
+    """Turned and mirrored as the file's header says: phones store portrait video lying on its side, and what their
+    front cameras take sometimes mirrored as well (which ``frame.rotation`` does not tell from a turn)."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # A stored pixel (x, y) is shown at (a x + c y, b x + d y); by quarter turns two of the four are 0.
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _depth_array(frame: av.VideoFrame, reformatter: VideoReformatter, path: Path, *, first: bool) -> Array:

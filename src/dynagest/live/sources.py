@@ -12,6 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dynagest.clips.frames import VIDEO_SUFFIXES
+from dynagest.clips.video import as_shown
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 
@@ -231,7 +232,7 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
                 raise CameraError(f"{name}: its frames have no times; store it in another container, such as mkv")
             first = frame.time if first is None else first
             image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            yield np.ascontiguousarray(np.rot90(image, frame.rotation // 90)), frame.time - first
+            yield np.ascontiguousarray(as_shown(image, frame)), frame.time - first
 
 
 def _cameras_told() -> str:
