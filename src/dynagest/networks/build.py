@@ -11,8 +11,8 @@ from dynagest.networks.action import Action
 from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
 from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
-from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet
-from dynagest.networks.rivals.build import RIVALS
+from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet, plain
+from dynagest.networks.rivals.build import INPUTS, RIVALS, Options
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
 from dynagest.networks.tsm import TemporalShift
 from dynagest.networks.video import VideoNet
@@ -25,14 +25,9 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 }
 TEMPORAL = ("tsn", "tsm", "action")
 
-
 # What each kind of network can be told beyond its name, and the values that there are.
-OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "tsn": {"inputs": ("rgb", "rgbd", "depth")},
-    "tsm": {"inputs": ("rgb", "rgbd", "depth"), "online": (False, True)},
-    "action": {"inputs": ("rgb", "rgbd", "depth"), "online": (False, True)},
-    "tea": {"inputs": ("rgb", "rgbd", "depth")},
-}
+_ONLINE: Options = {**INPUTS, "online": (False, True)}
+OPTIONS: dict[str, Options] = {"tsn": INPUTS, "tsm": _ONLINE, "action": _ONLINE, "tea": INPUTS}
 
 
 def list_models() -> list[str]:
@@ -81,7 +76,7 @@ def create_model(
     return VideoNet(base_model, spec)
 
 
-def _check_options(name: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, ...] | None]) -> None:
+def _check_options(name: str, options: Mapping[str, Any], known: Options) -> None:
     for option, value in options.items():
         if option not in known:
             raise ModelError(f"{name}: has no option {option!r}; there are {', '.join(known) or 'none'}")
@@ -107,11 +102,7 @@ def _wrapper(temporal: str, resnet: str, index: int, online: bool) -> Callable[[
     # TSM's own rule for very deep networks: every second block of a stage.
     if temporal == "tsm" and (resnet != "resnet101" or index % 2 == 0):
         return OnlineShift if online else TemporalShift
-    return _plain
-
-
-def _plain(conv: nn.Conv2d) -> nn.Module:
-    return conv
+    return plain
 
 
 def _res2net(width: int, channels: int) -> ResNet:

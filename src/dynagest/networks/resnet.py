@@ -20,6 +20,11 @@ MakeBlock = Callable[[int, int, int, int], nn.Module]
 """(input channels, planes, stride, index within the stage) -> a block with the attribute ``out_channels``."""
 
 
+def plain(conv: nn.Conv2d) -> nn.Module:
+    """The ``Wrap`` of a block without a temporal module."""
+    return conv
+
+
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution as residual networks have them: same padding, no bias, Kaiming-normal initialisation (fan-out)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
 from dynagest.networks.rivals.attention_lstm import AttentionLSTM
 from dynagest.networks.rivals.c3d import C3D
 from dynagest.networks.rivals.i3d import I3D
@@ -17,7 +17,7 @@ from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 Options = Mapping[str, tuple[Any, ...] | None]
 """Values of a network's own switches; None for one whose values the network checks itself."""
 
-INPUTS: Options = {"inputs": ("rgb", "rgbd", "depth")}
+INPUTS: Options = {"inputs": tuple(CHANNELS)}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
-from dynagest.networks.resnet import BasicBlock, Stage, convolution
+from dynagest.networks.resnet import BasicBlock, Stage, convolution, plain
 
 LAYERS = 4  # of the stacked LSTM
 SHRINK = 32  # the encoder's stride
@@ -96,12 +96,8 @@ class SegmentationLSTM(ClipNet):
             )
 
 
-def _plain(conv: nn.Conv2d) -> nn.Module:
-    return conv
-
-
 def _stage(in_channels: int, planes: int, stride: int) -> Stage:
-    return Stage(BasicBlock(in_channels, planes, stride, _plain), BasicBlock(planes, planes, 1, _plain))
+    return Stage(BasicBlock(in_channels, planes, stride, plain), BasicBlock(planes, planes, 1, plain))
 
 
 def _down(in_channels: int, out_channels: int) -> nn.Sequential:
