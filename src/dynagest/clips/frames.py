@@ -105,7 +105,7 @@ class FrameReader:
         return end - clip.start
 
     def require_whole(self, path: Path, start: int, end: int) -> None:
-        """Raises ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
+        """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
 
         ``frames`` would say so of those it is asked for only, so that a clip were readable in one epoch and not in
         another. For videos there is nothing to tell without decoding.

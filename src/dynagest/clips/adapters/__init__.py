@@ -22,14 +22,11 @@ __all__ = ["ADAPTERS", "Adapter", "Index", "IndexOptions", "flip_labels", "index
 
 @dataclass(frozen=True)
 class Adapter:
-    """One kind of dataset.
+    """One kind of dataset: ``summary`` says in a line which, ``layout`` which files are looked for.
 
-    Attributes:
-        summary: a line on what it is.
-        layout: the files it looks for, for help and error messages.
-        index: reads the lists under a root.
-        options: the names of the IndexOptions that mean something to it, besides those that all take.
-        flip_pairs: class indices (from 0) that a horizontal mirror exchanges; None where that is not known.
+    ``index`` reads the lists under a root. ``options`` names the ``IndexOptions`` that mean something to it, besides
+    those that all take. ``flip_pairs``: class indices (from 0) that a horizontal mirror exchanges, ``None`` where that
+    is not known.
     """
 
     summary: str
@@ -93,16 +90,14 @@ _COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
 
 
 def index_dataset(name: str, root: Path | str, options: IndexOptions | None = None) -> Index:
-    """Lists the clips of the dataset ``name`` that lies under ``root``.
+    """List the clips of the dataset ``name`` that lies under ``root``.
 
-    Reads annotations and folder names only; whether each clip can be read is for ``clips.checks.check`` to say.
+    Reads annotations and folder names only; whether each clip can be read is for ``clips.checks.check`` to say. Raises
+    ``ManifestError`` for an unknown dataset, an option that it does not take, bad rows (all of them, with file and
+    line), a root in which nothing lies where it should, and a folder that may not be read; ``DepthError`` where clips
+    have depth and nothing declares what it means.
 
     Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
-
-    Raises:
-        ManifestError: an unknown dataset, an option that it does not take, bad rows (all of them, with file and line),
-            a root in which nothing lies where it should, or a folder that may not be read.
-        DepthError: clips have depth and nothing declares what it means.
     """
     options = options or IndexOptions()
     if name not in ADAPTERS:
@@ -150,12 +145,11 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
 
 
 def flip_labels(name: str, classes: Sequence[str]) -> dict[str, str]:
-    """Maps class names to those seen in a mirror, for a recipe that flips; the others keep their name in it.
+    """The name in a mirror of each class that has another one there, for a recipe that flips.
+
+    Raises ``ManifestError`` where a set's left and right classes are not known, so that its clips must not be mirrored.
 
     Example: ``flip_labels("nvgesture", manifest.classes)["class_01"] == "class_02"``
-
-    Raises:
-        ManifestError: the set's left and right classes are not known, so that its clips must not be mirrored.
     """
     pairs = ADAPTERS[name].flip_pairs if name in ADAPTERS else None
     if pairs is None:
@@ -173,7 +167,7 @@ def _refuse_foreign_options(name: str, adapter: Adapter, options: IndexOptions) 
 
 
 def _with_files(name: str, root: Path, adapter: Adapter, clips: list[Clip]) -> tuple[list[Clip], list[str]]:
-    """Makes sure that lists and files belong together at all; single missing files are for the check to list."""
+    """Make sure that lists and files belong together at all; single missing files are for the check to list."""
     if not any(clip.video.exists() for clip in clips):
         raise ManifestError(
             f"{root}: none of the {len(clips)} listed videos is there, the first is {clips[0].video}; "

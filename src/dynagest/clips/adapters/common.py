@@ -28,15 +28,13 @@ _SHOWN = 20
 class IndexOptions:
     """How to index a dataset. An adapter refuses an option that means nothing to it.
 
-    Attributes:
-        labels: annotation file or folder, where it is not at its usual place under the root.
-        lists: (list file, split) pairs instead of the lists found under the root.
-        end_trim: frames to drop at the end of every annotated range (EgoGesture; ACTION-Net's loader drops 2).
-        aligned: declare the measured map of depth into the RGB frame; off = as shipped, as in the paper.
-        depth: name of a depth preset or path of a ``depth.yaml``, instead of the dataset's own.
-        holdout: share of the train clips that becomes ``val``; 0 keeps the splits as published.
-        seed: of the hold-out.
-        require_files: raise where none of the listed videos exists; off to read annotations alone.
+    * ``labels``: annotation file or folder, where it is not at its usual place under the root.
+    * ``lists``: (list file, split) pairs instead of the lists found under the root.
+    * ``end_trim``: frames to drop at the end of every annotated range (EgoGesture; ACTION-Net's loader drops 2).
+    * ``aligned``: declare the measured map of depth into the RGB frame; off = as shipped, as in the paper.
+    * ``depth``: name of a depth preset or path of a ``depth.yaml``, instead of the dataset's own.
+    * ``holdout``: share of the train clips that becomes ``val``; 0 keeps the splits as published. ``seed`` is its own.
+    * ``require_files``: raise where none of the listed videos exists; off to read annotations alone.
     """
 
     labels: Path | None = None
@@ -71,11 +69,11 @@ class BadRows:
     found: list[str] = field(default_factory=list)
 
     def add(self, path: Path, line: int, reason: str) -> None:
-        """Notes one row; ``line`` counts from 1."""
+        """Note one row; ``line`` counts from 1."""
         self.found.append(f"{path}:{line}: {reason}")
 
     def raise_if_any(self) -> None:
-        """Raises ManifestError with ``file:line: reason`` for each bad row."""
+        """Raise ``ManifestError`` with ``file:line: reason`` for each bad row."""
         if not self.found:
             return
         shown = "\n  ".join(self.found[:_SHOWN])
@@ -85,10 +83,9 @@ class BadRows:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, stripped text) of the non-blank lines, with or without a final newline.
+    """(line number from 1, stripped text) of the lines that are not blank.
 
-    Raises:
-        ManifestError: the file is missing or is not text.
+    Raises ``ManifestError`` when the file is missing or is not text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -102,10 +99,9 @@ def rows_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_lists(texts: Sequence[str]) -> tuple[tuple[Path, str], ...]:
-    """Reads ``FILE:SPLIT`` as the command line takes it, for ``IndexOptions.lists``.
+    """Read ``FILE:SPLIT`` as the command line takes it, for ``IndexOptions.lists``.
 
-    Raises:
-        ManifestError: no colon, or a split that is none of train, val (valid, validation) and test.
+    Raises ``ManifestError`` for one without a colon, or with a split that is none of ``SPLIT_WORDS``.
     """
     lists = []
     for text in texts:
@@ -123,10 +119,9 @@ def numbered_classes(count: int, first: int = 1) -> tuple[str, ...]:
 
 
 def read_numbered_names(path: Path, count: int | None = None) -> tuple[str, ...]:
-    """Reads ``1 Name`` lines, numbered from 1 without gaps.
+    """Read ``1 Name`` lines, numbered from 1 without gaps.
 
-    Raises:
-        ManifestError: a line without number and name, a gap, or another number of classes than ``count``.
+    Raises ``ManifestError`` for a line without number and name, a gap, or another number of classes than ``count``.
     """
     names: dict[int, str] = {}
     bad = BadRows()
@@ -144,7 +139,7 @@ def read_numbered_names(path: Path, count: int | None = None) -> tuple[str, ...]
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Reads one class name a line, in the order of the logits."""
+    """Read one class name a line, in the order of the logits. Raises ``ManifestError`` for one that is there twice."""
     names = tuple(text for _, text in rows_of(path))
     if len(set(names)) != len(names):
         raise ManifestError(f"{path}: a class name occurs twice; each line names another class")
@@ -154,18 +149,12 @@ def read_names(path: Path) -> tuple[str, ...]:
 def find_lists(
     root: Path, options: IndexOptions, pattern: str, layout: str, *, folders: Sequence[Path], prefer: str = ""
 ) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Finds the annotation list of each split, as (path, split) in the order train, val, test, and notes.
+    """Find the annotation list of each split, as (path, split) in the order train, val, test, and notes.
 
-    Args:
-        root: the dataset's folder, for lists in ``options`` that are given relative to it.
-        options: its ``lists`` win over what lies in the folders.
-        pattern: regular expression of a whole file name, with a group ``split`` that matches a word of SPLIT_WORDS.
-        layout: what is looked for, for the message.
-        folders: where to look; those that do not exist are passed over.
-        prefer: text in the name of the list to take where a split has several.
-
-    Raises:
-        ManifestError: no list, or several of one split.
+    ``options.lists``, relative to here or to ``root``, win over what lies in ``folders``, of which those that do not
+    exist are passed over. ``pattern``: regular expression of a whole file name, with a group ``split`` that matches a
+    word of ``SPLIT_WORDS``; ``prefer``: text in the name of the list to take where a split has several. Raises
+    ``ManifestError``, which tells of ``layout``, where there is no list, or are several of one split.
     """
     if options.lists:
         return [(_listed(root, path), split) for path, split in options.lists], []

@@ -18,7 +18,7 @@ _NAMES = ("{number}.{kind}.avi", "{kind}_{number}.avi")
 
 
 def index_congd(root: Path, options: IndexOptions) -> Found:
-    """Reads ``001/00001 1,41:33 42,96:57`` lists: first and last frame, counted from 1, and the label.
+    """Read ``001/00001 1,41:33 42,96:57`` lists: first and last frame, counted from 1, and the label.
 
     Gives the streams with their gestures, and each gesture as a clip. A list without labels, as the challenge shipped
     for valid and test, is left out and said so; so is that gestures overlap, where they do.

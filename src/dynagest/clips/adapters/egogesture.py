@@ -31,7 +31,7 @@ FLIP_PAIRS = ((0, 1), (9, 10), (13, 14), (58, 59), (64, 65), (70, 71), (76, 77),
 
 
 def index_egogesture(root: Path, options: IndexOptions) -> Found:
-    """Reads every group's CSV; ranges become 0-based and half-open, ``end_trim`` frames shorter."""
+    """Read every group's CSV; ranges become 0-based and half-open, ``end_trim`` frames shorter."""
     labels = _labels_folder(root, options)
     frames = next((root / name for name in ("images", "frames") if (root / name).is_dir()), root / "images")
     # The label folders say subject01, the frame folders Subject01; either may have been renamed.
@@ -65,7 +65,7 @@ def index_egogesture(root: Path, options: IndexOptions) -> Found:
 
 
 def parse_group(path: Path, end_trim: int, bad: BadRows) -> list[tuple[int, int, int]]:
-    """Reads one ``class,start,end`` file into (class 1..83, start, end), frames 0-based and half-open.
+    """Read one ``class,start,end`` file into (class 1..83, start, end), frames 0-based and half-open.
 
     The file counts frames from 1 and includes the last. Rows of blank cells occur and mean nothing.
     """
@@ -102,7 +102,7 @@ def _classes_file(root: Path, labels: Path) -> Path | None:
 
 
 def _group_files(labels: Path, bad: BadRows) -> Iterator[tuple[Path, int, int, int]]:
-    """Yields (path, subject, scene, group) by number; case varies (group1.csv in subject33), scenes may lack."""
+    """(path, subject, scene, group) by number; case varies (group1.csv in subject33), scenes may lack."""
     pattern = re.compile(r"subject(\d+)/scene(\d+)/group(\d+)\.csv", re.IGNORECASE)
     found = []
     for path in labels.glob("*/*/*"):

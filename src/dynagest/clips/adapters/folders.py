@@ -27,7 +27,7 @@ _EXPECTED = {MANIFEST_FILE, CLASSES_FILE, DEPTH_FILE, "readme.md", "readme.txt",
 
 
 def index_folders(root: Path, options: IndexOptions) -> Found:
-    """Takes every video and every folder of frames for a clip whose label is the name of its class folder.
+    """Take every video and every folder of frames for a clip whose label is the name of its class folder.
 
     Its subject is the name of the folder between class and clip, if there is one, or else what its own name begins
     with: ``S01_``, ``P01_``, ``subject01_``, ``person01_`` and the like; or nobody.

@@ -11,13 +11,12 @@ from dynagest.errors import ManifestError
 
 
 def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], str]:
-    """Makes about ``share`` of the train clips ``val``; returns the clips in their order and a note of how.
+    """Make about ``share`` of the train clips ``val``; returns the clips in their order and a note of how.
 
     By whole subjects where every train clip names one, so that no subject is in both; else by clip, each class in
     proportion. Either way a class with two or more train clips keeps one in train. The same seed gives the same split.
-
-    Raises:
-        ManifestError: ``share`` is not between 0 and 1, there is a val split already, or nothing can be held out.
+    Raises ``ManifestError`` when ``share`` is not between 0 and 1, there is a val split already, or nothing can be held
+    out.
     """
     if not 0 < share < 1:
         raise ManifestError(f"--holdout {share}: expected a share between 0 and 1, such as 0.25")
@@ -42,7 +41,7 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
 def _by_subject(
     clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator
 ) -> tuple[set[int], str]:
-    """Takes subjects in a random order, each that brings the number of clips nearer to the share."""
+    """Take subjects in a random order, each that brings the number of clips nearer to the share."""
     clips_of: dict[str, list[int]] = {}
     for index in train:
         clips_of.setdefault(clips[index].subject, []).append(index)
@@ -62,7 +61,7 @@ def _by_subject(
 
 
 def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator) -> set[int]:
-    """Takes each class's share, rounded by largest remainder so that many small classes still add up to the share."""
+    """Take each class's share, rounded by largest remainder so that many small classes still add up to the share."""
     clips_of: dict[str, list[int]] = {}
     for index in train:
         clips_of.setdefault(clips[index].label, []).append(index)

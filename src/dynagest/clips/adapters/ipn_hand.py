@@ -22,7 +22,7 @@ NO_GESTURE = "D0X"
 
 
 def index_ipn_hand(root: Path, options: IndexOptions) -> Found:
-    """Reads ``./frames/VIDEO LABEL FIRST LAST`` lists, frames counted from 1 and the last included.
+    """Read ``./frames/VIDEO LABEL FIRST LAST`` lists, frames counted from 1 and the last included.
 
     The lists without "no gesture" are taken where both are there; the others number its class 1.
     A subject is the recording's first two words (1CM1_4): 50 of them with four recordings each.

@@ -13,7 +13,7 @@ NUM_CLASSES = 249
 
 
 def index_isogd(root: Path, options: IndexOptions) -> Found:
-    """Reads the lists; one without labels, as the challenge shipped for valid and test, is left out and said so."""
+    """Read the lists; one without labels, as the challenge shipped for valid and test, is left out and said so."""
     phases = [root, root / "IsoGD_phase_1", root / "IsoGD_phase_2"]
     folders = [options.labels] if options.labels else phases
     lists, notes = find_lists(root, options, r"(?P<split>train|valid|test)_list\.txt", LAYOUT, folders=folders)

@@ -10,7 +10,7 @@ LAYOUT = """<root>/jester-v1-{train,validation,test}.csv   (or --list; jester-v1
 
 
 def index_jester(root: Path, options: IndexOptions) -> Found:
-    """Reads ``34870;Drumming Fingers`` lists; one without labels, as shipped for test, is left out and said so."""
+    """Read ``34870;Drumming Fingers`` lists; one without labels, as shipped for test, is left out and said so."""
     folder = options.labels or root
     pattern = r"jester-v1-(?P<split>train|validation|test)\.csv"
     lists, notes = find_lists(root, options, pattern, LAYOUT, folders=[folder])

@@ -17,7 +17,7 @@ FLIP_PAIRS = ((0, 1), (4, 5), (19, 20))
 
 
 def index_nvgesture(root: Path, options: IndexOptions) -> Found:
-    """Reads the lists. The label is the list's: version 2 relabels clips without moving them to another folder."""
+    """Read the lists. The label is the list's: version 2 relabels clips without moving them to another folder."""
     pattern = r".*?(?P<split>train|val|test).*\.lst"
     lists, notes = find_lists(root, options, pattern, LAYOUT, folders=[options.labels or root], prefer="_v2")
     classes = numbered_classes(NUM_CLASSES)
@@ -35,7 +35,7 @@ def index_nvgesture(root: Path, options: IndexOptions) -> Found:
 
 
 def parse_row(text: str, root: Path, classes: tuple[str, ...], split: str) -> Clip | str:
-    """Reads ``path:./F depth:sk_depth:146:226 color:sk_color:146:226 ... label:1``; returns the reason if it is bad.
+    """Read ``path:./F depth:sk_depth:146:226 color:sk_color:146:226 ... label:1``; returns the reason if it is bad.
 
     Frames are 0-based and half-open already; depth and colour ranges differ by a frame in four train rows.
     """

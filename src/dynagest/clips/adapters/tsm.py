@@ -20,7 +20,7 @@ LAYOUT = """<root>/{train,val,test}*.txt with lines 'FOLDER NUM_FRAMES LABEL', l
 
 
 def index_tsm(root: Path, options: IndexOptions) -> Found:
-    """Reads the lists; the first ``NUM_FRAMES`` images of a folder are the clip.
+    """Read the lists; the first ``NUM_FRAMES`` images of a folder are the clip.
 
     Without a file of names the classes are class_00, class_01, ... up to the largest label.
     """

@@ -49,14 +49,11 @@ def check(
     thorough: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Checks every clip of a manifest, and the clips against each other.
+    """Check every clip of a manifest, and the clips against each other.
 
-    Args:
-        manifest: of any size; the 200 real IsoGD clips take four seconds on two cores.
-        num_segments: T, the frames that a network takes from a clip.
-        workers: threads that decode.
-        thorough: decode every frame of every range.
-        progress: called with (clips done, clips in all) after each.
+    ``num_segments``: T, the frames that a network takes from a clip. ``workers``: threads that decode; 200 clips of
+    IsoGD take four seconds on two cores. ``thorough``: decode every frame of every range. ``progress``: called with
+    (clips done, all) after each.
 
     Example: ``print(check(Manifest.read("data/manifest.csv")).to_text())``
     """
@@ -188,7 +185,7 @@ class _Examiner:
         add: Callable[[Severity, str, str, Path], None],
         result: _Examined,
     ) -> None:
-        """Holds the raw depth frames of a clip against what is declared."""
+        """Hold the raw depth frames of a clip against what is declared."""
         spec = self.manifest.depth
         if spec is None:
             return

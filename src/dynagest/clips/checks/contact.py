@@ -25,21 +25,14 @@ Image = npt.NDArray[np.uint8]
 
 
 def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int = 0) -> Path:
-    """Writes a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other.
+    """Write a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other.
 
     The overlay warms RGB by nearness and draws the depth's edges in cyan, in the place that the declared affine gives
     them: where the edges do not follow the hand, depth is not aligned. A clip without depth says so, and so does one
-    that cannot be read.
+    that cannot be read. ``seed`` draws the clips, from as many classes and splits as fit into ``rows``.
 
-    Args:
-        manifest: what to show; the clips are drawn by ``seed``, from as many classes and splits as fit.
-        path: of the PNG.
-        rows: clips to show.
-        seed: of the draw.
-
-    Raises:
-        ManifestError: there is no clip to show.
-        RunError: the picture cannot be written, or matplotlib, which draws the captions, is not installed.
+    Raises ``ManifestError`` when there is no clip to show, ``RunError`` when the picture cannot be written, or
+    matplotlib, which draws the captions, is not installed.
     """
     clips = _choose(manifest, rows, seed)
     if not clips:
@@ -125,7 +118,7 @@ def _overlay(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> npt.
 
 
 def _resize(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Fits an image into a cell without changing its shape, on black."""
+    """Fit an image into a cell without changing its shape, on black."""
     width, height = CELL
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))

@@ -15,7 +15,7 @@ _PNG_HEAD, _PNG_END = b"\x89PNG", b"IEND"
 
 
 def image_faults(folder: Path) -> dict[int, str]:
-    """Maps the index of each missing, unreadable, empty or truncated image of a folder of images to what is wrong.
+    """Map the index of each missing, unreadable, empty or truncated image of a folder of images to what is wrong.
 
     Index 0 is the lowest number, as in ``frames``. Reads the head and the tail of every file; damage in the middle
     takes decoding. A folder without numbered images has no faults here: ``count_frames`` says what it lacks. Raises
