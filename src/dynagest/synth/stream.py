@@ -25,7 +25,7 @@ from dynagest.synth.motion import Motion
 from dynagest.synth.recording import first_scene, first_subject, record, scene_of, subject_of
 from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
-from dynagest.synth.spec import SPLITS, Split, SynthSpec
+from dynagest.synth.spec import SPLITS, PerSplit, Split, SynthSpec
 from dynagest.synth.subject import Subject
 from dynagest.synth.write import Progress, claim, place, render_all, stopping, write_mjpeg
 
@@ -34,10 +34,9 @@ _STREAM = 4  # first word of the seed sequence, see recording.py
 _CHUNK = 24  # frames rendered at once
 
 
-class StreamCounts(BaseModel):
+class StreamCounts(PerSplit):
     """How many streams each split has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     train: int = Field(default=0, ge=0)
     val: int = Field(default=4, ge=0)
     test: int = Field(default=8, ge=0)
@@ -129,7 +128,7 @@ def write_streams(
     Arguments, errors and what happens after an interruption are those of ``write_synth``; progress counts streams.
     """
     folder = Path(folder).absolute()
-    keys = [(split, index) for split in SPLITS for index in range(spec.streams.model_dump()[split])]
+    keys = [(split, index) for split in SPLITS for index in range(spec.streams.of(split))]
     try:
         claim(folder / SPEC_FILE, spec, read_stream_spec)
         missing = [key for key in keys if not _video(folder, spec, *key).exists()]

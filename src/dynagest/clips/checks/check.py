@@ -30,6 +30,9 @@ _VOTERS = 300
 _VOTING_FRAMES = 20  # of a voter's depth; the outlines of few frames are not clear enough
 _CHUNK = 64
 
+_Add = Callable[[Severity, str, str, Path], None]
+"""Notes a problem of the clip that is examined: severity, kind, message, file."""
+
 
 @dataclass
 class _Examined:
@@ -131,7 +134,7 @@ class _Examiner:
         start: int,
         end: int | None,
         read: Callable[[Path, Sequence[int]], npt.NDArray[Any]],
-        add: Callable[[Severity, str, str, Path], None],
+        add: _Add,
         sampled: int,
         tolerance: int = 0,
     ) -> "_Read":
@@ -182,7 +185,7 @@ class _Examiner:
         index: int,
         raw: npt.NDArray[Any],
         path: Path,
-        add: Callable[[Severity, str, str, Path], None],
+        add: _Add,
         result: _Examined,
     ) -> None:
         """Hold the raw depth frames of a clip against what is declared."""
@@ -222,7 +225,7 @@ def _compare_sizes(
     depth: npt.NDArray[Any],
     spec: DepthSpec | None,
     path: Path,
-    add: Callable[[Severity, str, str, Path], None],
+    add: _Add,
 ) -> None:
     (height, width), (depth_height, depth_width) = rgb.shape[1:3], depth.shape[1:3]
     if (height, width) == (depth_height, depth_width):
