@@ -1,7 +1,9 @@
-"""The processes that read clips for training and testing: how they start, what they hand over, and how they fail."""
+"""The processes that read and render clips: how they start, what they hand over, and how they fail."""
 
 import signal
 from collections.abc import Iterable, Iterator
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 import cv2
@@ -13,6 +15,17 @@ from dynagest.errors import TrainingError
 T = TypeVar("T")
 
 ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
+
+
+def fork_server(preload: str) -> ForkServerContext:
+    """How such processes are started; the module ``preload`` is imported once for all of them.
+
+    Not by fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
+    The fork server has no such threads, and ends with this process, even a killed one.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    return context
 
 
 def start_worker(_: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import repeat
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,7 @@ import torch
 from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
+from dynagest.clips.workers import fork_server
 from dynagest.errors import RunError
 from dynagest.machine import available_cores
 from dynagest.reproduce.lock import locked
@@ -95,8 +96,7 @@ def _filmed(spec: SynthSpec, split: Split, indices: range) -> Iterator[Iterator[
     if cores == 1 or len(indices) < _FLUSH:
         yield map(_film, repeat(spec), repeat(split), indices)
         return
-    # Not fork, for the reasons given in training/data.py.
-    with ProcessPoolExecutor(cores, get_context("forkserver"), _start_worker) as pool:
+    with ProcessPoolExecutor(cores, fork_server(__name__), _start_worker) as pool:
         try:
             yield pool.map(_film, repeat(spec), repeat(split), indices, chunksize=8)
         finally:

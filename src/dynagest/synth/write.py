@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from itertools import repeat
-from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from pydantic import BaseModel
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
+from dynagest.clips.workers import fork_server
 from dynagest.errors import RunError
 from dynagest.fields import read_record
 from dynagest.machine import available_cores
@@ -112,9 +112,7 @@ def render_all(
             if progress:
                 progress(done, total)
         return
-    # Not fork, for the reasons given in training/data.py.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = fork_server(__name__)
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:

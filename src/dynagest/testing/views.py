@@ -10,7 +10,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
-from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker
+from dynagest.clips.workers import fork_server, in_shared_memory, read_ahead, start_worker
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 from dynagest.testing.sources import VideoSource, video_name
@@ -46,8 +46,7 @@ def read_views(
         batch_size=None,
         sampler=keys,
         num_workers=workers,
-        # Not fork: a child forked while torch's threads hold a lock waits for ever.
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=fork_server("dynagest.clips.dataset") if workers else None,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # its own: the default one would draw from torch's global generator
     )

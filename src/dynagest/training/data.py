@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Self, cast
 
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
-from dynagest.clips.workers import in_shared_memory, start_worker
+from dynagest.clips.workers import fork_server, in_shared_memory, start_worker
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
@@ -158,19 +157,12 @@ def build_loader(
 
     With ``needs_depth`` a clip without depth is an unreadable one: the network would be fed nothing.
     """
-    context = None
-    if workers:
-        # Not fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
-        # The fork server has no such threads, imports once for all workers, and ends with this process, even a killed
-        # one.
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["dynagest.clips.dataset"])
     return DataLoader(
         cast(Dataset[Read | DynagestError], _Held(source, needs_depth)),  # torch's types know of no collating
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
-        multiprocessing_context=context,
+        multiprocessing_context=fork_server("dynagest.clips.dataset") if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
