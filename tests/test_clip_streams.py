@@ -1,5 +1,6 @@
 """The list of streams: read, written, and what is wrong with it; frames with their times."""
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_columns_in_any_order_and_only_the_needed_ones(tmp_path: Path):
         ("x.mp4,a,1,2,0,,", "fps 0 is not a frame rate"),
         ("x.mp4,a,1,2,,dev,", "split 'dev' is none of"),
         (",a,1,2,,,", "the stream is empty"),
-        ("x.mp4,a,1", "not as many cells"),
+        ("x.mp4,a,1", "line 2: 3 cells, the header has 7"),
         ("x.mp4,a,1,2,10,,\nx.mp4,a,3,4,12,,", "line 3: fps, split or subject differ from those in line 2"),
         ("", "has no rows"),
     ],
@@ -63,11 +64,18 @@ def test_bad_rows_are_named(tmp_path: Path, row: str, message: str):
 def test_bad_files_are_named(tmp_path: Path):
     with pytest.raises(ManifestError, match="data streams FOLDER"):
         StreamSet.read(tmp_path)
-    with pytest.raises(ManifestError, match="its columns are stream, label"):
+    with pytest.raises(ManifestError, match="missing column begin and end; it has stream, label"):
         _read(tmp_path, "stream,label\n")
     (tmp_path / "classes.txt").write_text("wave\n")
     with pytest.raises(ManifestError, match=r"not in classes\.txt: grab"):
         _read(tmp_path, "stream,label,begin,end\nx.mp4,grab,1,2\n")
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path):
+    stream = Stream(tmp_path / os.fsdecode(b"w\xe9ve.avi"))
+    with pytest.raises(ManifestError, match=r"w\\xe9ve\.avi.*not UTF-8; rename"):
+        StreamSet((stream,), ("wave",)).write(tmp_path / "streams.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_classes_are_read_as_a_manifest_s(tmp_path: Path):

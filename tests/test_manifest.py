@@ -175,7 +175,7 @@ def test_every_bad_row_is_listed_with_its_line(tmp_path: Path) -> None:
         (b"clip,class\na,x\n", "missing column video and label; it has clip, class; it needs video, label"),
         (b"video\na\n", "missing column label; it has video"),
         (b"video,label,label\na,x,x\n", "repeated column label"),
-        (b"video,label,dept\na,x,d\n", "unknown column 'dept'; a manifest may have video, label, depth"),
+        (b"video,label,dept\na,x,d\n", "unknown column 'dept'; it may have video, label, depth"),
         (b"video,label\n", "has no rows"),
         (b"", "missing column video and label; it has none"),
         (b"video,label\na,\xe4\n", "not UTF-8"),

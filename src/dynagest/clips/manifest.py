@@ -7,8 +7,6 @@ Paths are relative to it; labels are names; frames are 0-based and half-open; a 
 of the logits; without it the labels in natural order).
 """
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
+from dynagest.clips.table import absolute, encoded, read_table, read_text, table_text
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
@@ -77,11 +76,19 @@ class Manifest:
 
         Raises ``ManifestError`` with every bad row and its line number, ``DepthError`` for ``depth.yaml``.
         """
-        path = _absolute(path)
+        path = absolute(path)
         if path.is_dir():
             path = path / MANIFEST_FILE
         classes = read_classes(path.with_name(CLASSES_FILE))
-        clips = _read_rows(path, classes)
+        clips: list[Clip] = []
+        read_table(
+            path,
+            lambda row, line: _take(row, path.parent, classes, line, clips),
+            needed=NEEDED,
+            columns=COLUMNS,
+            what="clip",
+            writer=f"`dynagest data index` writes one, as in `dynagest data index folders {path.parent}`",
+        )
         depth_file = path.with_name(DEPTH_FILE)
         depth = DepthSpec.read(depth_file) if depth_file.exists() else None
         if depth is None and any(clip.depth for clip in clips):
@@ -89,7 +96,7 @@ class Manifest:
                 f"{depth_file}: missing, but {path.name} lists depth; write what the depth values mean into it, "
                 f"for example:\n{EXAMPLE}"
             )
-        return cls(clips, classes or natural_order(clip.label for clip in clips), depth, path)
+        return cls(tuple(clips), classes or natural_order(clip.label for clip in clips), depth, path)
 
     def write(self, path: Path | str, *, overwrite: bool = True) -> "Manifest":
         """Write ``path`` with ``classes.txt`` and ``depth.yaml`` beside it, all or none; returns it as read back.
@@ -98,7 +105,7 @@ class Manifest:
         same already are left as they are, a ``depth.yaml`` in the user's own words included. Without ``overwrite``
         raises ``ManifestError``, and changes nothing, if one of the files exists and says something else.
         """
-        path = _absolute(path)
+        path = absolute(path)
         files = {file: data for file, data in self._files(path).items() if not _says(file, data, self.depth)}
         changed = [file.name for file in files if file.exists()]
         if changed and not overwrite:
@@ -111,14 +118,11 @@ class Manifest:
 
     def _files(self, path: Path) -> dict[Path, bytes]:
         """What ``write`` has to write, the manifest last."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_row(clip, path.parent) for clip in self.clips)
+        rows = table_text(COLUMNS, (_row(clip, path.parent) for clip in self.clips))
         files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes)}
         if self.depth is not None:
             files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml()
-        return {file: _encoded(text, file) for file, text in {**files, path: text.getvalue()}.items()}
+        return {file: encoded(text, file) for file, text in {**files, path: rows}.items()}
 
     def split(self, name: str) -> "Manifest":
         """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
@@ -152,18 +156,13 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """
     if not path.exists():
         return ()
-    names = [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path, "write one label a line").splitlines() if line.strip()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ManifestError(f"{path}: each class once, but these are repeated: {', '.join(twice)}")
     if not names:
         raise ManifestError(f"{path}: is empty; write one label a line, or remove it to take the labels of the clips")
     return tuple(names)
-
-
-def _absolute(path: Path | str) -> Path:
-    # Not Path.resolve: a symbolic link to the clips keeps the name under which the user knows them.
-    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _says(file: Path, data: bytes, depth: DepthSpec | None) -> bool:
@@ -195,72 +194,8 @@ def _row(clip: Clip, folder: Path) -> list[str | int]:
     return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, clip.split, clip.subject]
 
 
-def _encoded(text: str, path: Path) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        line = os.fsencode(text.splitlines()[text.count("\n", 0, error.start)]).decode(errors="backslashreplace")
-        raise ManifestError(f"{path}: cannot hold {line}: the name is not UTF-8; rename the file or folder") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
-    except FileNotFoundError as error:
-        raise ManifestError(
-            f"{path}: is not there; `dynagest data index` writes one, as in `dynagest data index folders {path.parent}`"
-        ) from error
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _read_rows(path: Path, classes: tuple[str, ...]) -> tuple[Clip, ...]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    clips: list[Clip] = []
-    faults: list[str] = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(header):
-                faults.append(f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}")
-                continue
-            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            clip, wrong = _parse(row, path.parent, classes, reader.line_num)
-            faults += [f"line {reader.line_num}: {fault}" for fault in wrong]
-            clips += [clip] if clip else []
-    except csv.Error as error:
-        faults.append(f"line {reader.line_num}: not CSV: {error}")
-    if faults:
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise ManifestError(f"{path}: {count} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
-    if not clips:
-        raise ManifestError(f"{path}: has no rows; list one clip a line below the header")
-    return tuple(clips)
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    has = f"it has {', '.join(header) or 'none'}"
-    missing = [name for name in NEEDED if name not in header]
-    if missing:
-        raise ManifestError(f"{path}: missing column {' and '.join(missing)}; {has}; it needs {', '.join(NEEDED)}")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise ManifestError(f"{path}: repeated column {', '.join(twice)}; {has}")
-    # A misspelt "depth" must not quietly train without depth.
-    unknown = [name for name in header if name not in COLUMNS]
-    if unknown:
-        raise ManifestError(
-            f"{path}: unknown column {', '.join(map(repr, unknown))}; a manifest may have {', '.join(COLUMNS)}"
-        )
-
-
-def _parse(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int) -> tuple[Clip | None, list[str]]:
-    """The clip of one row, or the faults of the row."""
+def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int, clips: list[Clip]) -> list[str]:
+    """Append the clip of a row, or say what is wrong with it."""
     faults: list[str] = []
 
     def frame(column: str) -> int | None:
@@ -292,11 +227,7 @@ def _parse(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: in
             faults.append(f"the range from depth_start {depth_start} to depth_end {depth_end} holds no frame")
     elif depth_start is not None or depth_end is not None:
         faults.append("has depth_start or depth_end but no depth")
-    if faults:
-        return None, faults
-    video = _absolute(folder / row["video"])
-    if not depth:
-        return Clip(video, label, None, start, end, 0, None, split, subject, line), []
-    return Clip(
-        video, label, _absolute(folder / depth), start, end, depth_start or 0, depth_end, split, subject, line
-    ), []
+    if not faults:
+        video, at = absolute(folder / row["video"]), absolute(folder / depth) if depth else None
+        clips.append(Clip(video, label, at, start, end, depth_start or 0, depth_end, split, subject, line))
+    return faults

@@ -7,8 +7,6 @@ numbered images, relative to the file. ``begin`` and ``end`` are seconds from th
 the times that the video itself states. A blank split is ``test``. Beside it lies ``classes.txt``, as with a manifest.
 """
 
-import csv
-import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +18,7 @@ import numpy as np
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
+from dynagest.clips.table import absolute, encoded, read_table, table_text
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError
 
@@ -89,9 +88,18 @@ class StreamSet:
 
         Raises ``ManifestError`` with every bad row and its line number, or for ``classes.txt``.
         """
-        path = Path(os.path.abspath(path))  # noqa: PTH100 (a symbolic link keeps its name)
+        path = absolute(path)
         path = path / STREAMS_FILE if path.is_dir() else path
-        streams = _read(path)
+        found: dict[str, Stream] = {}
+        read_table(
+            path,
+            lambda row, line: _add(row, path.parent, line, found),
+            needed=NEEDED,
+            columns=COLUMNS,
+            what="gesture",
+            writer="`dynagest data streams FOLDER` generates streams",
+        )
+        streams = tuple(replace(stream, spans=in_order(stream.spans)) for stream in found.values())
         known = natural_order(span.label for stream in streams for span in stream.spans)
         classes = read_classes(path.with_name(CLASSES_FILE)) or known
         if unknown := set(known) - set(classes):
@@ -100,19 +108,18 @@ class StreamSet:
 
     def write(self, path: Path | str) -> "StreamSet":
         """Write ``path`` with ``classes.txt`` beside it, both or none; returns it as read back."""
-        path = Path(os.path.abspath(path))  # noqa: PTH100
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        path = absolute(path)
+        rows: list[tuple[str, ...]] = []
         for stream in self.streams:
             video = Path(os.path.relpath(stream.video, path.parent)).as_posix()
             rest = ("" if stream.fps is None else f"{stream.fps:g}", stream.split, stream.subject)
             if not stream.spans:
-                writer.writerow((video, "", "", "", *rest))
+                rows.append((video, "", "", "", *rest))
             for span in stream.spans:
-                writer.writerow((video, span.label, f"{span.begin:.4f}", f"{span.end:.4f}", *rest))
-        classes = "".join(f"{name}\n" for name in self.classes).encode()
-        write_together({path.with_name(CLASSES_FILE): classes, path: text.getvalue().encode()})
+                rows.append((video, span.label, f"{span.begin:.4f}", f"{span.end:.4f}", *rest))
+        classes = "".join(f"{name}\n" for name in self.classes)
+        files = {path.with_name(CLASSES_FILE): classes, path: table_text(COLUMNS, rows)}
+        write_together({file: encoded(text, file) for file, text in files.items()})
         return StreamSet.read(path)
 
     def split(self, name: str) -> "StreamSet":
@@ -125,40 +132,6 @@ class StreamSet:
 def in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
     """The spans by their begin."""
     return tuple(sorted(spans, key=lambda span: (span.begin, span.end)))
-
-
-def _read(path: Path) -> tuple[Stream, ...]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "`dynagest data streams FOLDER` generates streams"
-        raise ManifestError(f"{path}: cannot be read as a list of streams ({error}); {hint}") from error
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = header
-    unknown = [name for name in header if name not in COLUMNS]
-    if unknown or any(name not in header for name in NEEDED) or len(set(header)) < len(header):
-        raise ManifestError(
-            f"{path}: its columns are {', '.join(header) or 'none'}; it needs {', '.join(NEEDED)} and may have "
-            f"{', '.join(COLUMNS[len(NEEDED) :])}"
-        )
-    found: dict[str, Stream] = {}
-    faults: list[str] = []
-    try:
-        for cells in rows:
-            if None in cells or None in cells.values():
-                faults.append(f"line {rows.line_num}: not as many cells as the header has")
-                continue
-            row = {name: cell.strip() for name, cell in cells.items()}
-            if any(row.values()):
-                faults += [f"line {rows.line_num}: {fault}" for fault in _add(row, path.parent, rows.line_num, found)]
-    except csv.Error as error:
-        faults.append(f"line {rows.line_num}: not CSV: {error}")
-    if faults:
-        raise ManifestError(f"{path}: {len(faults)} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
-    if not found:
-        raise ManifestError(f"{path}: has no rows; list one gesture a line below the header")
-    return tuple(replace(stream, spans=in_order(stream.spans)) for stream in found.values())
 
 
 def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream]) -> Sequence[str]:
@@ -175,7 +148,7 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream])
         return [f"begin, end and fps are numbers: {error}"]
     if fps is not None and not 0 < fps < math.inf:
         return [f"fps {fps:g} is not a frame rate"]
-    video = Path(os.path.abspath(folder / name))  # noqa: PTH100
+    video = absolute(folder / name)
     stream = found.setdefault(name, Stream(video, (), fps, split, row.get("subject", ""), line))
     if (stream.fps, stream.split, stream.subject) != (fps, split, row.get("subject", "")):
         return [f"fps, split or subject differ from those in line {stream.row}, of the same stream"]

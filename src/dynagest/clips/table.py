@@ -1,0 +1,95 @@
+"""The CSV files that list clips and streams: read row by row with every fault told at once, and written. No torch."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from dynagest.errors import ManifestError
+
+Take = Callable[[dict[str, str], int], Iterable[str]]
+"""Takes a row (column -> cell, stripped) and its line number, and says what is wrong with it."""
+
+
+def absolute(path: Path | str) -> Path:
+    """The path from the root. A symbolic link keeps the name under which the user knows it, unlike by ``resolve``."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def read_table(
+    path: Path, take: Take, *, needed: Sequence[str], columns: Sequence[str], what: str, writer: str
+) -> None:
+    """Give ``take`` each row that is not blank.
+
+    The header names its ``columns`` in any order, and the ``needed`` ones. ``what`` a row lists and what ``writer``
+    makes such a file are for messages. Raises ``ManifestError`` with every bad row, or for a file without rows, with
+    another header, or that is no CSV text.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, writer), newline=""), strict=True)
+    faults: list[str] = []
+    rows = 0
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, needed, columns)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            rows += 1
+            if len(cells) != len(header):
+                faults.append(f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}")
+                continue
+            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            faults += [f"line {reader.line_num}: {fault}" for fault in take(row, reader.line_num)]
+    except csv.Error as error:
+        faults.append(f"line {reader.line_num}: not CSV: {error}")
+    if faults:
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        raise ManifestError(f"{path}: {count} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
+    if not rows:
+        raise ManifestError(f"{path}: has no rows; list one {what} a line below the header")
+
+
+def read_text(path: Path, writer: str) -> str:
+    """UTF-8 text. Raises ``ManifestError`` when there is none; ``writer`` says what writes it."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: is not there; {writer}") from error
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:
+    """The CSV of a header and rows."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def encoded(text: str, path: Path) -> bytes:
+    """As UTF-8, for the file ``path``. Raises ``ManifestError`` for a name of a file or folder that is not."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        line = os.fsencode(text.splitlines()[text.count("\n", 0, error.start)]).decode(errors="backslashreplace")
+        raise ManifestError(f"{path}: cannot hold {line}: the name is not UTF-8; rename the file or folder") from error
+
+
+def _check_header(path: Path, header: list[str], needed: Sequence[str], columns: Sequence[str]) -> None:
+    has = f"it has {', '.join(header) or 'none'}"
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise ManifestError(f"{path}: missing column {' and '.join(missing)}; {has}; it needs {', '.join(needed)}")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: repeated column {', '.join(twice)}; {has}")
+    # A misspelt "depth" must not quietly train without depth.
+    unknown = [name for name in header if name not in columns]
+    if unknown:
+        raise ManifestError(f"{path}: unknown column {', '.join(map(repr, unknown))}; it may have {', '.join(columns)}")
