@@ -23,7 +23,7 @@ from dynagest.training.batchnorm import synchronise
 from dynagest.training.data import Loader, Read, cut
 from dynagest.training.optimiser import build_optimiser, set_learning_rate
 from dynagest.training.recipe import Recipe
-from dynagest.training.scores import Sums
+from dynagest.training.scores import Sums, measure
 
 
 def build_accelerator() -> Accelerator:
@@ -98,7 +98,7 @@ class Engine:
                 # summed.
                 self.accelerator.backward(output.loss * self.accelerator.num_processes)
             sums.append(measured)
-        total = Sums.of_values(self._add_up(torch.stack(sums).sum(dim=0)).tolist())
+        total = Sums.of(self._add_up(torch.stack(sums).sum(dim=0)).tolist())
         norm = self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.clip_norm)
         return total, float(norm)
 
@@ -128,7 +128,7 @@ class Engine:
                 counts = Counts.of(batch["label"], batch["has_depth"])
                 total += self._forward(self.task, batch, counts)[1]
         raise_together(error)
-        return Sums.of_values(self._add_up(total).tolist()), failed
+        return Sums.of(self._add_up(total).tolist()), failed
 
     def _forward(self, model: torch.nn.Module, batch: Batch, counts: Counts) -> tuple[TaskOutput, torch.Tensor]:
         device = self.accelerator.device
@@ -137,7 +137,7 @@ class Engine:
         depth = batch["depth"].to(device, non_blocking=True) if self.task.uses_depth else None
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             output: TaskOutput = model(rgb, label, depth, has_depth, counts)
-        return output, Sums.of(output, self.task.terms, label, has_depth, counts)
+        return output, measure(output, self.task.terms, label, has_depth, counts)
 
     def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients once a step, with its last part."""

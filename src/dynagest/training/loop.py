@@ -29,8 +29,8 @@ from dynagest.training.unreadable import UnreadableClips
 LINE_SECONDS = 5.0  # without a terminal, at most one line in this time
 
 
-class Run:
-    """The loop over steps and epochs, and all that is written on the way. One of it in each process."""
+class Loop:
+    """The steps and epochs of one training, and all that is written on the way. One of it in each process."""
 
     def __init__(
         self,
@@ -49,11 +49,9 @@ class Run:
         self.main = self.accelerator.is_main_process
         self.fed_depth = self.recipe.inputs != "rgb"
         self.deciding = next(iter(engine.task.terms))
-        processes = self.accelerator.num_processes
-        self.plan = plan
-        self.epoch_steps = self.plan.steps_per_epoch
+        self.plan, self.epoch_steps = plan, plan.steps_per_epoch
         self.total = self.epoch_steps * self.recipe.epochs
-        self.sums = Sums.of_values(progress.sums)
+        self.sums = Sums.of(progress.sums)
         self.recent, self.recent_since, self.recent_norm = Sums(), time.monotonic(), 0.0
         self.started, self.saved, self.line_at = time.monotonic(), time.monotonic(), 0.0
         self.display = Display(console, self.recipe.epochs, self.epoch_steps)
@@ -62,6 +60,7 @@ class Run:
 
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         workers, self.workers_because = choose_workers(self.recipe, self.accelerator.device, local)
+        processes = self.accelerator.num_processes
         share = (self.accelerator.process_index, processes)
         loader = (workers, self.recipe.prefetch, self.accelerator.device.type == "cuda")
         batches = PlannedBatches(self.plan, progress.step, self.total, *share)

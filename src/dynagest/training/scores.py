@@ -22,23 +22,8 @@ class Sums:
     terms: tuple[float, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        output: TaskOutput,
-        terms: Mapping[str, Term],
-        label: torch.Tensor,
-        has_depth: torch.Tensor,
-        counts: Counts,
-    ) -> torch.Tensor:
-        """The sums of one batch whose loss was divided by ``counts``: a (3 + terms,) tensor that processes can add."""
-        clips = torch.tensor(float(len(label)), device=label.device)
-        correct = (output.logits.argmax(dim=1) == label).sum().float()
-        sums = [output.terms[name] * getattr(counts, term.of) for name, term in terms.items()]
-        return torch.stack([clips, has_depth.sum().float(), correct, *sums])
-
-    @classmethod
-    def of_values(cls, values: Sequence[float]) -> Self:
-        """From what ``values`` gave; none are no clips."""
+    def of(cls, values: Sequence[float]) -> Self:
+        """From a row of numbers as ``values`` has it; an empty row stands for no clips."""
         if not values:
             return cls()
         clips, with_depth, correct, *terms = values
@@ -46,12 +31,12 @@ class Sums:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """All numbers in a row."""
+        """The numbers in a row: clips, clips with depth, recognised ones, then the terms."""
         return (self.clips, self.with_depth, self.correct, *self.terms)
 
     def __add__(self, other: "Sums") -> "Sums":
         pairs = zip_longest(self.values, other.values, fillvalue=0.0)
-        return Sums.of_values([ours + theirs for ours, theirs in pairs])
+        return Sums.of([ours + theirs for ours, theirs in pairs])
 
     @property
     def finite(self) -> bool:
@@ -72,3 +57,16 @@ class Sums:
         loss = sum(term.weight * found[name] for name, term in terms.items() if term.weight is not None)
         shown = {name: None if term.weight is None else found[name] for name, term in terms.items()}
         return {"loss": loss, **shown, "top1": self.top1}
+
+
+def measure(
+    output: TaskOutput, terms: Mapping[str, Term], label: torch.Tensor, has_depth: torch.Tensor, counts: Counts
+) -> torch.Tensor:
+    """The ``Sums.values`` of one batch, whose loss was divided by ``counts``: a tensor (3 + terms,).
+
+    Such tensors can be added over batches and processes.
+    """
+    clips = torch.tensor(float(len(label)), device=label.device)
+    correct = (output.logits.argmax(dim=1) == label).sum().float()
+    sums = [output.terms[name] * getattr(counts, term.of) for name, term in terms.items()]
+    return torch.stack([clips, has_depth.sum().float(), correct, *sums])

@@ -1,6 +1,6 @@
 """The training run, from a recipe and clips to a run folder.
 
-Read ``train`` first, then ``loop.Run.go``; trainings that come before a recipe's own are in ``stages.py``.
+Read ``train`` first, then ``Loop.go``; trainings that come before a recipe's own are in ``stages.py``.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from dynagest.training.checkpoint import Progress, check_resumable, load_checkpo
 from dynagest.training.data import DataOfRecipe, TrainingData, data_of
 from dynagest.training.engine import Engine, build_accelerator, raise_together
 from dynagest.training.interrupt import Interrupts
-from dynagest.training.loop import Run
+from dynagest.training.loop import Loop
 from dynagest.training.recipe import Recipe
 from dynagest.training.run import describe_environment, has_run, start_run
 from dynagest.training.stages import check_stages, hand_over, stage_folders
@@ -164,25 +164,25 @@ class _Sitting:
         devices = [accelerator.device] if accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), Interrupts() as interrupts:
             engine = Engine(accelerator, task, recipe)
-            run = Run(engine, data, plan, run_dir, progress, interrupts, self.console, self.home)
+            loop = Loop(engine, data, plan, run_dir, progress, interrupts, self.console, self.home)
             if resume:
                 load_checkpoint(run_dir, task, engine.optimiser)
             try:
-                with run.display:
-                    run.note(f"precision: {precision}")
+                with loop.display:
+                    loop.note(f"precision: {precision}")
                     for note in notes:
-                        run.note(note)
+                        loop.note(note)
                     if recipe.starts_from and recipe.init is None and starts:
-                        run.note(
+                        loop.note(
                             f"WARNING: the recipe {recipe.name} is meant to start from {recipe.starts_from}, but this "
                             "run starts from random weights and will end up worse. Give them with --init (a run folder "
                             "or a weights file)",
                             loud=True,
                         )
-                    run.go()
+                    loop.go()
             finally:
-                run.close()
-        return _summary(run_dir, recipe, run.progress)
+                loop.close()
+        return _summary(run_dir, recipe, loop.progress)
 
 
 def _summary(run_dir: Path, recipe: Recipe, progress: Progress) -> TrainingSummary:
