@@ -265,6 +265,17 @@ def test_overwriting_removes_what_belongs_to_the_old_run(tmp_path: Path) -> None
     assert not names & {"metrics.json", "decoders.json", "decoders.safetensors", "network-int8.onnx"}
 
 
+def test_what_no_run_left_is_not_removed_unless_told(tmp_path: Path) -> None:
+    """A run in a folder that is used for other things, as by ``--out .``."""
+    others = tmp_path / "tensorboard" / "others" / "events"
+    others.parent.mkdir(parents=True)
+    others.write_text("keep")
+    with pytest.raises(RunError, match="holds tensorboard, but no run to resume; name another folder"):
+        train(toy_recipe(), toy_data(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
+    assert others.read_text() == "keep"
+
+
 def test_resuming_with_another_recipe_says_what_differs(finished: Path) -> None:
     with pytest.raises(RunError, match=r"weight_decay: 1e-05, 0\.1"):
         train(toy_recipe(weight_decay=0.1), toy_data(), finished, resume=True)

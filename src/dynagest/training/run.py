@@ -20,7 +20,7 @@ from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource
 from dynagest.clips.rate import stream_rate
-from dynagest.errors import RunError
+from dynagest.errors import RunError, some
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
 from dynagest.run_folder import CHECKPOINT_FILE, CONTENTS, ENVIRONMENT_FILE, NETWORK_FILE, RECIPE_FILE, STAGES_FOLDER
@@ -56,9 +56,9 @@ def start_run(
 ) -> None:
     """Make ``run_dir`` ready for a new run and write its recipe and environment.
 
-    Raises ``RunError`` when a run that is finished or can be resumed lies there, unless told to ``overwrite`` it. A
-    run that was killed before its first checkpoint holds nothing to lose and is replaced. ``keep_stages``: the stages
-    that lie there are those of this very run.
+    Raises ``RunError`` when a run that is finished or can be resumed lies there, or what may be somebody else's under
+    a name that a run uses, unless told to ``overwrite`` it. A run that was killed before its first checkpoint holds
+    nothing to lose and is replaced. ``keep_stages``: the stages that lie there are those of this very run.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; name a folder for the run")
@@ -73,10 +73,15 @@ def start_run(
             f"{run_dir}: holds a run that stopped in its stage {stages[-1].name}; continue it with --resume, name "
             "another folder, or replace it with --overwrite"
         )
-    if not overwrite and (run_dir / NETWORK_FILE).exists():
-        raise RunError(f"{run_dir}: holds a network that no run here left; name another folder, or use --overwrite")
-    contents = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
-    for path in [path for name in contents for path in run_dir.glob(name)]:
+    names = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
+    contents = [path for name in names for path in run_dir.glob(name)]
+    killed_early = (run_dir / RECIPE_FILE).exists() and not (run_dir / NETWORK_FILE).exists()
+    if contents and not overwrite and not killed_early:
+        found = some([path.name for path in contents])
+        raise RunError(
+            f"{run_dir}: holds {found}, but no run to resume; name another folder, or remove them by --overwrite"
+        )
+    for path in contents:
         try:
             if path.is_dir():
                 shutil.rmtree(path)
