@@ -1,5 +1,6 @@
 """Adapters on small trees made here: layouts, options, bad rows, hold-out."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -237,6 +238,28 @@ def test_class_folders_name_all_that_is_no_clip(tmp_path: Path) -> None:
     assert "empty: neither a folder of frames" in str(caught.value)
     (tmp_path / "more").mkdir()
     with pytest.raises(ManifestError, match="has split folders"):
+        _index("folders", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "depth", "video"),
+    [("color/1.jpg", "depth/1.png", "color"), ("RGB/1.jpg", "Depth/1.png", "RGB"), ("1.jpg", "depth/1.png", "")],
+)
+def test_depth_in_the_folder_of_a_clip(image: str, depth: str, video: str, tmp_path: Path) -> None:
+    clip = tmp_path / "wave" / "01"
+    _write(clip / image)
+    _write(clip / depth)
+    found = _index("folders", tmp_path, depth="egogesture").manifest.clips
+    assert [(each.video, each.depth, each.subject) for each in found] == [(clip / video, (clip / depth).parent, "")]
+
+
+@pytest.mark.parametrize("depth", ["01_depth.mp4", "01-Depth.avi", "01/depth.mp4", "01/depth/000001.png"])
+def test_depth_is_never_taken_for_a_clip_of_its_own(depth: str, tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "01.mp4")
+    _write(tmp_path / "depth" / "01_in_depth_view.mp4")
+    assert len(_index("folders", tmp_path).manifest.clips) == 2
+    _write(tmp_path / "wave" / depth)
+    with pytest.raises(ManifestError, match=re.escape(f"{depth.removesuffix('/000001.png')}: depth by its name")):
         _index("folders", tmp_path)
 
 

@@ -98,7 +98,7 @@ class TestUploads:
     def test_nothing_is_kept_that_cannot_be_listed(self, client: TestClient, tmp_path: Path) -> None:
         (tmp_path / "gestures" / "wave" / "empty").mkdir(parents=True)
         status, error = post(client)
-        assert (status, "what is no clip; move it elsewhere" in error) == (409, True)
+        assert (status, "what is no clip; rename it or move it elsewhere" in error) == (409, True)
         assert [path.name for path in (tmp_path / "gestures" / "wave").iterdir()] == ["empty"]
 
     def test_a_manifest_of_clips_elsewhere_is_kept(self, client: TestClient, tmp_path: Path) -> None:

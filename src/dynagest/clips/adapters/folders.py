@@ -13,12 +13,15 @@ from dynagest.errors import ManifestError
 
 LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,...}   (or <root>/<class>/..., all train)
     depth, if there is any: <clip>.depth.{mkv,avi,...,npz} beside the clip
-<root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png,...}   (or <clip>/000001.jpg without depth)
+<root>/{train,val,test}/<class>/<clip>/{color,depth}/000001.{jpg,png,...}   (or rgb/ for color/, or <clip>/000001.jpg)
 who it is, if known: <class>/<subject>/<clip>, or S01_ (P01_, subject01_, ...) before the clip's name
 <root>/depth.yaml says what the depth means (or --depth)"""
 
 # S01_wave.mp4, subject3-02.avi, P12_000.mp4: a letter or word for a person, a number, and something that ends it.
 _SUBJECT = re.compile(r"((?:s|p|subject|subj|person|participant|user)[-_ ]?[0-9]+)[-_. ]", re.IGNORECASE)
+_COLOUR_FOLDERS = ("color", "colour", "rgb")
+# depth/ and 01_depth.mp4: a network would learn from them as if they were RGB, and nothing would tell.
+_CALLED_DEPTH = re.compile(r"(^|[-_. ])depth(\.\w+)?$", re.IGNORECASE)
 _SHOWN = 10
 _DEPTH_SUFFIXES = VIDEO_SUFFIXES | {ARRAY_SUFFIX}
 
@@ -40,7 +43,8 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
             if class_folder.is_dir():
                 clips += _clips_in(class_folder, class_folder.name, split, ignored, wrong)
     if wrong:
-        raise ManifestError("\n  ".join([f"{root} has what is no clip; move it elsewhere:", *wrong]) + f"\n{LAYOUT}")
+        listed = "\n  ".join([f"{root} has what is no clip; rename it or move it elsewhere:", *wrong])
+        raise ManifestError(f"{listed}\n{LAYOUT}")
     notes = _subject_notes(clips)
     unknown = [path for path in ignored if path.name.lower() not in _EXPECTED]
     if unknown:
@@ -88,22 +92,31 @@ def _clips_in(
         who = subject or _subject_of(path)
         if _is_depth(path):
             continue
-        if path.is_dir():
-            color, depth = path / "color", path / "depth"
-            if color.is_dir():
-                yield Clip(color, label, depth if depth.is_dir() else None, split=split, subject=who)
-            elif any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _entries(path)):
-                yield Clip(path, label, split=split, subject=who)
-            else:
-                inside = [] if subject else list(_clips_in(path, label, split, ignored, wrong, subject=path.name))
-                if not inside:
-                    wrong.append(f"{path}: neither a folder of frames nor one with color/ or with clips in it")
-                yield from inside
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            yield Clip(path, label, depth_of.pop(path.stem.lower(), None), split=split, subject=who)
+        folders = {entry.name.lower(): entry for entry in _entries(path) if entry.is_dir()} if path.is_dir() else {}
+        color = next((folders[name] for name in _COLOUR_FOLDERS if name in folders), None)
+        if color is not None:
+            yield Clip(color, label, folders.get("depth"), split=split, subject=who)
+        elif _holds_frames(path):
+            if _CALLED_DEPTH.search(path.name):
+                wrong.append(f"{path}: depth by its name, but not where the depth of a clip is looked for")
+                continue
+            depth = depth_of.pop(path.stem.lower(), None) if path.is_file() else folders.get("depth")
+            yield Clip(path, label, depth, split=split, subject=who)
+        elif path.is_dir():
+            inside = [] if subject else list(_clips_in(path, label, split, ignored, wrong, subject=path.name))
+            if not inside:
+                wrong.append(f"{path}: neither a folder of frames nor one with color/ or with clips in it")
+            yield from inside
         else:
             ignored.append(path)
     wrong += [f"{path}: depth without a clip of that name beside it" for path in depth_of.values()]
+
+
+def _holds_frames(path: Path) -> bool:
+    """Whether it is a video, by its name, or a folder of images."""
+    if path.is_dir():
+        return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _entries(path))
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _subject_of(path: Path) -> str:
