@@ -238,6 +238,28 @@ def test_late_frames_are_scored_once(kind: str, tmp_path: Path) -> None:
     assert node(script, {"card": card, "kind": kind}, tmp_path) == {"ran": 1, "times": [pytest.approx(23 / 8)]}
 
 
+def test_times_of_frames_go_on_from_one_stream_to_the_next(tmp_path: Path) -> None:
+    """Without captureTime, as in Firefox, a frame tells only how long ago its own stream began."""
+    script = """
+    globalThis.navigator ??= {};
+    const { Camera } = await import("$static/camera.js");
+    const camera = new Camera({ requestVideoFrameCallback() {} });
+    const result = [];
+    camera.addEventListener("frame", ({ detail }) => result.push([detail.time, detail.arrived]));
+    for (const frames of given) {
+      camera.stream = { getTracks: () => [] };
+      for (const [now, frame] of frames) camera.take(camera.stream, now, frame);
+      camera.stop();
+    }"""
+    streams = [
+        [(1000, {"mediaTime": 0.25}), (1050, {"mediaTime": 0.28})],
+        [(9000, {"mediaTime": 0.25}), (9030, {"mediaTime": 0.31})],
+        [(9500, {"mediaTime": 0.25, "captureTime": 9480})],
+    ]
+    expected = [(1.0, 1000), (1.03, 1050), (9.0, 9000), (9.06, 9030), (9.48, 9480)]
+    assert [tuple(each) for each in node(script, streams, tmp_path)] == [pytest.approx(each) for each in expected]
+
+
 def test_clip_files_both_ways(tmp_path: Path) -> None:
     recording = Recording(tuple(picture(20 * k) for k in range(9)), tuple(0.1 * k for k in range(9)))
     (tmp_path / "clip.bin").write_bytes(recording.pack())

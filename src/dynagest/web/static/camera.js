@@ -11,8 +11,9 @@ const STATES = {
 };
 
 /**
- * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the stream,
- * `arrived` the performance.now() at which it was taken, or came; `lost` when the camera goes; `found` when one comes.
+ * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the page's clock
+ * that go on from one stream to the next, `arrived` the performance.now() at which it was taken, or came; `lost` when the
+ * camera goes; `found` when one comes.
  */
 export class Camera extends EventTarget {
   /** @param {HTMLVideoElement} video shows the picture */
@@ -20,6 +21,7 @@ export class Camera extends EventTarget {
     super();
     this.video = video;
     this.stream = null;
+    this.begun = null; // the performance.now() at which the stream's own clock was 0
     navigator.mediaDevices?.addEventListener("devicechange", () => this.dispatchEvent(new Event("found")));
   }
 
@@ -55,7 +57,7 @@ export class Camera extends EventTarget {
 
   stop() {
     for (const track of this.stream?.getTracks() ?? []) track.stop();
-    this.stream = null;
+    this.stream = this.begun = null;
     this.video.srcObject = null;
   }
 
@@ -80,8 +82,10 @@ export class Camera extends EventTarget {
   take(stream, now, frame) {
     if (this.stream !== stream) return;
     this.video.requestVideoFrameCallback((later, next) => this.take(stream, later, next));
-    // Both clocks are the camera's; not every browser has the first.
-    const detail = { time: (frame.captureTime ?? 1000 * frame.mediaTime) / 1000, arrived: frame.captureTime ?? now };
+    // Both clocks are the camera's. Firefox lacks captureTime, and mediaTime begins anew with each stream.
+    this.begun ??= now - 1000 * frame.mediaTime;
+    const taken = frame.captureTime ?? this.begun + 1000 * frame.mediaTime;
+    const detail = { time: taken / 1000, arrived: frame.captureTime ?? now };
     this.dispatchEvent(new CustomEvent("frame", { detail }));
   }
 
