@@ -159,6 +159,29 @@ def test_preprocessing(tmp_path: Path, height: int, width: int, size: int) -> No
     assert abs(apart.mean()) < 0.05
 
 
+def test_noise_in_place_of_pixels_is_a_fault(tmp_path: Path) -> None:
+    script = """
+    import { checkPixels } from "$static/preprocess.js";
+    const attempt = (change) => {
+      globalThis.OffscreenCanvas = class {
+        getContext() { return this; }
+        fillRect() { this.colour = [...this.fillStyle.match(/\\d+/g).map(Number), 255]; }
+        getImageData(x, y, width, height) {
+          return { data: Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => change(this.colour[i % 4], i)) };
+        }
+      };
+      try { return checkPixels() ?? "no error"; } catch (error) { return error.message; }
+    };
+    const result = [
+      attempt((value) => value), attempt((value, i) => value ^ (i % 2)),
+      attempt((_, i) => (97 * i * i) % 256), attempt(() => 255),
+    ];"""
+    exact, last_bit, noise, white = node(script, None, tmp_path)
+    assert (exact, last_bit) == ("no error", "no error")
+    assert "resistFingerprinting" in noise
+    assert "resistFingerprinting" in white
+
+
 class Toy:
     """Logits from the values of the frames; the same formula stands in the script below."""
 

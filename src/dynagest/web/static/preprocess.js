@@ -4,6 +4,24 @@
 // OpenCV interpolates in whole numbers, which comes out 0.12 lower in the mean than rounding would.
 const HALF = 0.38;
 
+const PROBE = [40, 90, 160, 255]; // RGBA of no placeholder that a browser is known to give
+
+/**
+ * Throws where the browser gives pages noise for the pixels of a picture, and no error. So does Firefox with
+ * privacy.resistFingerprinting, to the network as to a clip that is recorded.
+ */
+export function checkPixels() {
+  const context = new OffscreenCanvas(8, 8).getContext("2d");
+  context.fillStyle = `rgb(${PROBE.slice(0, 3).join(" ")})`;
+  context.fillRect(0, 0, 8, 8);
+  const { data } = context.getImageData(0, 0, 8, 8);
+  if (data.every((value, i) => Math.abs(value - PROBE[i % 4]) <= 2)) return; // milder protection changes the last bit
+  throw new Error(
+    "This browser gives pages noise in place of pictures, against fingerprinting. " +
+      "Exempt this page (Firefox: about:config, privacy.resistFingerprinting.exemptedDomains), then load it again.",
+  );
+}
+
 /** The square in the middle of a picture, in whole pixels. */
 export function centreSquare(width, height) {
   const side = Math.min(width, height);

@@ -1,6 +1,7 @@
 // Teach: name gestures, record clips of each, look through them, train.
 
 import { addClip, cancelTraining, deleteClip, getClip, getGestures, getPicture, getTraining, startTraining } from "./api.js";
+import { checkPixels } from "./preprocess.js";
 
 const NONE = "none";
 const NONE_NOTE =
@@ -168,6 +169,7 @@ export class Teach extends EventTarget {
     this.fault("train-fault", null);
     document.querySelector(".stage").scrollIntoView({ block: "nearest" });
     try {
+      checkPixels();
       for (let k = 1; k <= count; k++) {
         await this.countdown(label, k, count, this.stop.signal);
         const shots = await this.capture(seconds, this.stop.signal);

@@ -2,7 +2,7 @@
 
 import { EventDetector } from "./events.js";
 import { loadNetwork } from "./network.js";
-import { Shrinker, centreSquare, normalise } from "./preprocess.js";
+import { Shrinker, centreSquare, checkPixels, normalise } from "./preprocess.js";
 import { StateScorer, WindowScorer } from "./scorer.js";
 
 let network, scorer, detector, canvas, context, shrinker;
@@ -21,6 +21,7 @@ function prepare(bitmap) {
 
 async function load({ model, compute }) {
   canvas = undefined;
+  checkPixels();
   network = await loadNetwork(model, compute, (share) => postMessage({ type: "progress", share }));
   scorer = new (network.mode === "stream" ? StateScorer : WindowScorer)(network, prepare);
   detector = new EventDetector(model.card.classes, model.events);
