@@ -101,11 +101,14 @@ def export(
     tell("reading clips")
     calibration, held_out = gather(folder, card, data, clips, calibrates=precision == "int8")
     tell("tracing the network")
-    channels_last = computes_channels_last(to, precision)
     if mode == "clip":
         model, state = convert_clips(net, card, to)
+        inputs: Iterable[Inputs] = ({CLIPS: clip[None]} for clip in calibration.clips)
     else:
+        channels_last = computes_channels_last(to, precision)
         model, state = convert_stream(net, card, channels_last=channels_last)
+        few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
+        inputs = stream_inputs(net, card, few, channels_last=channels_last)
     info = ModelInfo(
         mode=mode,
         precision=precision,
@@ -114,20 +117,11 @@ def export(
         state=state,
         events=_events(folder),
     )
-    inputs = (
-        ({CLIPS: clip[None]} for clip in calibration.clips)
-        if mode == "clip"
-        else stream_inputs(net, card, calibration.clips[: -(-clips // card.num_segments)], channels_last=channels_last)
-    )
     with _staged(target) as staged, _torch_threads(threads) as count:
         tell(f"writing {precision}")
         info = write_model(model, info, to, inputs, staged)
         tell("comparing with PyTorch")
-        pair: tuple[Runner, Runner]
-        if mode == "clip":
-            pair = (ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(staged, threads=count)))
-        else:
-            pair = (StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(staged, threads=count)))
+        pair = _runners(net, card, mode, staged, count)
         expected, actual = (runner.logits(held_out.clips) for runner in pair)
         comparison = Comparison.of(expected, actual, pair[0].labels(held_out))
         comparison.check(tolerance or TOLERANCES[precision], precision)
@@ -200,6 +194,13 @@ def write_model(
     # fp16 holds more digits than the bf16 in which it is computed.
     openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
     return info
+
+
+def _runners(net: ClipNet, card: NetworkCard, mode: Mode, file: Path, threads: int) -> tuple[Runner, Runner]:
+    """PyTorch's, and that of the exported file."""
+    if mode == "clip":
+        return ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(file, threads=threads))
+    return StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(file, threads=threads))
 
 
 def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
