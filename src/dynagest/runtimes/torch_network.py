@@ -1,7 +1,8 @@
 """Networks of clips and of streams run by torch, which is imported only when one is made."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from dynagest.networks.clipnet import ClipNet
     from dynagest.networks.video import VideoNet
-    from dynagest.stream.state import State
 
 
 def check_device(name: str, said: str) -> None:
@@ -85,17 +85,17 @@ class TorchStream:
     def card(self) -> NetworkCard:
         return self._card
 
-    def initial_state(self) -> "State":
+    def initial_state(self) -> "dict[str, torch.Tensor]":
         """Zeros for one stream."""
         return self._net.initial_state(1, self._card.size)
 
-    def step(self, frame: np.ndarray, state: "State") -> "tuple[np.ndarray, State]":
+    def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> "tuple[np.ndarray, dict[str, torch.Tensor]]":
         """See ``StreamNetwork.step``."""
         import torch
 
         with torch.inference_mode():
-            logits, state = self._net(torch.from_numpy(frame).to(self._device), state)
-            return logits.float().cpu().numpy(), state
+            logits, left = self._net(torch.from_numpy(frame).to(self._device), state)
+            return logits.float().cpu().numpy(), left
 
 
 class TorchSplit:
