@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 
 def hint(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """What a message says of a name that is not known: those alike, or else all there are (or ``otherwise``)."""
+    """For a message about an unknown name: the known names like it, or else all of them (or ``otherwise``)."""
     known = list(known)
     alike = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(alike)}?" if alike else otherwise or f"there are {', '.join(known)}"

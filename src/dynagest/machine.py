@@ -1,4 +1,4 @@
-"""What this machine offers to those who share its work out. Needs no torch."""
+"""The cores and the shared memory that data workers have to live on. Needs no torch."""
 
 import os
 import shutil

@@ -73,10 +73,12 @@ class ClipSource(Protocol):
 class ClipDataset:
     """The clips of a manifest as seen through a view; ``dataset[(epoch, index)]``.
 
-    All draws come from ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes
-    gives the same samples. A clip that cannot be read, or whose depth contradicts ``depth.yaml`` or has another shape
-    than its RGB, gives an ``UnreadableClip``. Where none of the first clips with depth agrees, the set-up is at fault
-    and not a file: ``DepthError`` at once.
+    It gives a ``Sample``, or an ``UnreadableClip`` for a clip that cannot be read, or whose depth contradicts
+    ``depth.yaml`` or has another shape than its RGB. All draws come from
+    ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes gives the same samples.
+
+    Making one raises ``DepthError`` when none of the first clips with depth agrees with ``depth.yaml`` (the declaration
+    is wrong then, not a file), and ``RecipeError`` for ``flip_labels`` that cannot be right.
     """
 
     def __init__(self, manifest: Manifest, view: View, seed: int) -> None:

@@ -177,7 +177,7 @@ class DepthSpec(BaseModel):
         """Canonical depth (T, h, w) warped into the RGB frame: (T, height, width), 0 where the sensor did not look.
 
         Nearest neighbour, so that no depth is made up between a hand and a hole or the background beside it. Training
-        does not call this: ``transforms.apply`` folds the same map into its one resize (to the network's size).
+        does not call this: ``transforms.apply_depth`` folds the same map into its one resize to the network's size.
         """
         scale_x, scale_y, shift_x, shift_y = self.to_rgb((depth.shape[1], depth.shape[2]), (height, width))
         # OpenCV's coordinates are those of pixel centres, half a pixel off those of edges.

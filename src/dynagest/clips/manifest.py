@@ -125,7 +125,10 @@ class Manifest:
         return {file: encoded(text, file) for file, text in {**files, path: rows}.items()}
 
     def split(self, name: str) -> "Manifest":
-        """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
+        """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes.
+
+        Raises ``ManifestError`` for another name.
+        """
         if name not in SPLITS:
             raise ManifestError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
         return replace(self, clips=tuple(clip for clip in self.clips if clip.split == name))

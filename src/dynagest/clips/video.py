@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def too_short(path: Path, count: int, wanted: int) -> ClipError:
+    """The error for a clip that ends before a wanted frame."""
     return ClipError(f"{path}: has {count} frames, but frame {wanted} (counted from 0) is asked for")
 
 
@@ -33,7 +34,7 @@ def one_channel(image: Array, path: Path) -> Array:
 
 
 def count_video(path: Path) -> int:
-    """By its packets: 0.5 ms for an IsoGD clip, where decoding takes 5."""
+    """Frames of a video, by its packets: 0.5 ms for an IsoGD clip, where decoding takes 5. Raises ``ClipError``."""
     with _Video(path) as video:
         count = sum(1 for _ in video.packets())
     if not count:
@@ -54,7 +55,11 @@ def video_rate(path: Path) -> float | None:
 
 
 def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
-    """Read in sequence up to the last frame wanted, converting only the wanted ones."""
+    """The frames ``wanted`` (ascending, counted from 0) by their indices, none behind the last of them is decoded.
+
+    ``rgb`` gives uint8 (H, W, 3), ``depth`` uint8 or uint16 (H, W). Raises ``ClipError`` when there are fewer frames,
+    or one up to the last wanted is corrupt.
+    """
     frames: dict[int, Array] = {}
     needed = set(wanted)
     # One for all frames: building a scaler for each takes as long as decoding (PyAV's to_ndarray(format=...) does).

@@ -34,7 +34,8 @@ class View:
     * ``sampling``: "segment", a random frame of each segment, or "dense", frames ``stride`` apart from a random window.
     * ``crop``: "paper", one of 5 places at one of ``scales``, or "action", ACTION-Net's 13 places with different scales
       of width and height. ``scales`` of ``None`` are the published ones of either.
-    * ``jitter``: the share of clips whose ``brightness``, ``contrast``, ``saturation``, ``hue`` change by up to that.
+    * ``jitter``: the share of clips whose colours change: ``brightness``, ``contrast`` and ``saturation`` s by a factor
+      in [1 - s, 1 + s], ``hue`` by up to that part of the colour circle.
     * ``flip_labels``: ``None`` mirrors nothing, for left and right differ. A mapping mirrors half of the clips, RGB and
       depth, and renames their labels by it; labels not in it keep their name when mirrored.
 

@@ -46,7 +46,7 @@ class LoadReport:
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.source} weights, {len(self.matched)} tensors loaded"]
         if self.inflated:
-            lines.append(f"  stem inflated from RGB, depth's kernels the mean of the colours': {some(self.inflated)}")
+            lines.append(f"  stem inflated from RGB, depth by the mean of its colours: {some(self.inflated)}")
         if self.reinitialised:
             lines.append(
                 f"  classifier re-initialised (other classes, or none in the file): {some(self.reinitialised)}"

@@ -31,7 +31,11 @@ class Recogniser:
         self.scorer, self.detector = scorer, detector
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> Update:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds; times rise. ``behind``: see ``Scorer``."""
+        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds; times rise.
+
+        ``behind``: how many seconds newer the frames are that wait already (see ``Scorer.push``). Raises ``ClipError``
+        for what is no frame or a time that falls, ``WeightsError`` for a network whose scores are not finite.
+        """
         scores = tuple(self.scorer.push(frame, time, behind))
         return Update(scores, tuple(event for one in scores for event in self.detector.push(one)))
 

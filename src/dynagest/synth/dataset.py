@@ -9,12 +9,12 @@ from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
 
 
 class SynthDataset:
-    """A split of a generated data set as seen through a view; ``dataset[(epoch, index)]`` as of ``ClipDataset``.
+    """A split of a generated data set as seen through a view; ``dataset[(epoch, index)]`` gives a ``Sample``.
 
     A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
-    same kind of machine; the epoch decides which of its frames are seen, their crop and colours. With ``spec.fresh``
-    each epoch of the training split has new clips of the same subjects. Only the frames that the view asks for are
-    rendered.
+    same kind of machine; ``seed`` (by default the spec's) and the epoch decide which of its frames are seen, their crop
+    and colours. With ``spec.fresh`` each epoch of the training split has new clips of the same subjects. Only the
+    frames that the view asks for are rendered. Raises ``RecipeError`` for ``flip_labels`` that cannot be right.
     """
 
     def __init__(self, spec: SynthSpec, split: Split, view: View, *, seed: int | None = None) -> None:

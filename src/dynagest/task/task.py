@@ -25,7 +25,8 @@ class DepthTask(Task):
     """Everything that training needs around a network which itself knows nothing of depth.
 
     The network is hooked during ``forward`` only; what is saved for use is ``task.network``. Without a ``decoder`` it
-    is plain classification, of a network that is fed depth too if its ``inputs`` say so.
+    is plain classification, of a network that is fed depth too if its ``inputs`` say so. ``loss`` has the paper's
+    weights by default.
     """
 
     def __init__(

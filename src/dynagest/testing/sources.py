@@ -80,7 +80,7 @@ def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: N
     """Where the frames to be tested come from: the RGB of a manifest's ``split``, or whatever else is given, as it is.
 
     A network that is fed depth sees a manifest through a view with depth. Raises ``ManifestError`` for a split without
-    clips, ``ModelError`` for videos, of which such a network cannot be fed.
+    clips, ``ModelError`` for videos of RGB, on which such a network cannot be tested.
     """
     if isinstance(source, Manifest):
         if not source.split(split).clips:

@@ -102,7 +102,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {**PAPERS, "demo": demo, "live": live
 def get_recipe(name: str) -> Recipe:
     """The recipe of this name, or that of a system of the paper's tables: ``SYSTEM`` or ``SYSTEM@DATASET``.
 
-    A system alone is meant on EgoGesture. Raises ``RecipeError`` with close matches.
+    Without a data set, it is EgoGesture's. Raises ``RecipeError`` with close matches.
 
     Example: ``get_recipe("tsm-msd@nvgesture")``
     """
