@@ -167,7 +167,8 @@ def test_noise_in_place_of_pixels_is_a_fault(tmp_path: Path) -> None:
         getContext() { return this; }
         fillRect() { this.colour = [...this.fillStyle.match(/\\d+/g).map(Number), 255]; }
         getImageData(x, y, width, height) {
-          return { data: Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => change(this.colour[i % 4], i)) };
+          const length = 4 * width * height;
+          return { data: Uint8ClampedArray.from({ length }, (_, i) => change(this.colour[i % 4], i)) };
         }
       };
       try { return checkPixels() ?? "no error"; } catch (error) { return error.message; }
