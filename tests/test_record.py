@@ -110,7 +110,7 @@ def test_a_name_in_other_capitals_is_refused(tmp_path: Path) -> None:
         (clip(3)[0], [0.0, 1.0, 1.0], "times rise"),
         (clip(3)[0], [0.0, 0.0004, 1.0], "times rise"),
         (clip(2)[0], [0.0, float("nan")], "not all numbers"),
-        ([picture(0), picture(0)[:10]], [0.0, 1.0], "another size"),
+        ([picture(0), picture(0)[:10]], [0.0, 1.0], "frame 1 is 32 x 10, the first 32 x 24"),
         ([picture(0).astype(float)] * 2, [0.0, 1.0], "uint8"),
         ([picture(0)[:0]] * 2, [0.0, 1.0], "uint8"),
     ],

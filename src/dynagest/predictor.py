@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.clips.frames import count_frames, read_frames
+from dynagest.clips.frames import check_frames, count_frames, read_frames
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError
 from dynagest.runtimes.arrays import normalise_frames, softmax
@@ -109,15 +109,16 @@ class Predictor:
             plan = plan_frames(how, count_frames(video), card, seed, index=0)
             frames = read_frames(video, plan.frames)
         else:
-            _check_frames(video)
+            if len(video) == 0:
+                raise ClipError("no frames to predict from: the list is empty")
+            check_frames(video)
             plan = plan_frames(how, len(video), card, seed, index=0)
             frames = np.stack([video[index] for index in plan.frames])
         views = iterate_views(cut_squares(frames, how, card.size), plan.samples)
         total = np.zeros(len(card.classes))
         for batch in _batches(views, BATCH):
-            total += softmax(self.network.logits(np.stack([normalise_frames(view, card) for view in batch]))).sum(
-                axis=0
-            )
+            clips = np.stack([normalise_frames(view, card) for view in batch])
+            total += softmax(self.network.logits(clips)).sum(axis=0)
         return Prediction(card.classes, total / how.views)
 
 
@@ -125,19 +126,3 @@ def _batches(views: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray
     iterator = iter(views)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _check_frames(frames: np.ndarray | Sequence[np.ndarray]) -> None:
-    if len(frames) == 0:
-        raise ClipError("no frames to predict from: the list is empty")
-    first = frames[0]
-    for index, frame in enumerate(frames):
-        wrong = not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3
-        if wrong:
-            what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise ClipError(f"frame {index} is {what}; give RGB frames as uint8 arrays (height, width, 3)")
-        if frame.shape != first.shape:
-            raise ClipError(
-                f"frame {index} is {frame.shape[1]} x {frame.shape[0]}, the first {first.shape[1]} x {first.shape[0]}; "
-                "the frames of a video have one size"
-            )

@@ -15,9 +15,10 @@ Frame ``i`` is, always counted from 0:
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,6 +68,27 @@ def read_depth(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer
     ``ClipError`` as ``read_frames``, and for pictures in colour.
     """
     return FrameReader().depth(Path(path), indices)
+
+
+def check_frame(frame: Any, name: str) -> None:
+    """Raise ``ClipError`` that calls ``frame`` by ``name`` unless it is RGB, uint8 (H, W, 3)."""
+    array = isinstance(frame, np.ndarray)
+    if not array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        what = f"{frame.dtype} {frame.shape}" if array else type(frame).__name__
+        raise ClipError(f"{name} is {what}; give RGB frames as uint8 arrays (height, width, 3)")
+
+
+def check_frames(frames: Iterable[np.ndarray]) -> None:
+    """Raise ``ClipError`` unless these are RGB frames, uint8 (H, W, 3), of one size."""
+    first: tuple[int, ...] = ()
+    for index, frame in enumerate(frames):
+        check_frame(frame, f"frame {index}")
+        first = first or frame.shape
+        if frame.shape != first:
+            raise ClipError(
+                f"frame {index} is {frame.shape[1]} x {frame.shape[0]}, the first {first[1]} x {first[0]}; the frames "
+                "of a video have one size"
+            )
 
 
 class FrameReader:

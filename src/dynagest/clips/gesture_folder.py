@@ -24,6 +24,7 @@ import numpy as np
 
 from dynagest.clips.adapters import IndexOptions, index_dataset
 from dynagest.clips.adapters.common import SPLIT_WORDS
+from dynagest.clips.frames import check_frames
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest, natural_order
 from dynagest.errors import ClipError, ManifestError, RunError
 
@@ -137,12 +138,7 @@ def _entries(folder: Path) -> list[Path]:
 def _check(frames: Sequence[np.ndarray], times: Sequence[float]) -> None:
     if len(frames) < 2 or len(frames) != len(times):
         raise ClipError(f"a clip of {len(frames)} frames and {len(times)} times; give two frames or more, and as many")
-    first = frames[0]
-    for index, frame in enumerate(frames):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-            raise ClipError(f"frame {index} is {frame.dtype} {frame.shape}; give RGB frames, uint8 (height, width, 3)")
-        if frame.shape != first.shape:
-            raise ClipError(f"frame {index} is {frame.shape[1]} x {frame.shape[0]}, the first another size")
+    check_frames(frames)
     if not all(math.isfinite(time) for time in times):
         raise ClipError("the times of a clip are not all numbers; give seconds")
     stamps = _stamps(times)

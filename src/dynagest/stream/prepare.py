@@ -3,8 +3,8 @@
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.clips.frames import check_frame
 from dynagest.clips.protocols import PROTOCOLS, cut_squares
-from dynagest.errors import ClipError
 from dynagest.runtimes.arrays import normalise_frames
 
 
@@ -13,7 +13,5 @@ def prepare_frame(frame: np.ndarray, card: NetworkCard) -> np.ndarray:
 
     Raises ``ClipError`` for anything that is no such frame.
     """
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        what = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ClipError(f"a frame of the stream is {what}; give RGB frames as uint8 arrays (height, width, 3)")
+    check_frame(frame, "a frame of the stream")
     return normalise_frames(cut_squares(frame[None], PROTOCOLS["center"], card.size)[0], card)
