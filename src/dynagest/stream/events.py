@@ -67,8 +67,8 @@ class Event:
 class EventDetector:
     """A state machine from scores to events. Works in seconds: scores may come at any, also uneven, intervals.
 
-    classes: names of the scores, in their order; the one named "none" means that no gesture is going on. Without it,
-    the lead of the best class over the second stands for its evidence: an undecided network says "none".
+    ``classes``: names of the scores, in their order; the one named "none" means that no gesture is going on. Without
+    it, the lead of the best class over the second stands for its evidence: an undecided network says "none".
 
     Example::
 

@@ -27,9 +27,10 @@ class Recording:
 class StreamSummary:
     """The numbers of a test on streams.
 
-    levenshtein: at most 1, below 0 where more is wrong than there is. mean_jaccard, recall, early_share: 0 to 1.
-    delay_from_begin, delay_from_end: mean seconds from a recognised gesture's begin (its end) to its activation;
-    below 0 from the end: before it. None where nothing is defined: no gestures, none recognised.
+    ``levenshtein``: at most 1, below 0 where more is wrong than there is. ``mean_jaccard``, ``recall``,
+    ``early_share``: 0 to 1. ``delay_from_begin``, ``delay_from_end``: mean seconds from a recognised gesture's begin
+    (its end) to its activation; below 0 from the end: before it. None where nothing is defined: no gestures, none
+    recognised.
     """
 
     streams: int

@@ -18,8 +18,8 @@ _MOST_ITEMS = 26
 
 @dataclass(frozen=True)
 class Item:
-    """A flat thing. centre, half: (x, y) in sizes of the image, 0 in its middle; angle in radians; depth in mm.
-    texture: plain, stripes, checks or speckle, of ``period`` sizes of the image."""
+    """A flat thing. ``centre``, ``half``: (x, y) in sizes of the image, 0 in its middle; angle in radians; depth in mm.
+    ``texture``: plain, stripes, checks or speckle, of ``period`` sizes of the image."""
 
     kind: str
     centre: tuple[float, float]
@@ -34,9 +34,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A background. wall: colours above and below; horizon: y (in sizes of the image) below which a table or floor
-    comes nearer; wall_mm, slant: depth of the wall and how it changes along x; table_mm: the table's nearest depth;
-    noise: (3, n, n) grids of rising n; roughness: strength of the texture made of them."""
+    """A background. ``wall``: colours above and below; ``horizon``: y (in sizes of the image) below which a table or
+    floor comes nearer; ``wall_mm``, ``slant``: depth of the wall and how it changes along x; ``table_mm``: the table's
+    nearest depth; ``noise``: (3, n, n) grids of rising n; ``roughness``: strength of the texture made of them."""
 
     wall: tuple[Colour, Colour]
     table: Colour

@@ -25,8 +25,8 @@ _MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, 
 class Take:
     """The plan of one recording, drawn but not rendered yet.
 
-    motion, events and times share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it. label: the
-    class of a clip, "" for a stream.
+    ``motion``, ``events`` and ``times`` share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it.
+    ``label``: the class of a clip, "" for a stream.
     """
 
     label: str
@@ -41,8 +41,8 @@ class Take:
 
 @dataclass(frozen=True)
 class Footage:
-    """F frames of S x S pixels. rgb: uint8 (F, 3, S, S). depth: int32 (F, S, S) mm, 0 = a hole. hand: bool (F, S, S),
-    where the hand and arm are in the colour frame (for measuring the generator, not for training)."""
+    """F frames of S x S pixels. ``rgb``: uint8 (F, 3, S, S). ``depth``: int32 (F, S, S) mm, 0 = a hole. ``hand``: bool
+    (F, S, S), where the hand and arm are in the colour frame (for measuring the generator, not for training)."""
 
     rgb: Tensor
     depth: Tensor

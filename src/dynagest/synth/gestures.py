@@ -47,9 +47,10 @@ SHAPES: dict[str, Angles] = {
 class Key:
     """A moment of a stroke.
 
-    time: 0 = the stroke begins, 1 = it ends. shape: a name in ``SHAPES``. x, y, away: where the wrist is against the
-    middle of the gesture, in mm for an average hand: to the image's right, down, away from the performer.
-    turn: degrees clockwise in the image. tilt: extra degrees by which the fingers lean away from the performer.
+    ``time``: 0 = the stroke begins, 1 = it ends. ``shape``: a name in ``SHAPES``. ``x``, ``y``, ``away``: where the
+    wrist is against the middle of the gesture, in mm for an average hand: to the image's right, down, away from the
+    performer. ``turn``: degrees clockwise in the image. ``tilt``: extra degrees by which the fingers lean away from the
+    performer.
     """
 
     time: float
@@ -65,12 +66,12 @@ class Key:
 class Gesture:
     """A class of gestures: the hand's attitude and what it does.
 
-    roll, tilt, twist: degrees from the rest pose, of a right hand (a left hand mirrors roll and twist): roll clockwise
-    in the image, tilt of the fingers away from the performer, twist of the forearm (180 = palm to the performer).
-    show: degrees of twist that turn the thumb's side to the camera, wherever that is.
-    twin: a gesture from which it differs ``by`` "motion" alone (the same hand shapes in the same attitude), or by hand
-    "shape" alone (the hand at the same places in the same attitude), or "". Of those told apart by motion each is the
-    other's twin; among several that differ in shape one may be the twin of more than one.
+    ``roll``, ``tilt``, ``twist``: degrees from the rest pose, of a right hand (a left hand mirrors roll and twist):
+    roll clockwise in the image, tilt of the fingers away from the performer, twist of the forearm (180 = palm to the
+    performer). ``show``: degrees of twist that turn the thumb's side to the camera, wherever that is. ``twin``: a
+    gesture from which it differs ``by`` "motion" alone (the same hand shapes in the same attitude), or by hand "shape"
+    alone (the hand at the same places in the same attitude), or "". Of those told apart by motion each is the other's
+    twin; among several that differ in shape one may be the twin of more than one.
     """
 
     name: str

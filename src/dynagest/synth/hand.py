@@ -44,9 +44,9 @@ FOREARM_MM = 245.0
 class Pose:
     """A hand's pose in F frames, in camera coordinates.
 
-    angles: (F, 5, 4) joint angles in radians, ordered as ``LIMITS_DEG``.
-    rotation: (F, 3, 3) from the rest pose to the camera. wrist, elbow: (F, 3) in mm. side: +1 for a hand whose thumb
-    is at -x in the rest pose (a right hand), -1 for its mirror image.
+    ``angles``: (F, 5, 4) joint angles in radians, ordered as ``LIMITS_DEG``. ``rotation``: (F, 3, 3) from the rest pose
+    to the camera. ``wrist``, ``elbow``: (F, 3) in mm. ``side``: +1 for a hand whose thumb is at -x in the rest pose (a
+    right hand), -1 for its mirror image.
     """
 
     angles: Tensor
@@ -79,8 +79,8 @@ def limit(angles: Tensor) -> Tensor:
 class Skeleton:
     """Joints of the hand in its own frame (right hand, rest pose).
 
-    joints: (F, 5, 4, 3) base, two joints and tip of each finger. dorsal: (F, 5, 3, 3) unit vector out of the back
-    of each phalanx.
+    ``joints``: (F, 5, 4, 3) base, two joints and tip of each finger. ``dorsal``: (F, 5, 3, 3) unit vector out of the
+    back of each phalanx.
     """
 
     joints: Tensor
@@ -90,7 +90,7 @@ class Skeleton:
 def forward_kinematics(angles: Tensor, lengths: Tensor, bases: Tensor) -> Skeleton:
     """Joint positions from joint angles.
 
-    angles: (F, 5, 4) radians, already limited. lengths: (5, 3) mm. bases: (5, 3) mm.
+    ``angles``: (F, 5, 4) radians, already limited. ``lengths``: (5, 3) mm. ``bases``: (5, 3) mm.
     """
     first, second = angles[..., 0], angles[..., 1]
     bend = angles[:, 1:, 1:].cumsum(-1)  # (F, 4, 3) flexion of each phalanx against the palm

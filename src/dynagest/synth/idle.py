@@ -35,7 +35,7 @@ _FINGERS = 4  # besides the thumb
 
 @dataclass(frozen=True)
 class Phrase:
-    """A movement. times: (K,) seconds from 0, rising; keys: (K, 28)."""
+    """A movement. ``times``: (K,) seconds from 0, rising; ``keys``: (K, 28)."""
 
     times: np.ndarray
     keys: np.ndarray

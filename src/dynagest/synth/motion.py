@@ -28,7 +28,7 @@ _WRIST_STIFFNESS = 0.55  # share of the forearm's direction that the hand's dire
 class Stage:
     """Where gestures are performed before a camera.
 
-    centre: (x, y, z) mm, the wrist in the middle of a gesture. The elbow stays near ``elbow`` (mm) and follows the
+    ``centre``: (x, y, z) mm, the wrist in the middle of a gesture. The elbow stays near ``elbow`` (mm) and follows the
     wrist by the share ``follow``.
     """
 
@@ -40,8 +40,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Motion:
-    """Keyframes in time. times: (K,) float64, rising; keys: (K, 28) float64; tremor: (3, 28, 3) amplitude, frequency
-    (cycles per unit of time) and phase of slow oscillations that nobody's hand is free of."""
+    """Keyframes in time. ``times``: (K,) float64, rising; ``keys``: (K, 28) float64; ``tremor``: (3, 28, 3) amplitude,
+    frequency (cycles per unit of time) and phase of slow oscillations that nobody's hand is free of."""
 
     times: np.ndarray
     keys: np.ndarray
@@ -59,7 +59,7 @@ class Motion:
 def _monotone_cubic(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Cubic Hermite interpolation that never overshoots a key (Fritsch and Carlson 1980): a held pose stays held.
 
-    knots (K,), values (K, D), at (F,) within the knots -> (F, D).
+    ``knots`` (K,), ``values`` (K, D), ``at`` (F,) within the knots -> (F, D).
     """
     step = np.diff(knots)[:, None]
     slope = np.diff(values, axis=0) / step
@@ -82,7 +82,7 @@ def _monotone_cubic(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np
 def draw_motion(gesture: Gesture, subject: Subject, rng: np.random.Generator, *, style: float) -> Motion:
     """One performance of ``gesture``: time 0 begins the preparation, time 1 ends the retraction.
 
-    style in [0, 1]: how much the person's and the moment's manner change the ideal keyframes.
+    ``style`` in [0, 1]: how much the person's and the moment's manner change the ideal keyframes.
     """
     amplitude = subject.amplitude * (1.0 + 0.12 * style * rng.uniform(-1, 1))
     habit = np.asarray(subject.habit)

@@ -45,7 +45,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """direction: unit vector towards it; colour: RGB factor of its diffuse part; ambient: RGB; gloss in [0, 1]."""
+    """``direction``: unit vector towards it; ``colour``, ``ambient``: RGB factors; ``gloss`` in [0, 1]."""
 
     direction: tuple[float, float, float]
     colour: tuple[float, float, float]
@@ -55,7 +55,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Hits:
-    """The visible surface: pixel (M,) flat index into (F, H, W), depth (M,) mm, solid (M,) flat index into (F, P)."""
+    """The visible surface: ``pixel`` (M,), flat index into (F, H, W); ``depth`` (M,) mm; ``solid`` (M,), flat index
+    into (F, P)."""
 
     pixel: Tensor
     depth: Tensor
@@ -64,8 +65,8 @@ class Hits:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the solids cover. rgb (F, 3, H, W) times coverage; alpha (F, 1, H, W) in [0, 1]; depth (F, H, W) mm, inf
-    where there is nothing."""
+    """What the solids cover. ``rgb`` (F, 3, H, W) in [0, 1], times coverage; ``alpha`` (F, 1, H, W) in [0, 1];
+    ``depth`` (F, H, W) mm, inf where there is nothing."""
 
     rgb: Tensor
     alpha: Tensor

@@ -26,7 +26,7 @@ _SWAYS = 2
 
 @dataclass(frozen=True)
 class Scene:
-    """A place. canvas: the still background; light: on everything solid; exposure: RGB factors of the camera."""
+    """A place: the still background, the ``light`` on everything solid, and the camera's ``exposure``, RGB factors."""
 
     view: Viewpoint
     canvas: Canvas
@@ -36,8 +36,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Mover:
-    """A drifting round cone. start, axis, radii in mm; path: (2, 3, 3), two sines of x, y and z, each with amplitude
-    (mm), frequency and phase."""
+    """A drifting round cone. ``start``, ``axis``, ``radii`` in mm; ``path``: (2, 3, 3), two sines of x, y and z, each
+    with amplitude (mm), frequency and phase."""
 
     start: np.ndarray
     axis: np.ndarray
@@ -50,10 +50,10 @@ class Mover:
 class Events:
     """What differs between two clips of one scene.
 
-    stage: where the hand is. movers: distractors. sway: (2, 2, 3) of the camera in widths of the image, sines of
-    (amplitude, frequency, phase) for x and y. body: (2, 3) likewise, of the person in frontal view, mm.
-    offset: (x, y) where the camera looks on the canvas. defocus: sigma in pixels of a 112-pixel image; shutter: the
-    share of the time between two frames that motion smears.
+    ``stage``: where the hand is. ``movers``: distractors. ``sway``: (2, 2, 3) of the camera in widths of the image,
+    sines of (amplitude, frequency, phase) for x and y. ``body``: (2, 3) likewise, of the person in frontal view, mm.
+    ``offset``: (x, y) where the camera looks on the canvas. ``defocus``: sigma in pixels of a 112-pixel image;
+    ``shutter``: the share of the time between two frames that motion smears.
     """
 
     stage: Stage
@@ -149,7 +149,7 @@ def camera_shift(events: Events, times: np.ndarray) -> np.ndarray:
 
 
 def shaken(solids: Solids, shift: Tensor) -> Solids:
-    """The solids as the unsteady camera sees them. shift: (F, 2) in widths of the image."""
+    """The solids as the unsteady camera sees them. ``shift``: (F, 2) in widths of the image."""
     step = torch.cat((shift / FOCAL, torch.zeros_like(shift[:, :1])), 1)[:, None]  # (F, 1, 3) a mm of depth
     return Solids(
         **{**vars(solids), "a": solids.a + solids.a[..., 2:] * step, "b": solids.b + solids.b[..., 2:] * step}

@@ -94,8 +94,8 @@ def misaligned(depth: Tensor, affine: DepthAffine) -> Tensor:
 def sense(depth: Tensor, luma: Tensor, noise: Noise, *, grain: float, holes: float) -> Tensor:
     """The depth camera: true depth (F, S, S) in mm (0 = unseen) to whole mm as int32, 0 = a hole.
 
-    luma (F, S, S) in [0, 1]: dark surfaces reflect too little. grain, holes in [0, 1]: strength of
-    noise, quantisation and flying pixels; of shadows and dropouts. Both 0: the true depth, rounded.
+    ``luma`` (F, S, S) in [0, 1]: dark surfaces reflect too little. ``grain`` in [0, 1]: strength of noise, quantisation
+    and flying pixels; ``holes`` in [0, 1]: of shadows and dropouts. Both 0: the true depth, rounded.
     """
     shape = tuple(depth.shape[1:])
     size = shape[1]

@@ -13,10 +13,11 @@ from torch import Tensor
 class Solids:
     """P round cones in F frames.
 
-    a, b: (F, P, 3) centres of the two spheres. ra, rb: (P,) their radii; |ra - rb| < |a - b|.
-    dorsal: (F, P, 3) unit vector out of the back, where fingernails are. albedo, under: (P, 3) RGB in [0, 1] of the
-    back and of the other side. flat: (P,) how far the shading normal leans to +-dorsal, which makes one surface of
-    neighbouring solids. nail, crease, stripe: (P,) strength of fingernail, joint creases, woven stripes.
+    ``a``, ``b``: (F, P, 3) centres of the two spheres. ``ra``, ``rb``: (P,) their radii; |ra - rb| < |a - b|.
+    ``dorsal``: (F, P, 3) unit vector out of the back, where fingernails are. ``albedo``, ``under``: (P, 3) RGB in
+    [0, 1] of the back and of the other side. ``flat``: (P,) how far the shading normal leans to +-dorsal, which makes
+    one surface of neighbouring solids. ``nail``, ``crease``, ``stripe``: (P,) strength of fingernail, joint creases,
+    woven stripes.
     """
 
     a: Tensor

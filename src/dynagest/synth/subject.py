@@ -23,11 +23,11 @@ Colour = tuple[float, float, float]
 class Subject:
     """One person.
 
-    side: +1 right-handed, -1 left-handed.
-    scale, thickness, palm_width, finger_lengths: factors on the average hand. Colours: RGB in [0, 1].
-    sleeve_start: where the sleeve begins, 0 at the wrist, 1 at the elbow (bare forearm); sleeve_thickness in mm.
-    amplitude, tempo, tremor, drop: how large, fast and unsteady the movements are and how far below the stroke the
-    hand starts (1 = out of the image). habit: (8,) standard normal numbers that shift the whole person's style.
+    ``side``: +1 right-handed, -1 left-handed. ``scale``, ``thickness``, ``palm_width``, ``finger_lengths``: factors on
+    the average hand. Colours: RGB in [0, 1]. ``sleeve_start``: where the sleeve begins, 0 at the wrist, 1 at the elbow
+    (bare forearm); sleeve_thickness in mm. ``amplitude``, ``tempo``, ``tremor``, ``drop``: how large, fast and unsteady
+    the movements are and how far below the stroke the hand starts (1 = out of the image). ``habit``: (8,) standard
+    normal numbers that shift the whole person's style.
     """
 
     name: str

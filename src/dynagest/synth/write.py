@@ -48,8 +48,8 @@ def write_synth(
 ) -> Path:
     """Render every clip of ``spec`` into ``folder`` and return its manifest.
 
-    workers: processes, by default as many as there are CPUs; the files do not depend on it. progress: called with
-    (clips done, clips in all). A folder that was begun with the same spec is completed. Raises ``RunError`` for a
+    ``workers``: processes, by default as many as there are CPUs; the files do not depend on it. ``progress``: called
+    with (clips done, clips in all). A folder that was begun with the same spec is completed. Raises ``RunError`` for a
     folder that holds something else, and when the disk does not take the files.
     """
     folder = Path(folder).absolute()
