@@ -229,6 +229,12 @@ def test_class_folders_hold_all_that_can_be_read(tmp_path: Path) -> None:
     assert not any("no clips" in note for note in index.notes)
 
 
+def test_class_folders_without_a_clip_say_what_they_hold(tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "a.3gp")
+    with pytest.raises(ManifestError, match=r"found no clip with a label; 1 files are no clips .*a\.3gp"):
+        _index("folders", tmp_path)
+
+
 def test_class_folders_name_all_that_is_no_clip(tmp_path: Path) -> None:
     _write(tmp_path / "train" / "wave" / "a.depth.mkv")
     (tmp_path / "train" / "wave" / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,11 +99,20 @@ def test_count_prints_the_constants_of_the_paper() -> None:
     assert "4.371" in output
 
 
+def test_the_advice_for_a_missing_manifest_leads_to_one(clips: Path, tmp_path: Path) -> None:
+    folder = clips.rename(tmp_path / "my clips")
+    with pytest.raises(ManifestError, match="is not there") as missing:
+        run("data", "check", str(folder))
+    advised = shlex.split(str(missing.value).split("`")[-2])
+    assert run(*advised[1:])[0] == 0
+    assert "0 errors" in run("data", "check", str(folder))[1]
+
+
 def test_index_and_check(clips: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "clips" / "manifest.csv"
     code, output = run("data", "index", "folders", str(clips), "--out", str(clips), "--holdout", "0.34")
     assert code == 0
-    assert "4 train, 2 val clips of 2 classes" in output
+    assert "4 train, 2 val clips of 2 classes: left, right\n" in output
     code, output = run("data", "check", str(manifest), "--sheet", str(tmp_path / "sheet.png"))
     assert code == 0
     assert "0 errors" in output

@@ -256,6 +256,7 @@ def test_what_is_no_video_is_a_named_error(tmp_path: Path) -> None:
     [
         ("nowhere.mp4", "no such video file"),
         ("front", "not a camera"),
+        (".", "is a folder"),
         ("ftp://127.0.0.1/x", "expected http:// or rtsp://"),
         ("http://192.0.2.7/video", "another machine"),
         ("http://me:secret@127.0.0.1/video", "password"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -244,6 +245,12 @@ def test_run_killed_before_its_first_step_can_be_resumed(tmp_path: Path) -> None
     with pytest.raises(Killed):
         train(toy_recipe(), deadly, tmp_path / "run")
     assert train(toy_recipe(), toy_data(), tmp_path / "run", resume=True).steps == 6
+
+
+def test_a_run_without_a_network_yet_says_how_to_finish_it(finished: Path, tmp_path: Path) -> None:
+    shutil.copy(finished / "checkpoint.safetensors", tmp_path)
+    with pytest.raises(WeightsError, match="has no network yet; finish it"):
+        load_network(tmp_path)
 
 
 def test_mistake_in_the_recipe_costs_no_older_run(finished: Path) -> None:

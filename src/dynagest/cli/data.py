@@ -11,6 +11,8 @@ import typer
 from dynagest.cli.progress import progress_bar, rendering
 from dynagest.errors import RecipeError
 
+from dynagest.errors import some
+
 app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
 
 
@@ -54,7 +56,7 @@ def index(
         print(f"note: {note}")
     counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    print(f"{path}: {told} clips of {len(found.manifest.classes)} classes")
+    print(f"{path}: {told} clips of {len(found.manifest.classes)} classes: {some(found.manifest.classes)}")
     print(f"next: dynagest data check {shlex.quote(str(path))}")
 
 

@@ -206,7 +206,8 @@ class _ImageFolder:
             raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
         names = [p.name for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not names:
-            raise ClipError(f"{path}: holds no numbered images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise ClipError(f"{path}: holds no numbered images ({kinds}); name the folder that does, or a video")
         parts = {name: re.fullmatch(r"(.*?)([0-9]+)([^0-9]*\.[A-Za-z]+)", name, re.DOTALL) for name in names}
         unnumbered = min((name for name, match in parts.items() if match is None), default=None)
         if unnumbered:

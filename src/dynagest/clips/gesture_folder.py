@@ -26,7 +26,7 @@ from dynagest.clips.adapters import IndexOptions, index_dataset
 from dynagest.clips.adapters.common import SPLIT_WORDS
 from dynagest.clips.frames import check_frames
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest, natural_order
-from dynagest.errors import ClipError, ManifestError, RunError
+from dynagest.errors import ClipError, ManifestError, RunError, some
 
 SUFFIX = ".mkv"
 LONGEST_LABEL = 64
@@ -123,7 +123,8 @@ def open_clips(path: Path | str) -> tuple[Manifest, str]:
     if not path.is_dir() or (path / MANIFEST_FILE).exists():
         return Manifest.read(path), ""
     manifest = refresh_manifest(path)
-    return manifest, f"{manifest.path}: written, {len(manifest)} clips of {len(manifest.classes)} classes"
+    told = f"{len(manifest)} clips of {len(manifest.classes)} classes: {some(manifest.classes)}"
+    return manifest, f"{manifest.path}: written, {told}"
 
 
 def _entries(folder: Path) -> list[Path]:

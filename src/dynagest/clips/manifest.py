@@ -9,6 +9,7 @@ of the logits; without it the labels in natural order).
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class Manifest:
         path = absolute(path)
         if path.is_dir():
             path = path / MANIFEST_FILE
-        classes = read_classes(path.with_name(CLASSES_FILE))
+        classes, home = read_classes(path.with_name(CLASSES_FILE)), shlex.quote(str(path.parent))
         clips: list[Clip] = []
         read_table(
             path,
@@ -87,7 +88,7 @@ class Manifest:
             needed=NEEDED,
             columns=COLUMNS,
             what="clip",
-            writer=f"`dynagest data index` writes one, as in `dynagest data index folders {path.parent}`",
+            writer=f"`dynagest data index` writes one, as in `dynagest data index folders {home} --out {home}`",
         )
         depth_file = path.with_name(DEPTH_FILE)
         depth = DepthSpec.read(depth_file) if depth_file.exists() else None

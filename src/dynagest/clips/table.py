@@ -60,7 +60,9 @@ def read_text(path: Path, writer: str) -> str:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise ManifestError(
+            f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8, or name another file"
+        ) from error
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:

@@ -63,6 +63,8 @@ def open_source(which: str) -> Source:
     if path.is_file():
         return VideoFile(path)
     kinds = "a camera's number such as 0, a video file, or a URL of this host"
+    if path.is_dir():
+        raise CameraError(f"{which}: is a folder; give {kinds}")
     if path.suffix.lower() in VIDEO_SUFFIXES or path.exists():
         raise CameraError(f"{which}: no such video file; give {kinds}")
     raise CameraError(f"{which}: not a camera; give {kinds}")

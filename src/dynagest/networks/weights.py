@@ -17,7 +17,7 @@ from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError, some
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
-from dynagest.run_folder import CARD_FILE, NETWORK_FILE
+from dynagest.run_folder import CARD_FILE, CHECKPOINT_FILE, NETWORK_FILE
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
@@ -169,6 +169,10 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
 
 def _weights_file(path: Path) -> Path:
     if path.is_dir():
+        if (path / CHECKPOINT_FILE).exists() and not (path / NETWORK_FILE).exists():
+            raise WeightsError(
+                f"{path}: holds a run that has no network yet; finish it by the command that began it and --resume"
+            )
         path = path / NETWORK_FILE
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; give a weights file or a folder with {NETWORK_FILE}")

@@ -74,7 +74,7 @@ def evaluate(
     lost = {clip.index for clip in unread}
     kept = [index for index in range(len(videos)) if index not in lost]
     if not kept:
-        raise ClipError(f"none of the {len(videos)} clips can be read; the first: {unread[0].file}: {unread[0].reason}")
+        raise ClipError(f"none of the {len(videos)} clips can be read; the first: {unread[0].message}")
     for index in kept:
         if not np.isfinite(scores[index]).all():
             raise WeightsError(

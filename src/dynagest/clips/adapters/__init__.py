@@ -118,7 +118,8 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
     found = adapter.index(root, options)
     clips, notes = list(found.clips), list(found.notes)
     if not clips:
-        raise ManifestError(f"{root}: found no clip with a label; {name} is looked for as\n{adapter.layout}")
+        told = "; ".join(["found no clip with a label", *notes])
+        raise ManifestError(f"{root}: {told}; {name} is looked for as\n{adapter.layout}")
     if options.require_files:
         clips, more = _with_files(name, root, adapter, clips)
         notes += more
