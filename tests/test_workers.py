@@ -62,6 +62,7 @@ def test_a_worker_that_dies_while_it_hands_over_is_told_as_one(error: Exception)
     assert first == 1
     assert isinstance(last, TrainingError)
     assert "a data worker ended in mid-run" in str(last)
+    assert "a script needs `if __name__ == '__main__':`" in str(last)
 
 
 def test_what_a_living_worker_raises_is_not_hidden() -> None:

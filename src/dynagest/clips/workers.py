@@ -70,7 +70,8 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             yield TrainingError(
                 f"a data worker ended in mid-run ({reason}): killed for its memory, or for want of room in /dev/shm. "
-                f"Were it the latter, {ADVICE}; then go on with --resume"
+                f"Were it the latter, {ADVICE}; then go on with --resume. If it ended at once: a script needs "
+                "`if __name__ == '__main__':` around what it does, for workers import it anew"
             )
             return
         yield item
