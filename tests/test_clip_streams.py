@@ -62,7 +62,7 @@ def test_bad_rows_are_named(tmp_path: Path, row: str, message: str):
 
 
 def test_bad_files_are_named(tmp_path: Path):
-    with pytest.raises(ManifestError, match=r"\(No such file or directory\); .dynagest data streams FOLDER"):
+    with pytest.raises(ManifestError, match=r"is not there; .dynagest data streams FOLDER"):
         StreamSet.read(tmp_path)
     with pytest.raises(ManifestError, match="missing column begin and end; it has stream, label"):
         _read(tmp_path, "stream,label\n")

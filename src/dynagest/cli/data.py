@@ -9,9 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dynagest.cli.progress import progress_bar, rendering
-from dynagest.errors import RecipeError
-
-from dynagest.errors import some
+from dynagest.errors import RecipeError, some
 
 app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
 
