@@ -1,14 +1,18 @@
 """What a network costs: parameters, true multiply-adds, and the figure that the papers print as GFLOPs."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynagest.networks.build import create_model
 from dynagest.networks.forward import evaluating, shapes_only
 from dynagest.networks.rivals.convolution import Conv3d
 
@@ -48,6 +52,31 @@ def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> 
         multiply_adds=flops.get_total_flops() // 2,
         legacy_flops=sum(legacy),
     )
+
+
+def cost_of(
+    name: str,
+    num_classes: int,
+    num_segments: int,
+    *,
+    width: int = 64,
+    size: int = 224,
+    options: Mapping[str, Any] | None = None,
+) -> Count:
+    """The cost of one view of ``num_segments`` frames of ``size`` x ``size``; the arguments are ``create_model``'s.
+
+    Raises ``ModelError`` as ``create_model`` does.
+
+    Example: ``cost_of("c3d", 83, 32, size=112).parameters``
+    """
+    return _cost(name, num_classes, num_segments, width, size, json.dumps(dict(options or {})))
+
+
+@cache
+def _cost(name: str, num_classes: int, num_segments: int, width: int, size: int, options: str) -> Count:
+    with torch.device("meta"):
+        net = create_model(name, num_classes, num_segments, width=width, size=size, options=json.loads(options))
+    return count(net, (1, num_segments, net.channels, size, size))
 
 
 def _legacy_convolution(conv: nn.Conv2d | nn.Conv3d, x: Tensor, y: Tensor) -> int:

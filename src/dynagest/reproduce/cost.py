@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynagest.clips.protocols import get_protocol
-from dynagest.networks.cost import cost_of
-from dynagest.networks.count import Count
+from dynagest.networks.count import Count, cost_of
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.training.batches import BatchPlan

@@ -23,8 +23,7 @@ from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError
-from dynagest.networks.cost import cost_of
-from dynagest.networks.count import Count
+from dynagest.networks.count import Count, cost_of
 from dynagest.run_folder import (
     CARD_FILE,
     DECODERS_FILE,
