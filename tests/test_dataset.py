@@ -14,7 +14,7 @@ from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, c
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
-from dynagest.errors import DepthError, RecipeError
+from dynagest.errors import DepthError, ManifestError, RecipeError
 
 COUNT, HEIGHT, WIDTH = 30, 48, 64
 BRIGHT = PRESETS["egogesture"]
@@ -160,6 +160,11 @@ def test_mirrored_pictures_carry_the_mirrored_label(folder: Path) -> None:
 def test_flip_labels_must_fit_the_classes(folder: Path) -> None:
     with pytest.raises(RecipeError, match="'up'"):
         ClipDataset(Manifest.of([clip_in(folder)], BRIGHT), View(flip_labels={"up": "left", "left": "up"}), 0)
+
+
+def test_a_label_that_is_no_class_is_named(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="'left' is not one of its classes"):
+        ClipDataset(Manifest.of([clip_in(folder)], BRIGHT, classes=("grab", "wave")), PLAIN, 0)
 
 
 def test_clip_without_depth_has_zeros(folder: Path) -> None:

@@ -78,14 +78,14 @@ class ClipDataset:
     ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes gives the same samples.
 
     Making one raises ``DepthError`` when none of the first clips with depth agrees with ``depth.yaml`` (the declaration
-    is wrong then, not a file), and ``RecipeError`` for ``flip_labels`` that cannot be right.
+    is wrong then, not a file), ``ManifestError`` for a label that is not among the classes, and ``RecipeError`` for
+    ``flip_labels`` that cannot be right.
     """
 
     def __init__(self, manifest: Manifest, view: View, seed: int) -> None:
         self.manifest, self.view, self.seed = manifest, view, seed
         self._reader = FrameReader()
-        logit = {name: index for index, name in enumerate(manifest.classes)}
-        self._labels = tuple(logit[clip.label] for clip in manifest.clips)
+        self._labels = tuple(manifest.index(clip.label) for clip in manifest.clips)
         self._flipped = view.flip_table(manifest.classes)
         if view.depth:
             self._probe_depth()
