@@ -43,7 +43,7 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one message and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line: a user's mistake is one message and exit code 2. By Typer, Ctrl-C is exit code 130."""
     # Read when torch starts its threads. Waiting threads shall spin a little and then sleep: beside another program on
     # the same cores, spinning for milliseconds was seen to make training up to ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -54,10 +54,3 @@ def main() -> None:
         stderr.print("[bold red]error:[/] ", end="")
         stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt as stopped:
-        stderr.print(str(stopped) or "interrupted", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone: not an error, and Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
