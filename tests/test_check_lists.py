@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from clip_files import make_clip, make_manifest, of_files, rgb_frames, save_video
 
+from dynagest.clips.adapters import IndexOptions, index_dataset
 from dynagest.clips.checks.check import check
 from dynagest.clips.checks.files import equal_files
-from dynagest.clips.manifest import Clip
+from dynagest.clips.manifest import Clip, Manifest
 
 
 def test_labels_classes_and_subjects(tmp_path: Path) -> None:
@@ -31,6 +32,21 @@ def test_labels_classes_and_subjects(tmp_path: Path) -> None:
     assert messages[1] == "train: 2 of 3 classes have no clip: b, c"
     assert messages[3] == "test: 1 classes have no train clip and cannot be learnt: c"
     assert "'Ann' is in more than one split (1 clips in train, 1 clips in test)" in messages[4]
+
+
+def test_clips_that_came_after_the_manifest_are_told(tmp_path: Path) -> None:
+    for name in ("a/one", "b/two"):
+        make_clip(tmp_path, name)
+    index = index_dataset("folders", tmp_path, IndexOptions(depth="egogesture")).manifest
+    manifest = index.write(tmp_path / "manifest.csv")
+    assert not of_files(check(manifest))
+    late = make_clip(tmp_path, "c/three").video
+    assert [(p.severity, p.kind, p.message.split(":")[0]) for p in of_files(check(manifest))] == [
+        ("warning", "unlisted", f"1 clips in its folder are not listed, the first {late}")
+    ]
+    # Where labels are not those of the folders, these do not tell what is a clip.
+    relabelled = Manifest(tuple(replace(clip, label="x") for clip in index.clips), ("x", "y"), index.depth)
+    assert not of_files(check(relabelled.write(tmp_path / "manifest.csv")))
 
 
 def test_repeated_and_copied_clips(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_a_folder_without_a_manifest_is_indexed(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").unlink()
     manifest, note = open_clips(tmp_path)
     assert len(manifest) == 2
-    assert "2 clips of 2 classes" in note
-    assert open_clips(tmp_path)[1] == ""
+    assert note == f"{manifest.path}: written, 2 clips of 2 classes: a, b"
+    assert open_clips(tmp_path)[1] == f"{manifest.path}: 2 clips of 2 classes: a, b"
     with pytest.raises(ManifestError):
         open_clips(tmp_path / "nothing.csv")
 

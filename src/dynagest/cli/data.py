@@ -185,8 +185,7 @@ def depth(
     from dynagest.clips.teacher import Teacher, write_pseudo_depth
 
     clips, note = open_clips(manifest)
-    if note:
-        print(note)
+    print(note)
     model = Teacher(teacher)
     with progress_bar("looking for depth") as progress:
         done = write_pseudo_depth(clips, model, overwrite=overwrite, progress=progress)

@@ -81,7 +81,7 @@ def train(
     go_on = resume and has_run(folder)
     with _errors_told_once():
         manifest, note = open_clips(data)
-        if note and os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0":
             print(note)
         done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
     if os.environ.get("RANK", "0") != "0":

@@ -115,16 +115,15 @@ def refresh_manifest(folder: Path | str) -> Manifest:
 
 
 def open_clips(path: Path | str) -> tuple[Manifest, str]:
-    """The manifest of ``path``; a folder of class folders that has none is indexed. The second says so, or is empty.
+    """The manifest of ``path``, and a line on it; a folder of class folders that has none is indexed, which it says.
 
     Raises ``ManifestError`` when there is neither a manifest nor a clip.
     """
     path = Path(path)
-    if not path.is_dir() or (path / MANIFEST_FILE).exists():
-        return Manifest.read(path), ""
-    manifest = refresh_manifest(path)
+    there = not path.is_dir() or (path / MANIFEST_FILE).exists()
+    manifest = Manifest.read(path) if there else refresh_manifest(path)
     told = f"{len(manifest)} clips of {len(manifest.classes)} classes: {some(manifest.classes)}"
-    return manifest, f"{manifest.path}: written, {told}"
+    return manifest, f"{manifest.path}: {'' if there else 'written, '}{told}"
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,13 +1,16 @@
 """What is wrong with a manifest that its rows show without their frames. Needs no torch."""
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from dynagest.clips.adapters.common import IndexOptions
+from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.checks.files import equal_files
 from dynagest.clips.checks.report import Problem
 from dynagest.clips.manifest import SPLITS, Clip, Manifest
-from dynagest.errors import some
+from dynagest.errors import ManifestError, some
 
 _NAMED = 10
 
@@ -19,6 +22,7 @@ def list_problems(manifest: Manifest) -> Iterator[Problem]:
     yield from _subjects(manifest)
     yield from _repeated(manifest)
     yield from _copies(manifest)
+    yield from _unlisted(manifest)
 
 
 def _labels(manifest: Manifest) -> Iterator[Problem]:
@@ -114,3 +118,26 @@ def _copies(manifest: Manifest) -> Iterator[Problem]:
             if apart:
                 message += f" ({original.split}, {original.label!r}), but this is {clip.split}, {clip.label!r}"
             yield Problem("error" if apart else "warning", "duplicate", message, path, clip.row or None)
+
+
+def _unlisted(manifest: Manifest) -> Iterator[Problem]:
+    """Clips in class folders beside the manifest that came, or were renamed, after it was written."""
+    if manifest.path is None:
+        return
+    folder = manifest.path.parent
+    try:
+        found = {clip.video: clip.label for clip in index_folders(folder, IndexOptions()).clips}
+    except ManifestError:
+        return  # no class folders
+    listed = {clip.video: clip.label for clip in manifest.clips}
+    # Elsewhere folders do not say which videos are clips, and of what.
+    by_folder = all(found.get(video) == label for video, label in listed.items() if video.exists())
+    more = [video for video in found if video not in listed]
+    if by_folder and more:
+        home = shlex.quote(str(folder))
+        message = (
+            f"{len(more)} clips in its folder are not listed, the first {more[0]}: they are not trained on; "
+            f"index the folder anew, with the hold-out that it had: `dynagest data index folders {home} --out {home} "
+            "--overwrite`"
+        )
+        yield Problem("warning", "unlisted", message, manifest.path)

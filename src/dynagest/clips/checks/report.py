@@ -16,7 +16,8 @@ class Problem:
     """One finding.
 
     An error spoils training or testing and must be mended; a warning is worth knowing. ``kind`` is one word for
-    grouping: missing, unreadable, range, short, length, size, depth, label, class, subject, duplicate, polarity.
+    grouping: missing, unreadable, range, short, length, size, depth, label, class, subject, duplicate, unlisted,
+    polarity.
     ``row`` is the line in the manifest, None where the finding is not about one clip.
     """
 
