@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
-from dynagest.run_folder import CHECKPOINT_FILE
+from dynagest.run_folder import CHECKPOINT_FILE, ENVIRONMENT_FILE
 from dynagest.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -122,5 +122,6 @@ def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: 
     if changed:
         raise RunError(
             f"{run_dir}: was started with another recipe or other data, so it cannot be continued with this one; "
-            "it then, now:\n" + "\n".join(f"  {line}" for line in changed)
+            f"repeat its options ({ENVIRONMENT_FILE} has the command), or name another folder. It then, now:\n"
+            + "\n".join(f"  {line}" for line in changed)
         )
