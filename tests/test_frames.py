@@ -181,6 +181,16 @@ BROKEN = {
 }
 
 
+def test_a_file_that_was_not_copied_whole_says_what_to_do(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", "mjpeg", "yuvj420p")
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ClipError, match=r"clip\.avi: truncated: 3000 of \d+ bytes; copy or record it again"):
+        count_frames(path)
+    path.write_bytes(b"")
+    with pytest.raises(ClipError, match=r"clip\.avi: empty file; copy or record it again"):
+        count_frames(path)
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
 @pytest.mark.parametrize("name", BROKEN)
 def test_truncated_video(name: str, part: float, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dynagest.errors import ClipError
 
 # Grey is stored with three channels that lossy compression moves apart by a few values; a colour map by far more.
 _COLOUR_SPREAD = 16
+_AGAIN = "copy or record it again, or leave it out"
 
 Array = npt.NDArray[Any]
 
@@ -236,12 +237,12 @@ def _refuse_truncated(path: Path) -> None:
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
     if not size:
-        raise ClipError(f"{path}: empty file")
+        raise ClipError(f"{path}: empty file; {_AGAIN}")
     promised = _promised_size(head)
     if promised > size:
-        raise ClipError(f"{path}: truncated: {size} of {promised} bytes")
+        raise ClipError(f"{path}: truncated: {size} of {promised} bytes; {_AGAIN}")
     if head.startswith(b"GIF8") and not tail.rstrip(b"\0").endswith(b";"):
-        raise ClipError(f"{path}: truncated: the end of the GIF is missing")
+        raise ClipError(f"{path}: truncated: the end of the GIF is missing; {_AGAIN}")
 
 
 def _promised_size(head: bytes) -> int:
