@@ -19,7 +19,7 @@ from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.state import StateScorer
 from dynagest.stream.window import Unsplit, WindowScorer
 from dynagest.web.app import STATIC
-from dynagest.web.clips import Limits, Recording
+from dynagest.web.recording import Limits, Recording
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")

@@ -27,9 +27,9 @@ from dynagest.errors import DepthError, DynagestError, ModelError, RunError, Wei
 from dynagest.web import app, connection
 from dynagest.web import serve as serving
 from dynagest.web.app import ASSETS, STATIC, Site, create_app
-from dynagest.web.clips import CLIP_TYPE, Limits
 from dynagest.web.guard import HEADERS, Rate
 from dynagest.web.model import load_model
+from dynagest.web.recording import CLIP_TYPE, Limits
 from dynagest.web.runtime import fetch_runtime, find_runtime
 
 

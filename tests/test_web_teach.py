@@ -19,10 +19,11 @@ from dynagest.clips.checks.check import check
 from dynagest.clips.frames import count_frames
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.video import video_rate
-from dynagest.web import clips as web_clips
+from dynagest.web import recording
 from dynagest.web.app import Site, create_app
-from dynagest.web.clips import CLIP_TYPE, ClipFolder, Frames, Limits
+from dynagest.web.clips import ClipFolder
 from dynagest.web.guard import RequestError
+from dynagest.web.recording import CLIP_TYPE, Frames, Limits
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ class TestUploads:
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch, kind: str
     ) -> None:
         decoded: list[bytes] = []
-        monkeypatch.setattr(web_clips, "is_damaged", decoded.append)
+        monkeypatch.setattr(recording, "is_damaged", decoded.append)
         small, large = picture(), picture(width=4000, height=4000)
         frame = small[small.index(b"\xff\xc0") :][:19]
         hidden = segment(0xFE, bytes(0xFF00)) + segment(0xFE, bytes(246) + frame + bytes(20))
@@ -230,7 +231,7 @@ class TestUploads:
         assert clips is not None
         decode, turns = cv2.imdecode, []
         monkeypatch.setattr(
-            web_clips.cv2, "imdecode", lambda *given: (turns.append(clips._change.locked()), decode(*given))[1]
+            recording.cv2, "imdecode", lambda *given: (turns.append(clips._change.locked()), decode(*given))[1]
         )
         content = body([picture(k, 400, 400) for k in range(60)], times=[k / 30 for k in range(60)])
         tracemalloc.start()

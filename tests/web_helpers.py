@@ -19,8 +19,9 @@ from dynagest.card import NetworkCard
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.stream.events import EventSettings
 from dynagest.web.app import Site, create_app
-from dynagest.web.clips import CLIP_TYPE, ClipFolder, Limits
+from dynagest.web.clips import ClipFolder
 from dynagest.web.model import ModelShelf, ServedModel
+from dynagest.web.recording import CLIP_TYPE, Limits
 from dynagest.web.serve import ServeOptions, build_config
 from dynagest.web.training import Training
 

@@ -22,9 +22,10 @@ from starlette.types import ASGIApp
 
 from dynagest.errors import DynagestError
 from dynagest.web import runtime
-from dynagest.web.clips import CLIP_TYPE, ClipFolder
+from dynagest.web.clips import ClipFolder
 from dynagest.web.guard import WRITES_A_MINUTE, Guard, RequestError, read_body
 from dynagest.web.model import ModelShelf
+from dynagest.web.recording import CLIP_TYPE
 from dynagest.web.training import FEWEST_CLIPS, Training
 
 STATIC = Path(__file__).parent / "static"

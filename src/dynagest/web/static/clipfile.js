@@ -1,4 +1,4 @@
-// A clip as it travels between page and server; the format is described in src/dynagest/web/clips.py.
+// A clip as it travels between page and server; the format is described in src/dynagest/web/recording.py.
 
 const MAGIC = 0x31434744; // "DGC1", little-endian
 
