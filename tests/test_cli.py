@@ -23,13 +23,15 @@ from dynagest.cli import app, main
 from dynagest.cli.export import _print as print_export
 from dynagest.cli.live import _told as announce
 from dynagest.cli.progress import rendering
-from dynagest.errors import ManifestError
+from dynagest.errors import ManifestError, RunError
 from dynagest.export.verify import Comparison
 from dynagest.export.write import Export
 from dynagest.live.record import Prompt
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.model_file import ModelInfo
+from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.interrupt import Interrupts
 
 COMMANDS = [
     ["train"],
@@ -192,6 +194,8 @@ def test_train_shows_its_recipe() -> None:
         (["train", "egogestur", "--data", "x"], "egogesture"),
         (["train", "demo"], "--data"),
         (["train", "demo", "--data", "x", "--resume", "--overwrite"], "one of them"),
+        (["train", "--resume"], "--resume --out"),
+        (["train", "--resume", "--out", "nowhere"], "nowhere/recipe.json: is not there, so there is no run to resume"),
         (["train", "demo", "--data", "nowhere.csv"], "nowhere.csv"),
         (["train", "demo", "--data", "x", "--set", "lrr=1"], "did you mean lr"),
         (["data", "index", "isogdd", "."], "isogd"),
@@ -255,6 +259,42 @@ def test_train_evaluate_predict(clips: Path, tmp_path: Path) -> None:
     more = CliRunner().invoke(app, ["predict", str(folder), str(video), "--json", "--protocol", "paper"])
     assert more.exit_code == 0
     assert json.loads(more.stdout)["top"] != json.loads(result.stdout)["top"]
+
+
+@pytest.mark.parametrize("stages", ["[]", "[{name: plain, changes: {epochs: 2}}]"], ids=["alone", "in a stage"])
+def test_a_stopped_run_goes_on_by_its_own_recipe_and_data(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: str
+) -> None:
+    data, folder = indexed(clips, "val"), tmp_path / "run"
+    other = data.with_name("other.csv")
+    other.write_text(data.read_text().replace(",val,", ",train,"))
+    card = NetworkCard(model="action_resnet18", classes=("left", "right"), size=32, width=8)
+    init = save_network(tmp_path / "before", create_model("action_resnet18", 2, width=8), card).parent
+    options = [*SMALL[1:], "--set=epochs=3", "--set=lr=0.003", f"--set=stages={stages}", "--init", str(init)]
+
+    def stopped(interrupts: Interrupts) -> Interrupts:
+        interrupts.requested = True
+        return interrupts
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupts, "__enter__", stopped)
+        assert run("train", "webcam", "--data", str(data), "--out", str(folder), *options)[0] == 130
+    recipe = json.loads((folder / "recipe.json").read_text())
+    resume = ["train", "--resume", "--out", str(folder)]
+    for contradiction, says in (
+        (["--set", "epochs=4"], "epochs: 3, 4"),
+        (["--init", str(tmp_path)], f"init: {init}, {tmp_path}"),
+        (["demo"], "name: webcam, demo"),
+        (["--data", str(other)], "data's fingerprint"),
+    ):
+        with pytest.raises(RunError, match=f"(?s)another recipe or other data, so it cannot be continued.*{says}"):
+            run(*resume, *contradiction)
+    code, output = run(*resume, "--set", "log_steps=1")
+    assert code == 0
+    assert f"{folder}: 3 epochs, 3 steps" in output
+    assert read_checkpoint(folder).progress.finished
+    decided = {"precision": "auto", "log_steps": 10}
+    assert json.loads((folder / "recipe.json").read_text()) | decided == recipe | decided
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

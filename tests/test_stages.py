@@ -152,8 +152,12 @@ def test_finished_stages_are_not_run_again_and_a_finished_run_is_summarised(tmp_
 
 def test_changed_recipe_or_data_is_refused(tmp_path: Path) -> None:
     interrupted(staged(), tmp_path, place=1)
-    with pytest.raises(RunError, match=r"1-plain.*another recipe(.|\n)*weight_decay: 1e-05, 0\.1"):
-        train(staged(weight_decay=0.1), toy_source, tmp_path, resume=True)
+    for changed, says in (
+        (staged(weight_decay=0.1), r"weight_decay: 1e-05, 0\.1"),
+        (staged(epochs=3), "epochs: 2, 3"),  # in the last training alone, which has not begun
+    ):
+        with pytest.raises(RunError, match=f"(?s)another recipe.*{says}"):
+            train(changed, toy_source, tmp_path, resume=True)
     with pytest.raises(RunError, match="data's fingerprint"):
         train(staged(), toy_data(count=13), tmp_path, resume=True)
     with pytest.raises(RunError, match="no run to resume"):

@@ -284,7 +284,7 @@ def test_what_no_run_left_is_not_removed_unless_told(tmp_path: Path) -> None:
 
 
 def test_resuming_with_another_recipe_says_what_differs(finished: Path) -> None:
-    with pytest.raises(RunError, match=r"(?s)repeat its options.*weight_decay: 1e-05, 0\.1"):
+    with pytest.raises(RunError, match=r"(?s)leave these as they were.*weight_decay: 1e-05, 0\.1"):
         train(toy_recipe(weight_decay=0.1), toy_data(), finished, resume=True)
     with pytest.raises(RunError, match="data's fingerprint"):
         train(toy_recipe(), toy_data(count=13), finished, resume=True)

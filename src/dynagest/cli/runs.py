@@ -20,13 +20,15 @@ from dynagest.run_folder import METRICS_FILE
 if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
     from dynagest.testing.evaluation import Evaluation
+    from dynagest.training.recipe import Recipe
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command(
         epilog="Examples: `dynagest train webcam --data my_clips --init runs/demo` &nbsp; "
-        "`dynagest train isogd --data data/isogd --set epochs=5 --set batch=8`"
+        "`dynagest train isogd --data data/isogd --set epochs=5 --set batch=8` &nbsp; "
+        "`dynagest train --resume --out runs/isogd`"
     )(train)
     app.command(
         epilog="Examples: `dynagest evaluate runs/demo --split test --protocol paper` &nbsp; "
@@ -37,18 +39,20 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="egogesture, nvgesture, isogd, demo, live or webcam; or a system of the paper's tables, as in mtut or "
-            "tsm-msd@nvgesture."
+            "tsm-msd@nvgesture. [with --resume: the run's own]"
         ),
-    ],
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A manifest.csv, the folder that holds one, or a folder for each class.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/RECIPE]")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from: a run folder or a checkpoint.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder, if there is one.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with the run in the folder, if there is one, by its own recipe and data.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the run in the folder.")] = False,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
@@ -57,14 +61,18 @@ def train(
 ) -> None:
     """Train a network on RGB clips, taught by their depth; the run folder explains itself."""
     from dynagest.settings import describe, parse_settings
-    from dynagest.training.recipes import get_recipe
 
-    chosen = get_recipe(recipe).with_overrides(parse_settings(set_))
+    if resume and overwrite:
+        raise RecipeError("--resume goes on with the run in the folder, --overwrite replaces it; give one of them")
+    folder, chosen, go_on = _choose_run(recipe, out, resume)
+    chosen = chosen.with_overrides(parse_settings(set_))
     if show:
         print(describe(chosen))
         return
-    if resume and overwrite:
-        raise RecipeError("--resume goes on with the run in the folder, --overwrite replaces it; give one of them")
+    if data is None and go_on:
+        from dynagest.training.run import trained_on
+
+        data = trained_on(folder)
     if data is None:
         raise RecipeError(
             "--data is missing: name a manifest; `dynagest data index` writes one from your clips, "
@@ -74,11 +82,8 @@ def train(
     from dynagest.clips.gesture_folder import open_clips
     from dynagest.networks.rivals.build import RIVALS
     from dynagest.testing.report import write_report
-    from dynagest.training.run import has_run
     from dynagest.training.trainer import train as run_training
 
-    folder = out or Path("runs") / recipe
-    go_on = resume and has_run(folder)
     with _errors_told_once():
         manifest, note = open_clips(data)
         if os.environ.get("RANK", "0") == "0":
@@ -96,6 +101,29 @@ def train(
     split = _split_to_test(manifest, chosen.train_splits)
     if split is not None:
         print(f"next: dynagest evaluate {shlex.quote(str(done.run_dir))} --split {split}")
+
+
+def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path, "Recipe", bool]:
+    """The run folder, the recipe as long as no option changes it, and whether a run that lies there goes on.
+
+    Such a run goes on by its own recipe; that one of another name was asked for is then a change like any other.
+    """
+    from dynagest.training.recipes import get_recipe
+
+    named = get_recipe(name) if name else None
+    folder = out or (Path("runs") / name if name else None)
+    if folder is not None and resume:
+        from dynagest.training.run import has_run, read_recipe
+
+        if named is None or has_run(folder):
+            own = read_recipe(folder)
+            return folder, own.with_overrides({"name": named.name}) if named else own, True
+    if folder is None or named is None:
+        raise RecipeError(
+            "name a recipe, as in `dynagest train webcam --data my_clips`, or a run to go on with, as in "
+            "`dynagest train --resume --out runs/webcam`"
+        )
+    return folder, named, False
 
 
 @contextmanager

@@ -171,7 +171,7 @@ def _weights_file(path: Path) -> Path:
     if path.is_dir():
         if (path / CHECKPOINT_FILE).exists() and not (path / NETWORK_FILE).exists():
             raise WeightsError(
-                f"{path}: holds a run that has no network yet; finish it by the command that began it and --resume"
+                f"{path}: holds a run that has no network yet; finish it by `dynagest train --resume --out {path}`"
             )
         path = path / NETWORK_FILE
     if not path.is_file():

@@ -4,6 +4,7 @@ There is no loader's or generator's state in it: data order, augmentation and to
 step).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from safetensors.torch import save
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
-from dynagest.run_folder import CHECKPOINT_FILE, ENVIRONMENT_FILE
+from dynagest.run_folder import CHECKPOINT_FILE, ENVIRONMENT_FILE, RECIPE_FILE
 from dynagest.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -119,9 +120,14 @@ def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: 
     changed = checkpoint.recipe.differences(recipe)
     if checkpoint.data != data:
         changed.append(f"the data's fingerprint: {checkpoint.data[:12]}, {data[:12]} (other clips, labels or classes)")
+    refuse_changes(changed, run_dir)
+
+
+def refuse_changes(changed: Sequence[str], run_dir: Path) -> None:
+    """Raise ``RunError`` if there is something in which a run to be continued differs from what it was."""
     if changed:
         raise RunError(
             f"{run_dir}: was started with another recipe or other data, so it cannot be continued with this one; "
-            f"repeat its options ({ENVIRONMENT_FILE} has the command), or name another folder. It then, now:\n"
-            + "\n".join(f"  {line}" for line in changed)
+            f"leave these as they were ({RECIPE_FILE} and {ENVIRONMENT_FILE} tell), or name another folder. "
+            "It then, now:\n" + "\n".join(f"  {line}" for line in changed)
         )

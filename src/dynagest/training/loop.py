@@ -207,6 +207,7 @@ class Loop:
 
     def _stop(self) -> None:
         epoch, within = divmod(self.progress.step, self.epoch_steps)
-        text = f"stopped after step {within} of epoch {epoch + 1}; nothing is lost: go on with --resume ({self.home})"
+        where = f"stopped after step {within} of epoch {epoch + 1}"
+        text = f"{where}; nothing is lost: go on with --resume --out {self.home}"
         self.note(text)
         raise TrainingInterrupted(text)

@@ -104,6 +104,19 @@ def _begun_stages(run_dir: Path) -> list[Path]:
     return sorted((path.parent for path in found), key=lambda folder: int(folder.name.partition("-")[0]))
 
 
+def read_recipe(run_dir: Path) -> Recipe:
+    """The recipe of a run, every number resolved. Raises ``RunError`` where there is none to go on with."""
+    path = run_dir / RECIPE_FILE
+    try:
+        return Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: is not there, so there is no run to resume; start one without --resume") from None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: not a recipe that this version can resume ({error}); start the run anew with --overwrite"
+        ) from error
+
+
 def trained_on(run_dir: Path) -> Path:
     """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
     manifest = recorded_data(run_dir)

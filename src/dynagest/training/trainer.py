@@ -14,13 +14,13 @@ from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan
-from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint
+from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
 from dynagest.training.data import DataOfRecipe, TrainingData, data_of
 from dynagest.training.engine import Engine, build_accelerator, raise_together
 from dynagest.training.interrupt import Interrupts
 from dynagest.training.loop import Loop
 from dynagest.training.recipe import Recipe
-from dynagest.training.run import describe_environment, has_run, start_run
+from dynagest.training.run import describe_environment, has_run, read_recipe, start_run
 from dynagest.training.stages import check_stages, hand_over, stage_folders
 
 
@@ -80,8 +80,12 @@ def train(
     if not recipe.stages:
         return sitting.train(recipe, data_of(data, recipe, recipe), run_dir, resume=resume, overwrite=overwrite)
 
-    if resume and not has_run(run_dir):
-        raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
+    if resume:
+        if not has_run(run_dir):
+            raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
+        # A stage's checkpoint knows nothing of the trainings that come after it.
+        then, now = (choose_precision(each, accelerator.device)[0] for each in (read_recipe(run_dir), recipe))
+        refuse_changes(then.differences(now), run_dir)
     recipes = recipe.trainings
     folders = [*stage_folders(run_dir, recipe), run_dir]
     sources = [data_of(data, each, recipe) for each in recipes]
