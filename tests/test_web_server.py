@@ -411,6 +411,11 @@ class TestStart:
         ):
             with pytest.raises(ModelError, match=message):
                 serving.build_site(replace(options, teacher=tmp_path / path))
+        rival = tmp_path / "rival"
+        rival.mkdir()
+        (rival / "network.json").write_text(CARD.model_copy(update={"model": "c3d"}).model_dump_json())
+        with pytest.raises(ModelError, match=r"t\.onnx: .*rival is a network that .* cannot teach \(c3d\).*--init"):
+            serving.build_site(replace(options, init=rival))
         with pytest.raises(RunError, match=r"--teacher .*t\.onnx: is for Teach, which is off .*--data"):
             serving.build_site(replace(options, data=None, host="0.0.0.0"))
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from dynagest.card import NetworkCard
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import Teacher, check_origin
-from dynagest.errors import RunError, WeightsError
+from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 from dynagest.stream.events import settings_of
 from dynagest.web.app import Site, create_app
@@ -57,8 +57,13 @@ def build_site(options: ServeOptions) -> Site:
     data = options.data or (Path("gestures") if is_loopback(options.host) else None)
     for option, folder in (("--data", data), ("--runs", options.runs)):
         _check_folder(option, folder)
+    init = options.init or (options.model if options.model.is_dir() else None)
+    if data is not None and options.init is not None and not (options.init / CARD_FILE).is_file():
+        raise WeightsError(
+            f"{options.init}: is no run folder with a network; --init names the weights a training starts from"
+        )
     if options.teacher is not None:
-        _check_teacher(options.teacher, data)
+        _check_teacher(options.teacher, data, init)
     runtime = find_runtime()
     # A run may have been tuned since it was exported.
     events = settings_of(options.model) if options.model.is_dir() else None
@@ -67,9 +72,6 @@ def build_site(options: ServeOptions) -> Site:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
         )
-    init = options.init or (options.model if options.model.is_dir() else None)
-    if init is not None and not (init / CARD_FILE).is_file():
-        raise WeightsError(f"{init}: is no run folder with a network; --init names the weights a training starts from")
 
     def adopt(path: Path) -> str:
         model = load_model(path, path.parent.name)
@@ -174,10 +176,19 @@ def _check_folder(option: str, folder: Path | None) -> None:
         raise RunError(f"{option} {folder}: {there} is a file; name a folder")
 
 
-def _check_teacher(path: Path, data: Path | None) -> None:
-    """Raise ``DynagestError`` where it does not run, or is not the one whose depth the clips have."""
+def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
+    """Raise ``DynagestError`` where it does not run, teaches no such network, or did not give the clips their depth."""
     if data is None:
         raise RunError(f"--teacher {path}: is for Teach, which is off on this address; ask for it with --data")
+    if init is not None:
+        from dynagest.networks.rivals.build import RIVALS  # brings torch, which a training needs anyway
+
+        model = NetworkCard.read(init / CARD_FILE).model
+        if model in RIVALS:
+            raise ModelError(
+                f"--teacher {path}: {init} is a network that depth decoders cannot teach ({model}); leave --teacher "
+                "out, or name a run of a TSN, TSM, ACTION or TEA network with --init"
+            )
     teacher = Teacher(path)
     teacher.nearness(np.linspace(0, 255, 64 * 64 * 3).astype(np.uint8).reshape(1, 64, 64, 3))
     if (data / MANIFEST_FILE).exists():
