@@ -141,6 +141,17 @@ def test_places_in_brackets_are_told_whole(clips: Path, tmp_path: Path) -> None:
     assert place.is_file()
 
 
+def test_a_sheet_that_cannot_be_written_is_told_before_the_check(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("data", "index", "folders", str(clips), "--out", str(clips))
+    monkeypatch.setattr("dynagest.clips.checks.check.check", lambda *_: pytest.fail("checked first"))
+    with pytest.raises(RunError, match="is a folder, so no file can be written there"):
+        run("data", "check", str(clips), "--sheet", str(tmp_path))
+    with pytest.raises(RunError, match="cannot be written"):
+        run("data", "check", str(clips), "--sheet", str(clips / "manifest.csv" / "sheet.png"))
+
+
 def test_an_interrupted_rendering_tells_a_folder_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as stopped, rendering("clips", Path("data/[red]")):
         raise KeyboardInterrupt

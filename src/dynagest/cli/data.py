@@ -73,11 +73,11 @@ def check(
     from dynagest.clips.manifest import Manifest
 
     clips = Manifest.read(manifest)
+    if sheet is not None:  # first: whether it can be written is known at once, the check may take hours
+        print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
     with progress_bar("checking clips") as progress:
         report = check_manifest(clips, segments, workers, thorough, progress)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
-    if sheet is not None:
-        print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
     raise typer.Exit(report.exit_code)
 
 
