@@ -24,7 +24,16 @@ from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.saved import save_decoders
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
-from dynagest.testing.figures import confusion_png, confusion_svg, linear_axis, log_axis
+from dynagest.testing.figures import (
+    BOTTOM,
+    HEIGHT,
+    Series,
+    confusion_png,
+    confusion_svg,
+    line_chart,
+    linear_axis,
+    log_axis,
+)
 from dynagest.testing.history import History
 from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
 from dynagest.testing.report import duration, write_report
@@ -293,6 +302,18 @@ def test_axes_end_at_round_numbers() -> None:
     assert rates.ticks == pytest.approx((1e-5, 1e-4, 1e-3, 1e-2))
     assert rates.place(1e-3) == pytest.approx(2 / 3)
     assert log_axis([0.1]).ticks == pytest.approx((0.1, 1.0))
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.05, 0.1])
+def test_no_curve_can_cover_what_chance_is(accuracy: float) -> None:
+    """Wherever it runs; a network that learns nothing stays at chance."""
+    lines = [Series("training", (1.0, 2.0), (accuracy, accuracy))]
+    svg = line_chart("Accuracy", lines, "epoch", percent=True, reference=("chance", 0.05))
+    words = re.search(r'<text x="[0-9.]+" y="([0-9.]+)">chance 5 %</text>', svg)
+    curve = re.search(r'<polyline class="line s1" points="[0-9.]+,([0-9.]+) ', svg)
+    assert words is not None
+    assert curve is not None
+    assert float(words[1]) - 11 > HEIGHT - BOTTOM >= float(curve[1])
 
 
 def test_the_confusion_picture_tells_hits_from_mistakes() -> None:

@@ -102,8 +102,10 @@ def line_chart(
     if reference:
         y = down(reference[1])
         parts.append(f'<line class="reference" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        # Named below the axis, where no line of the chart can cover the words.
         label = f"{escape(reference[0])} {100 * reference[1]:.3g} %"
-        parts.append(f'<text x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{label}</text>')
+        parts.append(f'<line class="reference" x1="{LEFT}" x2="{LEFT + 18}" y1="{HEIGHT - 9}" y2="{HEIGHT - 9}"/>')
+        parts.append(f'<text x="{LEFT + 24}" y="{HEIGHT - 5}">{label}</text>')
     for slot, line in enumerate(series, start=1):
         known = [
             (across(x), down(y)) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y) and (y > 0 or not log)
