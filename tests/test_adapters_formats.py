@@ -230,8 +230,8 @@ def test_class_folders_hold_all_that_can_be_read(tmp_path: Path) -> None:
 
 
 def test_class_folders_without_a_clip_say_what_they_hold(tmp_path: Path) -> None:
-    _write(tmp_path / "wave" / "a.3gp")
-    with pytest.raises(ManifestError, match=r"found no clip with a label; 1 files are no clips .*a\.3gp"):
+    _write(tmp_path / "wave" / "a.flv")
+    with pytest.raises(ManifestError, match=r"found no clip with a label; 1 files are no clips .*a\.flv"):
         _index("folders", tmp_path)
 
 

@@ -11,11 +11,14 @@ import pytest
 from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 
 from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
-from dynagest.clips.video import iterate_video
+from dynagest.clips.video import iterate_video, video_rate
 from dynagest.errors import ClipError
 
 B_FRAMES = {"bf": "3", "b_strategy": "0", "preset": "ultrafast", "x264-params": "bframes=3:b-adapt=0"}
 
+
+INTERLACED = {"bf": "2", "x264-params": "interlaced=1:tff=1"}
+TRANSPORT = ("h264 with B-frames in ts", "interlaced h264 in mts", "mpeg2 with B-frames in ts")
 
 VIDEOS = {
     "h264 with B-frames in avi": ("a.avi", "libx264", "yuv420p", B_FRAMES),
@@ -32,6 +35,10 @@ VIDEOS = {
     "vp9 with hidden frames in webm": ("i.webm", "libvpx-vp9", "yuv420p", {"lag-in-frames": "16", "cpu-used": "8"}),
     "vp8 in webm": ("j.webm", "libvpx", "yuv420p", {"cpu-used": "8"}),
     "gif": ("k.gif", "gif", "rgb8", {}),
+    "h264 with B-frames in 3gp": ("l.3gp", "libx264", "yuv420p", B_FRAMES),
+    "h264 with B-frames in ts": ("m.ts", "libx264", "yuv420p", B_FRAMES),
+    "interlaced h264 in mts": ("n.mts", "libx264", "yuv420p", INTERLACED),
+    "mpeg2 with B-frames in ts": ("o.ts", "mpeg2video", "yuv420p", {"bf": "2"}),
 }
 
 
@@ -48,6 +55,21 @@ def test_index_means_frame_in_order_of_presentation(name: str, tmp_path: Path) -
     assert [number_of(frame) for frame in frames] == wanted
     # Leaving out unwanted frames changes nothing in the wanted ones.
     np.testing.assert_array_equal(frames[0], read_frames(path, range(COUNT))[30])
+
+
+@pytest.mark.parametrize("name", TRANSPORT)
+def test_a_transport_stream_begins_with_the_first_picture_that_can_be_shown(name: str, tmp_path: Path) -> None:
+    """As a recorder that was switched on amid a broadcast leaves it: cut between two key frames."""
+    file, codec, pixels, options = VIDEOS[name]
+    camera = file.endswith(".mts")  # stores a time before each packet of 188 bytes
+    path = write_video(tmp_path / file, codec, pixels, options, container={"mpegts_m2ts_mode": str(int(camera))})
+    data, packet = path.read_bytes(), 192 if camera else 188
+    path.write_bytes(data[len(data) // packet // 4 * packet :])
+    shown = list(range(12, COUNT))
+    assert count_frames(path) == len(shown)
+    assert [number_of(frame) for frame in read_frames(path, range(len(shown)))] == shown
+    assert [number_of(frame) for frame, _ in iterate_video(path)] == shown
+    assert video_rate(path) == pytest.approx(30)
 
 
 def test_hidden_frames_do_not_count(tmp_path: Path) -> None:

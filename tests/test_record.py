@@ -142,6 +142,11 @@ def test_a_folder_without_a_manifest_is_indexed(tmp_path: Path) -> None:
     assert len(manifest) == 2
     assert note == f"{manifest.path}: written, 2 clips of 2 classes: a, b"
     assert open_clips(tmp_path)[1] == f"{manifest.path}: 2 clips of 2 classes: a, b"
+    manifest.path.unlink()
+    (tmp_path / "a" / "b.flv").write_bytes(b"")
+    written, note = open_clips(tmp_path)[1].splitlines()
+    assert written == f"{manifest.path}: written, 2 clips of 2 classes: a, b"
+    assert note.startswith(f"note: 1 files are no clips and were left out, the first {tmp_path / 'a' / 'b.flv'}; ")
     with pytest.raises(ManifestError):
         open_clips(tmp_path / "nothing.csv")
 

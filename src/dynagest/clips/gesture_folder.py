@@ -115,15 +115,19 @@ def refresh_manifest(folder: Path | str) -> Manifest:
 
 
 def open_clips(path: Path | str) -> tuple[Manifest, str]:
-    """The manifest of ``path``, and a line on it; a folder of class folders that has none is indexed, which it says.
+    """The manifest of ``path``, and a line on it; a folder of class folders that has none is indexed, which it says,
+    with the notes of ``data index folders`` in lines of their own.
 
     Raises ``ManifestError`` when there is neither a manifest nor a clip.
     """
     path = Path(path)
     there = not path.is_dir() or (path / MANIFEST_FILE).exists()
-    manifest = Manifest.read(path) if there else refresh_manifest(path)
+    found = None if there else index_dataset("folders", path)
+    manifest = found.manifest.write(path / MANIFEST_FILE) if found else Manifest.read(path)
     told = f"{len(manifest)} clips of {len(manifest.classes)} classes: {some(manifest.classes)}"
-    return manifest, f"{manifest.path}: {'' if there else 'written, '}{told}"
+    lines = [f"{manifest.path}: {'written, ' if found else ''}{told}"]
+    lines += [f"note: {note}" for note in found.notes] if found else []
+    return manifest, "\n".join(lines)
 
 
 def _entries(folder: Path) -> list[Path]:
