@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from clip_files import make_clip, make_manifest, rgb_frames, save_video
 
-from dynagest.clips.captions import caption
+from dynagest.clips import captions
+from dynagest.clips.captions import caption, letters_without_font
 from dynagest.clips.checks.contact import _name, contact_sheet
 from dynagest.clips.manifest import Clip
 from dynagest.errors import ManifestError, RunError
@@ -73,6 +74,13 @@ def test_captions_are_readable_in_other_scripts() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_letter_that_no_font_has_is_a_box_and_no_warning() -> None:
     assert (caption("\U0001343d", 200, 22) < 128).any()
+
+
+def test_letters_that_no_font_has_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "_families", lambda: ["DejaVu Sans"])
+    assert letters_without_font(("größer", "Взмах 1", "χέρι")) == ""
+    told = letters_without_font(("挥手", "wave", "手势"))
+    assert told.startswith("no font of this machine has 挥, 手, 势: they are boxes")
 
 
 def test_clips_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

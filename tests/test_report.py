@@ -393,7 +393,7 @@ def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path
     captions = json.loads((tmp_path / "panels" / "panels.json").read_text())
     assert captions["columns"] == ["RGB", "depth", "local mask", "global mask"]
     assert len(captions["rows"]) == 4
-    assert cv2.imread(str(tmp_path / "panels.png")).shape[1] == 4 * (SIDE + 8) - 8 + 2
+    assert cv2.imread(str(tmp_path / "panels.png")).shape == (26 + 4 * (SIDE + 30), 4 * (SIDE + 8) - 8, 3)
     test.write(tmp_path / "metrics.json")
     (tmp_path / "network.json").write_text(card.model_dump_json())
     page = report(tmp_path)

@@ -68,6 +68,7 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
 ) -> None:
     """Look at every clip and list each fault with its file; exit code 1 if there are errors."""
+    from dynagest.clips.captions import letters_without_font
     from dynagest.clips.checks.check import check as check_manifest
     from dynagest.clips.checks.contact import contact_sheet
     from dynagest.clips.manifest import Manifest
@@ -75,6 +76,8 @@ def check(
     clips = Manifest.read(manifest)
     if sheet is not None:  # first: whether it can be written is known at once, the check may take hours
         print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
+        if boxes := letters_without_font(clips.classes):
+            print(f"note: {boxes}", file=sys.stderr)
     with progress_bar("checking clips") as progress:
         report = check_manifest(clips, segments, workers, thorough, progress)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())

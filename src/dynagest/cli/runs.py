@@ -15,7 +15,7 @@ from rich.console import Console
 from dynagest.cli.options import Device, Fps, choose_device, device_of
 from dynagest.cli.progress import progress_bar
 from dynagest.errors import DynagestError, RecipeError, RunError
-from dynagest.run_folder import METRICS_FILE
+from dynagest.run_folder import METRICS_FILE, PANELS_FILE
 
 if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
@@ -179,6 +179,7 @@ def evaluate(
     if run.is_file():
         raise RunError(f"{run}: is a file; evaluate writes its report into a run folder: name that, as in {run.parent}")
 
+    from dynagest.clips.captions import letters_without_font
     from dynagest.clips.manifest import Manifest
     from dynagest.machine import shared_memory_suffices
     from dynagest.networks.weights import load_network
@@ -211,6 +212,8 @@ def evaluate(
     missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
     if missing:
         print(f"note: no panels: {missing}")
+    elif boxes := letters_without_font(card.classes):
+        print(f"note: {PANELS_FILE}: {boxes}")
     report = write_report(run)
     _print_result(result)
     print(f"report: {report}")

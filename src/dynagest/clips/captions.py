@@ -1,12 +1,13 @@
 """Lines of text for pictures, in any script that a font of this machine has. OpenCV's own text is ASCII alone."""
 
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from dynagest.errors import RunError
+from dynagest.errors import RunError, some
 
 # matplotlib brings the first, with Latin, Greek and Cyrillic letters; the others are taken where they are installed.
 _FAMILIES = (
@@ -61,6 +62,23 @@ def caption(
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the box in the picture says so
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def letters_without_font(names: Iterable[str]) -> str:
+    """For the user, if ``names`` hold letters that no font here has: which, and what to do; else nothing."""
+    from matplotlib import get_cachedir
+    from matplotlib.font_manager import fontManager
+    from matplotlib.ft2font import FT2Font
+
+    fonts = [FT2Font(fontManager.findfont(name)) for name in _families()]
+    letters = dict.fromkeys("".join(names))
+    missing = [letter for letter in letters if not any(font.get_char_index(ord(letter)) for font in fonts)]
+    if not missing:
+        return ""
+    return (
+        f"no font of this machine has {some(missing)}: they are boxes in the picture. Install one, such as Noto Sans "
+        f"CJK, and remove {get_cachedir()}/fontlist-*.json, where matplotlib keeps which fonts there were"
+    )
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 This is the only part of testing that looks at depth, and it does so after the accuracies are known.
 """
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 
 from dynagest.atomic import write_atomically, write_together
 from dynagest.card import NetworkCard
+from dynagest.clips.captions import caption
 from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
@@ -214,29 +212,13 @@ def _remove_rows(run: Path, first: int) -> None:
 
 def _figure(rows: tuple[PanelRow, ...], strips: list[np.ndarray], columns: list[str]) -> bytes:
     """The strips below each other with column titles and captions: a PNG on white."""
-    height, width = strips[0].shape[:2]
-    inch = 110  # pixels
-    figure = Figure(figsize=((width + 2) / inch, (len(rows) * (height + 30) + 26) / inch), dpi=inch, facecolor="white")
-    FigureCanvasAgg(figure)
-    total = figure.get_figheight() * inch
-    for place, name in enumerate(columns):
-        x = (place * (SIDE + GAP) + SIDE / 2) / (width + 2)
-        figure.text(x, 1 - 15 / total, name, ha="center", va="center", fontsize=10, color="#333333", weight="bold")
-    for place, (row, image) in enumerate(zip(rows, strips, strict=True)):
-        top = 26 + place * (height + 30)
-        axes = figure.add_axes((1 / (width + 2), 1 - (top + height) / total, width / (width + 2), height / total))
-        axes.imshow(image)
-        axes.set_axis_off()
-        verdict = row.clip.label if row.clip.correct else f"{row.clip.label}, taken for {row.clip.predicted}"
-        figure.text(
-            0.002,
-            1 - (top + height + 11) / total,
-            verdict,
-            va="center",
-            fontsize=9,
-            color="#0b6e7a" if row.clip.correct else "#b4450e",
-            parse_math=False,
-        )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    width = strips[0].shape[1]
+    titles = [caption(name, SIDE + GAP, 26, (51, 51, 51), centred=True) for name in columns]
+    parts = [np.concatenate(titles, axis=1)[:, :width]]
+    for row, image in zip(rows, strips, strict=True):
+        right, clip = row.clip.correct, row.clip
+        verdict = clip.label if right else f"{clip.label}, taken for {clip.predicted}"
+        on_white = np.where(image[..., 3:] == 255, image[..., :3], np.uint8(255))
+        words = caption(verdict, width, 24, (11, 110, 122) if right else (180, 69, 14))
+        parts += [on_white, np.pad(words, ((0, 6), (0, 0), (0, 0)), constant_values=255)]
+    return encode_png(np.concatenate(parts))
