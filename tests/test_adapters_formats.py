@@ -235,6 +235,12 @@ def test_class_folders_without_a_clip_say_what_they_hold(tmp_path: Path) -> None
         _index("folders", tmp_path)
 
 
+def test_one_class_folder_in_place_of_all_of_them_is_told(tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "a.mp4")
+    with pytest.raises(ManifestError, match=r"wave: has videos, but in no class folder.* name the folder above"):
+        _index("folders", tmp_path / "wave")
+
+
 def test_class_folders_name_all_that_is_no_clip(tmp_path: Path) -> None:
     _write(tmp_path / "train" / "wave" / "a.depth.mkv")
     (tmp_path / "train" / "wave" / "empty").mkdir()

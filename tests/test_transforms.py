@@ -230,7 +230,7 @@ def test_flip_table() -> None:
     classes = ("left", "grab", "right")
     assert View(flip_labels={"left": "right", "right": "left"}).flip_table(classes) == (2, 1, 0)
     assert View().flip_table(classes) == (0, 1, 2)
-    with pytest.raises(RecipeError, match="'up' is not among the classes"):
+    with pytest.raises(RecipeError, match="'up' is not among the classes; there are left, grab, right"):
         View(flip_labels={"left": "up", "up": "left"}).flip_table(classes)
     with pytest.raises(RecipeError, match="add the way back of 'left' -> 'right'"):
         View(flip_labels={"left": "right"}).flip_table(classes)

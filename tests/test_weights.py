@@ -319,6 +319,14 @@ def test_both_files_are_needed(tmp_path: Path, lacking: str) -> None:
         load_network(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "network.json", "wave.mp4", "resnet50.pth"])
+def test_another_file_than_a_network_is_told_from_one(tmp_path: Path, name: str) -> None:
+    """Such as a video, where it and the run were given in the wrong order."""
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(WeightsError, match=rf"{name}: is no network for use; name a run folder"):
+        load_network(tmp_path / name)
+
+
 def test_an_exported_file_or_a_picture_is_not_trained_on(tmp_path: Path) -> None:
     net = small()
     save_network(tmp_path, net, card_of(net))

@@ -20,7 +20,7 @@ from dynagest.clips.transforms import (
     center_crop,
     paper_crop,
 )
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, hint
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class View:
         swap = self.flip_labels or {}
         unknown = sorted({*swap, *swap.values()} - set(classes))
         if unknown:
-            raise RecipeError(f"flip_labels: {', '.join(map(repr, unknown))} is not among the classes")
+            names = ", ".join(map(repr, unknown))
+            raise RecipeError(f"flip_labels: {names} is not among the classes; {hint(unknown[0], classes)}")
         # Left becomes right, so right must become left.
         lost = [f"{a!r} -> {b!r}" for a, b in swap.items() if swap.get(b, b) != a]
         if lost:

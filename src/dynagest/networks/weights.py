@@ -141,6 +141,8 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
     weights and card do not belong together.
     """
     weights = _weights_file(Path(path))
+    if weights.suffix != Path(NETWORK_FILE).suffix or weights.name == CHECKPOINT_FILE:
+        raise WeightsError(f"{path}: is no network for use; name a run folder, or the {NETWORK_FILE} in one")
     card = NetworkCard.read(weights.with_suffix(".json"))
     with torch.device("meta"):  # no random initialisation that is overwritten at once
         net = create_model(

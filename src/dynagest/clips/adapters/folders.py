@@ -42,6 +42,11 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
         for class_folder in _entries(folder):
             if class_folder.is_dir():
                 clips += _clips_in(class_folder, class_folder.name, split, ignored, wrong)
+    if not clips and any(_holds_frames(path) for path in ignored):
+        raise ManifestError(
+            f"{root}: has videos, but in no class folder, so nothing says what they show; name the folder above, or "
+            f"move them into a folder for each class\n{LAYOUT}"
+        )
     if wrong:
         listed = "\n  ".join([f"{root} has what is no clip; rename it or move it elsewhere:", *wrong])
         raise ManifestError(f"{listed}\n{LAYOUT}")
