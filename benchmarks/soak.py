@@ -32,7 +32,7 @@ from dynagest.errors import CameraError, ClipError, DynagestError
 from dynagest.live.actions import Action, Actions
 from dynagest.live.capture import Capture
 from dynagest.live.display import Terminal
-from dynagest.live.run import Meter, recognise
+from dynagest.live.loop import Meter, recognise
 from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser

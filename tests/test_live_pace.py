@@ -11,8 +11,8 @@ import pytest
 
 from dynagest.card import NetworkCard
 from dynagest.live.capture import Frame, Status
+from dynagest.live.loop import Look, recognise
 from dynagest.live.pace import Pace
-from dynagest.live.run import Look, recognise
 from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scores

@@ -55,8 +55,8 @@ def live(
     from dynagest.live.actions import Actions, read_actions
     from dynagest.live.capture import Capture
     from dynagest.live.display import numbers
+    from dynagest.live.loop import Meter, recognise
     from dynagest.live.pace import Pace
-    from dynagest.live.run import Meter, recognise
     from dynagest.live.sources import open_source
     from dynagest.stream.load import load_recogniser
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -15,8 +16,9 @@ from rich.text import Text
 
 from dynagest.live.actions import payload
 from dynagest.live.capture import Status
-from dynagest.live.run import Look, Meter, best
+from dynagest.live.loop import Look, Meter
 from dynagest.stream.events import Event
+from dynagest.stream.scores import Scores
 
 _REFRESH = 0.1  # s
 _EVENTS, _MESSAGES = 6, 4
@@ -164,6 +166,12 @@ class Terminal:
         fault = trouble(look.status)
         rows.append(Text(fault, style="bold red") if fault else Text(numbers(meter, look.status), style="dim"))
         return Panel(Group(*rows), title=Text(self._title), subtitle="Ctrl-C ends")
+
+
+def best(scores: Scores, classes: tuple[str, ...]) -> tuple[str, float]:
+    """The best class of these scores (K,), and its score."""
+    index = int(np.argmax(scores.scores))
+    return classes[index], float(scores.scores[index])
 
 
 def told(event: Event) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dynagest.live.run import Look
+from dynagest.live.loop import Look
 from dynagest.stream.scores import Scorer
 from dynagest.stream.window import WindowScorer
 

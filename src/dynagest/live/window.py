@@ -9,8 +9,8 @@ import numpy as np
 
 from dynagest.errors import DisplayError
 from dynagest.live.capture import Status
-from dynagest.live.display import news, numbers, told, trouble
-from dynagest.live.run import Look, Meter, best
+from dynagest.live.display import best, news, numbers, told, trouble
+from dynagest.live.loop import Look, Meter
 
 WIDTH = 640  # pixels of the picture
 _BACK, _FRONT, _DIM, _BAR, _BAD = "#16181d", "#f4f5f7", "#9aa3b2", "#3aa675", "#ff7b72"

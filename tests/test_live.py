@@ -19,7 +19,7 @@ from dynagest.clips.gesture_folder import write_clip
 from dynagest.errors import CameraError, ClipError, DisplayError, WeightsError
 from dynagest.live.capture import Capture, Frame, Status
 from dynagest.live.display import Terminal, news, numbers
-from dynagest.live.run import Look, Meter, recognise
+from dynagest.live.loop import Look, Meter, recognise
 from dynagest.live.sources import VideoFile
 from dynagest.stream.events import Event, EventDetector, EventSettings
 from dynagest.stream.load import load_recogniser
@@ -265,7 +265,7 @@ def test_live_and_actions_need_no_torch() -> None:
     import subprocess
     import sys
 
-    names = "actions, capture, display, pace, record, run, sources, window"
+    names = "actions, capture, display, loop, pace, record, sources, window"
     code = f"import sys; from dynagest.live import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from dynagest.live.capture import Capture, Frame, Status
 from dynagest.stream.events import Event
 from dynagest.stream.recogniser import Recogniser, Update
@@ -94,9 +92,3 @@ class Meter:
     def latency(self) -> float | None:
         """Median seconds from capture to answer."""
         return statistics.median(delay for _, delay in self._delays) if self._delays else None
-
-
-def best(scores: Scores, classes: tuple[str, ...]) -> tuple[str, float]:
-    """The best class of these scores (K,), and its score."""
-    index = int(np.argmax(scores.scores))
-    return classes[index], float(scores.scores[index])
