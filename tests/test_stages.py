@@ -15,9 +15,9 @@ from dynagest.errors import ModelError, RecipeError, RunError
 from dynagest.networks.weights import load_network
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.folder import has_run
 from dynagest.training.log import read_log
 from dynagest.training.recipe import Recipe
-from dynagest.training.run import has_run
 from dynagest.training.stages import hand_over
 from dynagest.training.trainer import train
 

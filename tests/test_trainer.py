@@ -17,11 +17,12 @@ from training_toys import CLASSES, ToyClips, assert_same, start, toy_data, toy_r
 from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network
+from dynagest.run_folder import trained_on
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.folder import has_run
 from dynagest.training.log import read_log
-from dynagest.training.run import has_run, trained_on
 from dynagest.training.trainer import train
 
 CPU = torch.device("cpu")

@@ -1,4 +1,9 @@
-"""The names of what lies in a run folder; ``docs/design.md`` tells what each holds. Needs no torch."""
+"""What lies in a run folder, by name (``docs/design.md`` tells what each holds), and its data. Needs no torch."""
+
+import json
+from pathlib import Path
+
+from dynagest.errors import RunError
 
 RECIPE_FILE = "recipe.json"
 ENVIRONMENT_FILE = "environment.json"
@@ -30,3 +35,22 @@ CONTENTS = (
     *("network-*.onnx", "network-*.xml", "network-*.bin"),
     *(f"network-*.{name}" for name in (STREAM_METRICS_FILE, STREAM_TIMELINE_FILE)),
 )
+
+
+def trained_on(run_dir: Path) -> Path:
+    """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
+    manifest = recorded_data(run_dir)
+    if not manifest.exists():
+        raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
+    return manifest
+
+
+def recorded_data(run_dir: Path) -> Path:
+    """What a run says it was trained on, there or not. Raises ``RunError`` when the folder does not say."""
+    path = run_dir / ENVIRONMENT_FILE
+    try:
+        return Path(json.loads(path.read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: does not tell what the run was trained on ({error}); name the data with --data"
+        ) from error

@@ -15,7 +15,7 @@ from rich.console import Console
 from dynagest.cli.options import Device, Fps, choose_device, device_of
 from dynagest.cli.progress import progress_bar
 from dynagest.errors import DynagestError, RecipeError, RunError
-from dynagest.run_folder import METRICS_FILE, PANELS_FILE
+from dynagest.run_folder import METRICS_FILE, PANELS_FILE, trained_on
 
 if TYPE_CHECKING:
     from dynagest.clips.manifest import Manifest
@@ -70,8 +70,6 @@ def train(
         print(describe(chosen))
         return
     if data is None and go_on:
-        from dynagest.training.run import trained_on
-
         data = trained_on(folder)
     if data is None:
         raise RecipeError(
@@ -113,7 +111,7 @@ def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path,
     named = get_recipe(name) if name else None
     folder = out or (Path("runs") / name if name else None)
     if folder is not None and resume:
-        from dynagest.training.run import has_run, read_recipe
+        from dynagest.training.folder import has_run, read_recipe
 
         if named is None or has_run(folder):
             own = read_recipe(folder)
@@ -137,9 +135,9 @@ def _errors_told_once() -> Iterator[None]:
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
 
 
-def _split_to_test(manifest: "Manifest", trained_on: Sequence[str]) -> str | None:
+def _split_to_test(manifest: "Manifest", used: Sequence[str]) -> str | None:
     """The split to test a network on: one that the manifest has and that the network was not trained on."""
-    candidates = [split for split in ("test", "val") if split not in trained_on]
+    candidates = [split for split in ("test", "val") if split not in used]
     return next((split for split in candidates if manifest.split(split).clips), None)
 
 
@@ -187,7 +185,6 @@ def evaluate(
     from dynagest.testing.evaluation import SEEN
     from dynagest.testing.panels import make_panels
     from dynagest.testing.report import write_report
-    from dynagest.training.run import trained_on
 
     place = choose_device(device)
     net, card = load_network(run)

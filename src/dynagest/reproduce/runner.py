@@ -190,7 +190,8 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate
     from dynagest.training.data import choose_workers
-    from dynagest.training.run import code_revision, has_run
+    from dynagest.training.environment import code_revision
+    from dynagest.training.folder import has_run
     from dynagest.training.trainer import train
 
     folder = root / "runs" / job.name

@@ -19,9 +19,9 @@ from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkp
 from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
 from dynagest.training.display import Display
 from dynagest.training.engine import Agreement, Engine
+from dynagest.training.folder import keep_network
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 from dynagest.training.log import RunLog
-from dynagest.training.run import keep_network
 from dynagest.training.schedule import learning_rate
 from dynagest.training.scores import Sums
 from dynagest.training.unreadable import UnreadableClips

@@ -17,10 +17,11 @@ from dynagest.training.batches import BatchPlan
 from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
 from dynagest.training.data import DataOfRecipe, TrainingData, data_of
 from dynagest.training.engine import Engine, build_accelerator, raise_together
+from dynagest.training.environment import describe_environment
+from dynagest.training.folder import has_run, read_recipe, start_run
 from dynagest.training.interrupt import Interrupts
 from dynagest.training.loop import Loop
 from dynagest.training.recipe import Recipe
-from dynagest.training.run import describe_environment, has_run, read_recipe, start_run
 from dynagest.training.stages import check_stages, hand_over, stage_folders
 
 

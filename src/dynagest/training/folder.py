@@ -1,19 +1,10 @@
-"""The run folder: a run's recipe, its surroundings and its results, so that the folder explains itself."""
+"""The folder of a run in training: making it ready, what is there to go on with, and keeping the network in it."""
 
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
-import time
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
-
-import torch
 
 import dynagest
 from dynagest.atomic import write_atomically
@@ -26,29 +17,8 @@ from dynagest.networks.weights import save_network
 from dynagest.run_folder import CHECKPOINT_FILE, CONTENTS, ENVIRONMENT_FILE, NETWORK_FILE, RECIPE_FILE, STAGES_FOLDER
 from dynagest.task.base import Task
 from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.environment import Environment, code_revision
 from dynagest.training.recipe import Recipe
-
-PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Where a run took place: enough to tell why another one gives other numbers."""
-
-    started: str
-    command: list[str]
-    directory: str
-    data: str
-    seed: int
-    device: str
-    processes: int
-    threads: int
-    cores: int | None
-    machine: str
-    python: str
-    packages: dict[str, str]
-    dynagest: str
-    revision: str | None
 
 
 def start_run(
@@ -117,25 +87,6 @@ def read_recipe(run_dir: Path) -> Recipe:
         ) from error
 
 
-def trained_on(run_dir: Path) -> Path:
-    """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
-    manifest = recorded_data(run_dir)
-    if not manifest.exists():
-        raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
-    return manifest
-
-
-def recorded_data(run_dir: Path) -> Path:
-    """What a run says it was trained on, there or not. Raises ``RunError`` when the folder does not say."""
-    path = run_dir / ENVIRONMENT_FILE
-    try:
-        return Path(json.loads(path.read_text(encoding="utf-8"))["data"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: does not tell what the run was trained on ({error}); name the data with --data"
-        ) from error
-
-
 def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:
     """Write the network for use, without what trained along, and beside it what a report shows of that.
 
@@ -164,46 +115,3 @@ def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, 
     )
     save_network(run_dir, cast(ClipNet, task.network), card)  # a task takes any network, a recipe builds these
     task.save_companions(run_dir)
-
-
-def describe_environment(data: str, seed: int, device: str, processes: int) -> Environment:
-    """What can be known about this process and its machine."""
-    return Environment(
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        command=list(sys.argv),
-        directory=str(Path.cwd()),
-        data=data,
-        seed=seed,
-        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
-        processes=processes,
-        threads=torch.get_num_threads(),
-        cores=os.cpu_count(),
-        machine=f"{_processor()}, {platform.platform()}",
-        python=platform.python_version(),
-        packages={name: importlib.metadata.version(name) for name in PACKAGES},
-        dynagest=dynagest.__version__,
-        revision=code_revision(),
-    )
-
-
-@cache
-def code_revision() -> str | None:
-    """The git revision of this code, ``+changes`` when edited since; ``None`` if it is no checkout."""
-    here = Path(__file__)
-
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=False)
-
-    # An installed copy may lie inside somebody else's repository: only a tracked file speaks of this code.
-    if shutil.which("git") is None or git("ls-files", "--error-unmatch", here.name).returncode != 0:
-        return None
-    revision = git("rev-parse", "HEAD")
-    if revision.returncode != 0:
-        return None
-    return revision.stdout.strip() + ("+changes" if git("status", "--porcelain", "--", "..").stdout else "")
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor()

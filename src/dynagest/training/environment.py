@@ -1,0 +1,81 @@
+"""Where a run took place: its machine, its versions and the revision of the code."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import dynagest
+
+PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-headless", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a run took place: enough to tell why another one gives other numbers."""
+
+    started: str
+    command: list[str]
+    directory: str
+    data: str
+    seed: int
+    device: str
+    processes: int
+    threads: int
+    cores: int | None
+    machine: str
+    python: str
+    packages: dict[str, str]
+    dynagest: str
+    revision: str | None
+
+
+def describe_environment(data: str, seed: int, device: str, processes: int) -> Environment:
+    """What can be known about this process and its machine."""
+    return Environment(
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=list(sys.argv),
+        directory=str(Path.cwd()),
+        data=data,
+        seed=seed,
+        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        processes=processes,
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count(),
+        machine=f"{_processor()}, {platform.platform()}",
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        dynagest=dynagest.__version__,
+        revision=code_revision(),
+    )
+
+
+@cache
+def code_revision() -> str | None:
+    """The git revision of this code, ``+changes`` when edited since; ``None`` if it is no checkout."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=False)
+
+    # An installed copy may lie inside somebody else's repository: only a tracked file speaks of this code.
+    if shutil.which("git") is None or git("ls-files", "--error-unmatch", here.name).returncode != 0:
+        return None
+    revision = git("rev-parse", "HEAD")
+    if revision.returncode != 0:
+        return None
+    return revision.stdout.strip() + ("+changes" if git("status", "--porcelain", "--", "..").stdout else "")
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
