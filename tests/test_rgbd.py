@@ -11,6 +11,7 @@ from training_toys import CLASSES, ToyClips, toy_data, toy_recipe
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.depth import DepthSpec
+from dynagest.clips.labelled import ManifestVideos
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 from dynagest.errors import ManifestError, ModelError, RecipeError, WeightsError
@@ -20,7 +21,6 @@ from dynagest.predictor import Predictor
 from dynagest.task.inputs import DEPTH_MEAN, DEPTH_STD, network_input
 from dynagest.task.task import DepthTask
 from dynagest.testing.evaluate import evaluate
-from dynagest.testing.sources import ManifestVideos
 from dynagest.training.data import TrainingData
 from dynagest.training.recipe import Recipe
 from dynagest.training.trainer import train

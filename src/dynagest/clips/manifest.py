@@ -47,6 +47,13 @@ class Clip:
     subject: str = ""
     row: int = 0
 
+    @property
+    def name(self) -> str:
+        """The video's path, with the frame range when it is not the whole file."""
+        if self.start == 0 and self.end is None:
+            return str(self.video)
+        return f"{self.video}[{self.start}:{'' if self.end is None else self.end}]"
+
 
 @dataclass(frozen=True)
 class Manifest:

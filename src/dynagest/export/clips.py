@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dynagest.card import BACKGROUND, NetworkCard
+from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError, ManifestError
@@ -14,7 +15,6 @@ from dynagest.runtimes.arrays import normalise_frames
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec
-from dynagest.testing.sources import ManifestVideos, VideoSource, match_classes
 
 _HOW = get_protocol("center")
 _RECIPES = ("demo", "live")  # those for generated gestures

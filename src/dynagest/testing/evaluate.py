@@ -9,13 +9,14 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
+from dynagest.clips.labelled import VideoSource, match_classes
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import get_protocol
 from dynagest.errors import ClipError, RecipeError, WeightsError
 from dynagest.networks.forward import evaluating
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
-from dynagest.testing.sources import VideoSource, match_classes, open_source, video_name
+from dynagest.testing.sources import open_source, video_name
 from dynagest.testing.views import Seen, read_views
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -8,12 +8,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip
+from dynagest.clips.labelled import VideoSource
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
 from dynagest.clips.workers import fork_server, in_shared_memory, read_ahead, start_worker
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
-from dynagest.testing.sources import VideoSource, video_name
+from dynagest.testing.sources import video_name
 
 Seen = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view of a clip: the clip, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] where the network is fed it."""
