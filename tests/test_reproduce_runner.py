@@ -15,6 +15,7 @@ from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
 from reproduce_helpers import NO_SPEEDS
 from typer.testing import CliRunner
 
+import dynagest.reproduce.footage as footage_module
 from dynagest.cli import app
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import RunError, TrainingError
@@ -29,7 +30,7 @@ from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
 from dynagest.reproduce.write import as_json, markdown
 from dynagest.synth.dataset import SynthDataset
-from dynagest.synth.spec import PRESETS, PerSplit
+from dynagest.synth.spec import PRESETS, PerSplit, Split, SynthSpec
 from dynagest.training.data import training_view
 from dynagest.training.interrupt import TrainingInterrupted
 from dynagest.training.recipes import get_recipe
@@ -55,15 +56,17 @@ def job(**fields) -> Job:
 
 def test_footage_is_what_the_generator_gives(tmp_path):
     view = training_view(job().recipe)
-    footage = RenderedClips.below(tmp_path, SPEC, "train", view, seed=3)
-    generated = SynthDataset(SPEC, "train", view, seed=3)
-    assert len(footage) == len(generated) == 8
-    for key in ((0, 0), (1, 5)):
+    # More clips than one process takes at once.
+    spec = SPEC.model_copy(update={"clips_per_class": PerSplit(train=5, val=1, test=1)})
+    footage = RenderedClips.below(tmp_path, spec, "train", view, seed=3)
+    generated = SynthDataset(spec, "train", view, seed=3)
+    assert len(footage) == len(generated) == 10
+    for key in ((0, 0), (1, 9)):
         ours, theirs = footage[key], generated[key]
         assert ours["rgb"].equal(theirs["rgb"])
         assert ours["depth"].equal(theirs["depth"])
         assert (ours["label"], ours["has_depth"]) == (theirs["label"], True)
-    few = RenderedClips.below(tmp_path, SPEC, "train", view, seed=3, first=4)
+    few = RenderedClips.below(tmp_path, spec, "train", view, seed=3, first=4)
     assert len(few) == 4
     assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])
     with pytest.raises(IndexError):
@@ -86,18 +89,21 @@ def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     whole = footage_folder(tmp_path / "a", SPEC)
     render_split(whole, SPEC, "train")
     broken = footage_folder(tmp_path / "b", SPEC)
-    monkeypatch.setattr("dynagest.reproduce.footage._FLUSH", 3)
+    film, filmed = footage_module._film, list[int]()
 
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def film_until_interrupted(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> None:
+        filmed.append(index)
+        if len(filmed) == 6:
             raise KeyboardInterrupt
+        film(files, spec, split, index)
 
+    monkeypatch.setattr(footage_module, "_FLUSH", 3)
+    monkeypatch.setattr(footage_module, "_film", film_until_interrupted)
     with pytest.raises(KeyboardInterrupt):
-        render_split(broken, SPEC, "train", stop)
+        render_split(broken, SPEC, "train")
     assert not (broken / "train.rgb.npy").exists()
-    done: list[int] = []
-    render_split(broken, SPEC, "train", lambda count, total: done.append(count))
-    assert done[0] == 4  # three were put down, the others are rendered again
+    render_split(broken, SPEC, "train")
+    assert filmed == [*range(6), *range(3, 8)]  # three were put down, the others are rendered again
     for kind in ("rgb", "depth"):
         assert (broken / f"train.{kind}.npy").read_bytes() == (whole / f"train.{kind}.npy").read_bytes()
 

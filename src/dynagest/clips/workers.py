@@ -28,8 +28,8 @@ def fork_server(preload: str) -> ForkServerContext:
     return context
 
 
-def start_worker(_: int) -> None:
-    """For ``DataLoader(worker_init_fn=)``."""
+def start_worker(_: int = 0) -> None:
+    """What such a process does first; for ``DataLoader(worker_init_fn=)`` too."""
     # Ctrl-C reaches the whole process group; the main process finishes its step and ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One process a core is enough; OpenCV's own threads would only fight over them.

@@ -2,34 +2,23 @@
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from itertools import repeat
-from multiprocessing import parent_process
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
-from dynagest.clips.workers import fork_server
 from dynagest.errors import RunError
-from dynagest.machine import available_cores
 from dynagest.reproduce.lock import locked
+from dynagest.synth.pool import render_all
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import Split, SynthSpec
 
 _FLUSH = 64  # clips from one note of how far the rendering came to the next
-Progress = Callable[[int, int], None]
 
 
 def footage_folder(root: Path, spec: SynthSpec) -> Path:
@@ -42,7 +31,7 @@ def is_rendered(folder: Path, split: Split) -> bool:
     return (folder / f"{split}.rgb.npy").exists()
 
 
-def render_split(folder: Path, spec: SynthSpec, split: Split, progress: Progress | None = None) -> None:
+def render_split(folder: Path, spec: SynthSpec, split: Split) -> None:
     """Render a split into ``folder``: uint8 RGB (N, F, S, S, 3) and uint16 depth in mm (N, F, S, S).
 
     One that was begun is gone on with, after a kill too, and another process that is at it is waited for. Raises
@@ -51,76 +40,44 @@ def render_split(folder: Path, spec: SynthSpec, split: Split, progress: Progress
     try:
         with locked(folder / f".{split}.lock"):
             if not is_rendered(folder, split):
-                _render(folder, spec, split, progress)
+                _render(folder, spec, split)
     except OSError as error:
         raise RunError(f"{folder}: the clips cannot be kept ({error}); free the disk and run it again") from error
 
 
-def _render(folder: Path, spec: SynthSpec, split: Split, progress: Progress | None) -> None:
+def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
     write_atomically(folder / "synth.json", spec.model_dump_json(indent=1).encode())
     shape = (spec.length(split), spec.num_frames, spec.size, spec.size)
     size = int(np.prod(shape, dtype=np.int64)) * 5
     # A full disk would end a process that writes to a memory-mapped file with a bus error.
     if shutil.disk_usage(folder).free < size + (1 << 28):
         raise OSError(f"{size / 1e9:.1f} GB are needed")
-    kinds: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-        "rgb": (np.uint8, (*shape, 3)),
-        "depth": (np.uint16, shape),
-    }
-    begun = {kind: folder / f"{split}.{kind}.part.npy" for kind in kinds}
+    begun = {kind: folder / f"{split}.{kind}.part.npy" for kind in ("rgb", "depth")}
     note = folder / f"{split}.rendered.json"
     done = json.loads(note.read_text()) if note.exists() and all(path.exists() for path in begun.values()) else 0
-    arrays = {
-        kind: np.lib.format.open_memmap(begun[kind], "r+" if done else "w+", dtype=dtype, shape=full)
-        for kind, (dtype, full) in kinds.items()
-    }
-    with _filmed(spec, split, range(done, shape[0])) as clips:
-        for index, (rgb, depth) in enumerate(clips, start=done):
-            arrays["rgb"][index], arrays["depth"][index] = rgb, depth
-            if (index + 1) % _FLUSH == 0:
-                for array in arrays.values():
-                    array.flush()
-                write_atomically(note, json.dumps(index + 1).encode())
-            if progress:
-                progress(index + 1, shape[0])
+    if not done:
+        np.lib.format.open_memmap(begun["rgb"], "w+", np.uint8, (*shape, 3))
+        np.lib.format.open_memmap(begun["depth"], "w+", np.uint16, shape)
+    arrays = {kind: np.load(path, mmap_mode="r+") for kind, path in begun.items()}
+
+    def put_down(count: int, total: int) -> None:
+        if count % _FLUSH == 0 or count == total:
+            for array in arrays.values():
+                array.flush()
+            write_atomically(note, json.dumps(count).encode())
+
+    # On all cores: whoever else needs them has to wait for these clips anyway.
+    render_all(partial(_film, begun, spec, split), range(done, shape[0]), shape[0], put_down)
     for kind in ("depth", "rgb"):  # the one that tells that all are there comes last
-        arrays.pop(kind).flush()
         begun[kind].replace(folder / f"{split}.{kind}.npy")
-    note.unlink(missing_ok=True)
+    note.unlink()
 
 
-@contextmanager
-def _filmed(spec: SynthSpec, split: Split, indices: range) -> Iterator[Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """RGB and depth of each clip in order, rendered on all cores: whoever else needs them has to wait anyway."""
-    cores = available_cores()
-    if cores == 1 or len(indices) < _FLUSH:
-        yield map(_film, repeat(spec), repeat(split), indices)
-        return
-    with ProcessPoolExecutor(cores, fork_server(__name__), _start_worker) as pool:
-        try:
-            yield pool.map(_film, repeat(spec), repeat(split), indices, chunksize=8)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker that waits for its next clip would not notice that its parent was killed."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _film(spec: SynthSpec, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """A clip: uint8 RGB (F, S, S, 3), uint16 depth (F, S, S)."""
+def _film(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> None:
+    """Render a clip into the files: RGB (F, S, S, 3), depth (F, S, S)."""
     footage = record(spec, plan(spec, split, index))
-    return footage.rgb.permute(0, 2, 3, 1).contiguous().numpy(), footage.depth.numpy().astype(np.uint16)
+    np.load(files["rgb"], mmap_mode="r+")[index] = footage.rgb.permute(0, 2, 3, 1).numpy()
+    np.load(files["depth"], mmap_mode="r+")[index] = footage.depth.numpy()
 
 
 class RenderedClips:

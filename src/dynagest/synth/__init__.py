@@ -2,8 +2,8 @@
 
 From the skeleton up: ``subject`` (who), ``hand`` (bones and solids), ``gestures`` (the classes), ``motion`` (poses in
 time), ``idle`` (what else a hand does), ``canvas`` and ``scene`` (where), ``render`` (the z-buffer), ``sensor`` (the
-cameras), ``film`` (takes to frames), ``recording`` (which clip an index is). ``dataset``, ``write``, ``stream`` (long
-recordings) and ``sheet`` are what others use.
+cameras), ``film`` (takes to frames), ``recording`` (which clip an index is), ``pool`` (many of them, on all cores).
+``dataset``, ``write``, ``stream`` (long recordings) and ``sheet`` are what others use.
 """
 
 from dynagest.synth.dataset import SynthDataset

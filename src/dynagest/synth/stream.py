@@ -22,12 +22,13 @@ from dynagest.fields import read_record
 from dynagest.synth.film import Take
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
+from dynagest.synth.pool import Progress, render_all, stopping
 from dynagest.synth.recording import first_scene, first_subject, record, scene_of, subject_of
 from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import SPLITS, PerSplit, Split, SynthSpec
 from dynagest.synth.subject import Subject
-from dynagest.synth.write import Progress, claim, place, render_all, stopping, write_mjpeg
+from dynagest.synth.write import claim, place, write_mjpeg
 
 SPEC_FILE = "streams.json"
 _STREAM = 4  # first word of the seed sequence, see recording.py
@@ -134,7 +135,7 @@ def write_streams(
         missing = [key for key in keys if not _video(folder, spec, *key).exists()]
         for split in {split for split, _ in missing}:
             (folder / split).mkdir(exist_ok=True)
-        render_all(partial(_write_stream, folder, spec), missing, workers, progress, len(keys), chunk=1)
+        render_all(partial(_write_stream, folder, spec), missing, len(keys), progress, workers=workers, chunk=1)
         streams = tuple(_stream(folder, spec, *key) for key in keys)
         return StreamSet(streams, spec.clips.classes).write(folder / STREAMS_FILE)
     except OSError as error:

@@ -8,38 +8,29 @@ Every file is written under another name first and then renamed, and the manifes
 leaves behind is complete as far as it goes, and the next run adds the rest.
 """
 
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
-from itertools import repeat
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TypeVar
 
 import av
 import numpy as np
-import torch
 from pydantic import BaseModel
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
-from dynagest.clips.workers import fork_server
 from dynagest.errors import RunError
 from dynagest.fields import read_record
-from dynagest.machine import available_cores
+from dynagest.synth.pool import Progress, render_all
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 SPEC_FILE = "synth.json"
 _QUALITY = "3"  # quantiser of MJPEG, 2 (best) to 31
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no encoder version in the file
-_CHUNK = 8  # clips that a worker takes at a time
 
-Progress = Callable[[int, int], None]
-Key = TypeVar("Key")
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
@@ -59,7 +50,7 @@ def write_synth(
         missing = [key for key in keys if not all(path.exists() for path in clip_paths(folder, spec, *key))]
         for split, label in {(split, label_of(spec, index)) for split, index in missing}:
             (folder / split / spec.labels[label]).mkdir(parents=True, exist_ok=True)
-        render_all(partial(_write_clip, folder, spec), missing, workers, progress, len(keys))
+        render_all(partial(_write_clip, folder, spec), missing, len(keys), progress, workers=workers)
         clips = [_clip(folder, spec, *key) for key in keys]
         manifest = Manifest.of(clips, depth=spec.depth_spec(), classes=spec.labels).write(folder / MANIFEST_FILE)
     except OSError as error:
@@ -92,74 +83,6 @@ def claim(file: Path, spec: Spec, read: Callable[[Path], Spec]) -> None:
         raise RunError(f"{folder}: exists and holds something else; choose a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, spec.model_dump_json(indent=2).encode())
-
-
-def render_all(
-    write: Callable[[Key], None],
-    keys: list[Key],
-    workers: int | None,
-    progress: Progress | None,
-    total: int,
-    chunk: int = _CHUNK,
-) -> None:
-    """Call ``write`` with each key, in ``workers`` processes that take ``chunk`` keys at a time."""
-    done = total - len(keys)
-    workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)))
-    if workers <= 1:
-        for key in keys:
-            write(key)
-            done += 1
-            if progress:
-                progress(done, total)
-        return
-    context = fork_server(__name__)
-    stop = context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
-        try:
-            with _interrupts_wait():
-                results = pool.map(_unless_stopped, repeat(write), keys, chunksize=chunk)
-            for _ in results:
-                done += 1
-                if progress:
-                    progress(done, total)
-        except BaseException:
-            stop.set()  # each worker ends with the clip that it is at, not with all those it has taken
-            # Waiting for the workers: without, the pool drops the queues that one still at its imports has to open.
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, and for ever in the processes that are started in it.
-
-    It goes to the whole process group, and would find the workers amid their imports.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_stop: Event | None = None  # in a worker: set when it is to take no further clip
-
-
-def _start_worker(stop: Event) -> None:
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a fork server of old may not have held it back
-    torch.set_num_threads(1)
-
-
-def _unless_stopped(write: Callable[[Key], None], key: Key) -> None:
-    if not stopping():
-        write(key)
-
-
-def stopping() -> bool:
-    """Whether this process is a worker that is to end: what takes long leaves off."""
-    return _stop is not None and _stop.is_set()
 
 
 def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
