@@ -185,7 +185,7 @@ def test_the_cost_of_c3d_is_the_published_one(tmp_path: Path) -> None:
 )
 def test_what_the_network_was_fed_is_said_and_counted(tmp_path: Path, inputs: str, seen: str, channels: int) -> None:
     test = made_up(("a", "b"), 10, 0.5)
-    run = fill(tmp_path / "run", replace(test, conditions=replace(test.conditions, inputs=inputs)))
+    run = fill(tmp_path / "run", test.model_copy(update={"conditions": replace(test.conditions, inputs=inputs)}))
     card = NetworkCard.read(run / "network.json").model_copy(update={"options": {"inputs": inputs}})
     (run / "network.json").write_text(card.model_dump_json())
     text = report(run).text

@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from dynagest.atomic import write_atomically
 from dynagest.fields import read_record
@@ -83,27 +83,33 @@ class Conditions:
         return SEEN[self.inputs]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of ``evaluate``.
+_ROWS = TypeAdapter(tuple[tuple[int, ...], ...])
 
+
+def _matrix(rows: Any) -> np.ndarray:
+    return rows if isinstance(rows, np.ndarray) else np.array(_ROWS.validate_python(rows), dtype=np.int64)
+
+
+class Evaluation(BaseModel):
+    """The result of ``evaluate``, and the shape of ``metrics.json``.
+
+    ``complete``: whether every clip of the split was scored; a command that prints an incomplete test exits non-zero.
     ``confusion`` is (K, K) int64, rows true, columns predicted, in the order of ``classes``; ``scores`` is (N, K)
     float64, a row for each of ``clips``, and None when the record was read back from JSON.
     """
 
-    conditions: Conditions
-    classes: tuple[str, ...]
-    summary: Summary
-    per_class: tuple[ClassResult, ...]
-    confusion: np.ndarray
-    clips: tuple[ClipResult, ...]
-    unreadable: tuple[Unread, ...]
-    scores: np.ndarray | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every clip of the split was scored; a command that prints an incomplete test exits non-zero."""
-        return not self.unreadable
+    format: int = FORMAT
+    complete: bool
+    conditions: Conditions
+    summary: Summary
+    classes: tuple[str, ...]
+    per_class: tuple[ClassResult, ...]
+    unreadable: tuple[Unread, ...]
+    confusion: Annotated[np.ndarray, PlainValidator(_matrix), PlainSerializer(np.ndarray.tolist)]
+    clips: tuple[ClipResult, ...]
+    scores: np.ndarray | None = Field(default=None, exclude=True)
 
     def top_confusions(self, limit: int = 20) -> tuple[Confusion, ...]:
         """The most frequent mistakes."""
@@ -135,13 +141,14 @@ class Evaluation:
             for row, (index, file) in enumerate(files)
         )
         return cls(
+            complete=not unreadable,
             conditions=conditions,
-            classes=classes,
             summary=summarise(scores, labels),
+            classes=classes,
             per_class=per_class(confusion, classes),
+            unreadable=unreadable,
             confusion=confusion,
             clips=clips,
-            unreadable=unreadable,
             scores=scores,
         )
 
@@ -150,49 +157,13 @@ class Evaluation:
 
         Raises ``RunError`` when the folder cannot be written; an older file then stays as it was.
         """
-        record = _Record(
-            format=FORMAT,
-            complete=self.complete,
-            conditions=self.conditions,
-            classes=self.classes,
-            summary=self.summary,
-            per_class=self.per_class,
-            confusion=tuple(tuple(int(count) for count in row) for row in self.confusion),
-            clips=self.clips,
-            unreadable=self.unreadable,
-        )
-        write_atomically(path, json_text(record.model_dump(mode="json")).encode())
+        write_atomically(path, json_text(self.model_dump(mode="json")).encode())
         return path
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
         """Read ``metrics.json``. Raises ``RunError`` when it is missing or not one."""
-        record = read_record(_Record, path, "a metrics file of this version", "`dynagest evaluate` writes it")
-        return cls(
-            conditions=record.conditions,
-            classes=record.classes,
-            summary=record.summary,
-            per_class=record.per_class,
-            confusion=np.array(record.confusion, dtype=np.int64),
-            clips=record.clips,
-            unreadable=record.unreadable,
-        )
-
-
-class _Record(BaseModel):
-    """The shape of ``metrics.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    complete: bool
-    conditions: Conditions
-    summary: Summary
-    classes: tuple[str, ...]
-    per_class: tuple[ClassResult, ...]
-    unreadable: tuple[Unread, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    clips: tuple[ClipResult, ...]
+        return read_record(cls, path, "a metrics file of this version", "`dynagest evaluate` writes it")
 
 
 def json_text(record: dict[str, Any]) -> str:
