@@ -116,6 +116,10 @@ class RenderedClips:
         render_split(folder, spec, split)
         return cls(folder, spec, split, view, seed=seed, first=first)
 
+    def through(self, view: View) -> Self:
+        """The same clips through another view."""
+        return type(self)(self.folder, self.spec, self.split, view, seed=self.seed, first=self._length)
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.spec.labels

@@ -9,12 +9,12 @@ from statistics import mean
 from dynagest.atomic import write_together
 from dynagest.clips.dataset import ClipDataset, ClipSource
 from dynagest.clips.manifest import Manifest
-from dynagest.clips.view import View
 from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.masks import MaskScore, score_masks
 from dynagest.reproduce.plan import Plan
-from dynagest.training.data import TrainingData, validation_view
+from dynagest.training.data import validation_view
+from dynagest.training.recipe import Recipe
 
 
 def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]]:
@@ -61,17 +61,14 @@ def _guesses(scores: dict[str, list[MaskScore]]) -> list[str]:
 
 def _seen_plainly(job: Job, footage: Path) -> tuple[ClipSource, ClipSource]:
     """Training and test clips without augmentation, with depth."""
-    view = validation_view(job.recipe)
-    training, testing = job.data.training(job.recipe, footage), job.data.testing(job.recipe, footage)
-    train = _through(training, view)
-    if isinstance(testing, Manifest):
-        return train, ClipDataset(testing, view, job.recipe.seed)
-    testing.view = replace(view, depth=True)
-    return train, testing
+    training, testing = job.data.training(job.recipe, footage).train, job.data.testing(job.recipe, footage)
+    return _through(training, job.recipe), _through(testing, job.recipe)
 
 
-def _through(data: TrainingData, view: View) -> ClipSource:
-    source = data.train
-    assert isinstance(source, ClipDataset | RenderedClips)
-    source.view = view
-    return source
+def _through(clips: ClipSource | Manifest, recipe: Recipe) -> ClipSource:
+    view = validation_view(recipe)
+    if isinstance(clips, RenderedClips):
+        return clips.through(view)
+    manifest = clips.manifest if isinstance(clips, ClipDataset) else clips
+    assert isinstance(manifest, Manifest)
+    return ClipDataset(manifest, view, recipe.seed)

@@ -22,7 +22,7 @@ def write_panels_figure(plan: Plan, folder: Path) -> list[Path]:
         net, card = load_network(run)
         clips = job.data.testing(job.recipe, folder / "footage")
         if isinstance(clips, RenderedClips):
-            clips.view = replace(clips.view, depth=True)
+            clips = clips.through(replace(clips.view, depth=True))
         missing = make_panels(run, net, card, clips, Evaluation.read(run / METRICS_FILE), seed=job.recipe.seed)
         if missing:
             raise RunError(f"{run}: no panels can be made: {missing}")
