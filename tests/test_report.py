@@ -1,29 +1,22 @@
-"""The report and its figures: made-up runs, hostile names, missing parts; and the panels of a real network."""
+"""The report and its figures: made-up runs, hostile names, missing parts."""
 
 import base64
 import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from report_helpers import made_up, report
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset
-from dynagest.clips.depth import DepthSpec
-from dynagest.clips.manifest import Clip, Manifest
-from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.networks.build import create_model, list_models, natural_input
-from dynagest.task.decoder import MultiScaleDecoder
-from dynagest.task.saved import save_decoders
-from dynagest.testing.evaluate import evaluate
-from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.figures import (
     BOTTOM,
     HEIGHT,
@@ -35,71 +28,9 @@ from dynagest.testing.figures import (
     log_axis,
 )
 from dynagest.testing.history import History
-from dynagest.testing.panels import SIDE, PanelRow, colour, make_panels, panel_rows, preferred_clips, strip
 from dynagest.testing.report import duration, write_report
 
 HOSTILE = "<script>alert('x')</script>"
-VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "line", "circle", "polyline"}
-
-
-class Page(HTMLParser):
-    """Fails on tags that do not match; keeps elements, text and addresses."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open and "script" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str, kind: str | None = None) -> list[dict[str, str | None]]:
-        return [
-            attributes
-            for name, attributes in self.elements
-            if name == tag and (kind is None or kind in (attributes.get("class") or "").split())
-        ]
-
-
-def made_up(
-    classes: tuple[str, ...], clips: int, right: float, unread: int = 0, protocol: str = "center"
-) -> Evaluation:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, len(classes), clips)
-    scores = rng.random((clips, len(classes)))
-    hit = rng.random(clips) < right
-    scores[np.arange(clips), np.where(hit, labels, (labels + 1) % len(classes))] += 2
-    views, size = (30, 64) if protocol == "paper" else (1, 56)
-    return Evaluation.from_scores(
-        Conditions(
-            "tsm_resnet18", "/data/set/manifest.csv", "test", protocol, 5, 4, size, views, "cpu", "float32", 61.0
-        ),
-        classes,
-        scores / scores.sum(axis=1, keepdims=True),
-        labels,
-        [(index, f"/data/set/{index}.avi") for index in range(clips)],
-        tuple(Unread(clips + index, f"/data/set/torn{index}.avi", "truncated") for index in range(unread)),
-    )
 
 
 def fill(run: Path, test: Evaluation | None, depth: bool = True, log: bool = True) -> Path:
@@ -125,10 +56,6 @@ def fill(run: Path, test: Evaluation | None, depth: bool = True, log: bool = Tru
             lines.append({**head, "train": part, "validation": part})
         (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "trai')
     return run
-
-
-def report(run: Path) -> Page:
-    return Page(write_report(run).read_text(encoding="utf-8"))
 
 
 def test_everything_that_a_run_knows_is_shown(tmp_path: Path) -> None:
@@ -330,124 +257,6 @@ def test_the_confusion_picture_tells_hits_from_mistakes() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_panels_prefer_different_classes_and_both_outcomes() -> None:
-    test = made_up(tuple("abcdef"), 120, 0.7)
-    chosen = preferred_clips(test, seed=1)
-    assert [clip.correct for clip in chosen[:6]] == [True, True, False, True, True, False]
-    assert len({clip.label for clip in chosen[:3]}) == 3
-    assert {clip.index for clip in chosen} == set(range(120))
-    assert chosen == preferred_clips(test, seed=1)
-    assert chosen != preferred_clips(test, seed=2)
-
-
-def test_masks_are_clamped_and_coloured_like_depth() -> None:
-    np.testing.assert_array_equal(colour(np.array([[-3.0, 0.0]])), colour(np.array([[0.0, 0.0]])))
-    np.testing.assert_array_equal(colour(np.array([[1.0, 7.0]])), colour(np.array([[1.0, 1.0]])))
-    dark, bright = colour(np.array([[0.0, 1.0]]))[0].astype(int)
-    assert bright.sum() > 3 * dark.sum() + 300
-
-
-def test_a_strip_has_one_picture_a_column() -> None:
-    clip = made_up(("a", "b"), 2, 1.0).clips[0]
-    red = np.zeros((56, 56, 3), np.uint8)
-    red[..., 0] = 255
-    both = strip(PanelRow(clip, red, np.zeros((56, 56)), np.zeros((56, 56)), np.zeros((14, 14))))
-    local = strip(PanelRow(clip, red, np.zeros((56, 56)), np.zeros((56, 56)), None))
-    assert both.shape[1] - local.shape[1] == SIDE + 8
-    assert (both[:, :SIDE] == (255, 0, 0, 255)).all()
-    assert (both[:, SIDE : SIDE + 8, 3] == 0).all()
-
-
-@pytest.fixture(scope="module")
-def with_depth(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Six clips: a bright square moves; its depth is the square. The last clip has no depth."""
-    folder = tmp_path_factory.mktemp("depth")
-    clips = []
-    for number in range(6):
-        rgb, depth = folder / f"rgb{number}", folder / f"depth{number}"
-        rgb.mkdir()
-        depth.mkdir()
-        for frame in range(6):
-            grey = np.zeros((60, 60), np.uint8)
-            grey[20:40, 5 * frame : 5 * frame + 20] = 200
-            cv2.imwrite(str(rgb / f"{frame}.png"), cv2.merge([grey // 2, grey, grey]))
-            cv2.imwrite(str(depth / f"{frame}.png"), grey)
-        clips.append(Clip(rgb, "ab"[number % 2], depth=depth if number < 5 else None, split="test"))
-    return Manifest(tuple(clips), ("a", "b"), DepthSpec(near="bright"))
-
-
-@pytest.fixture(scope="module")
-def card() -> NetworkCard:
-    return NetworkCard(model="tsm_resnet18", classes=("a", "b"), num_segments=4, size=64, width=8)
-
-
-def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    net = create_model("tsm_resnet18", 2, 4, width=8)
-    decoder = MultiScaleDecoder.for_model(net, image_size=64)
-    save_decoders(tmp_path, decoder)
-    test = evaluate(net, card, with_depth)
-    assert make_panels(tmp_path, net, card, with_depth, test, count=4) is None
-    captions = json.loads((tmp_path / "panels" / "panels.json").read_text())
-    assert captions["columns"] == ["RGB", "depth", "local mask", "global mask"]
-    assert len(captions["rows"]) == 4
-    assert cv2.imread(str(tmp_path / "panels.png")).shape == (26 + 4 * (SIDE + 30), 4 * (SIDE + 8) - 8, 3)
-    test.write(tmp_path / "metrics.json")
-    (tmp_path / "network.json").write_text(card.model_dump_json())
-    page = report(tmp_path)
-    assert len([image for image in page.all("img") if "local mask" in (image["alt"] or "")]) == 4
-    assert "with decoders, in training only" in page.text
-
-    # What is shown is what the network saw, and what the decoders made of it.
-    source = ClipDataset(with_depth, View(num_segments=4, size=64), seed=0)
-    row = next(panel_rows(net, card, decoder, source, test, count=1, seed=0))
-    sample = source[(0, row.clip.index)]
-    np.testing.assert_array_equal(row.rgb, sample["rgb"][2].permute(1, 2, 0))
-    np.testing.assert_array_equal(row.depth, sample["depth"][2, 0])
-    assert row.local is not None
-    assert row.global_ is not None
-    assert (row.local.shape, row.global_.shape) == ((64, 64), (16, 16))
-
-    # A later test without panels leaves none of the old ones.
-    assert "none were asked for" in (make_panels(tmp_path, net, card, with_depth, test, count=0) or "")
-    assert not (tmp_path / "panels.png").exists()
-    assert list((tmp_path / "panels").glob("*.png")) == []
-
-
-def test_panels_show_the_window_that_a_network_was_trained_on(
-    with_depth: Manifest, card: NetworkCard, tmp_path: Path
-) -> None:
-    card = card.model_copy(update={"num_segments": 2, "sampling": "dense", "stride": 1})
-    net = create_model("tsm_resnet18", 2, 2, width=8)
-    decoder = MultiScaleDecoder.for_model(net, image_size=64)
-    save_decoders(tmp_path, decoder)
-    test = evaluate(net, card, with_depth)
-    make_panels(tmp_path, net, card, with_depth, test, count=1)
-    source = ClipDataset(with_depth, View(num_segments=2, size=64, sampling="dense", stride=1), seed=0)
-    expected = strip(next(panel_rows(net, card, decoder, source, test, count=1, seed=0)))
-    written = cv2.imread(str(tmp_path / "panels" / "0.png"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(written[:, :SIDE, 2::-1], expected[:, :SIDE, :3])
-
-
-def test_panels_say_why_they_are_missing(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    net = create_model("tsm_resnet18", 2, 4, width=8)
-    test = evaluate(net, card, with_depth)
-    assert "no depth decoders" in (make_panels(tmp_path, net, card, with_depth, test) or "")
-    save_decoders(tmp_path, MultiScaleDecoder.for_model(net, image_size=64))
-    bare = Manifest(tuple(Clip(clip.video, clip.label, split="test") for clip in with_depth.clips), ("a", "b"))
-    assert "have no depth" in (make_panels(tmp_path, net, card, bare, test) or "")
-    lost = Manifest(
-        tuple(Clip(clip.video, clip.label, depth=tmp_path / "lost", split="test") for clip in with_depth.clips),
-        ("a", "b"),
-        DepthSpec(near="bright"),
-    )
-    assert "readable depth" in (make_panels(tmp_path, net, card, lost, test) or "")
-    (tmp_path / "network.json").write_text(card.model_dump_json())
-    test.write(tmp_path / "metrics.json")
-    assert "No panels: none of the tested clips looked at has readable depth" in report(tmp_path).text
 
 
 @pytest.mark.parametrize("name", ["swipe_counterclockwise_twice", "M" * 26, "b", "右手で左にスワイプする", "W" * 40])

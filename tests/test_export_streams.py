@@ -1,0 +1,104 @@
+"""Exported streams: that they answer as the clip network does, frame by frame, and what they remember."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from export_helpers import make_network, noise, save_run
+from network_helpers import trained
+
+from dynagest.card import NetworkCard
+from dynagest.errors import ModelError, WeightsError
+from dynagest.export import export
+from dynagest.export.streams import convert_stream
+from dynagest.export.verify import StreamRunner
+from dynagest.export.write import Runtime, write_model
+from dynagest.networks.streaming import StreamNet
+from dynagest.networks.video import VideoNet
+from dynagest.runtimes.load import load_clip_network, load_stream_network
+from dynagest.runtimes.model_file import ModelInfo
+
+
+@pytest.fixture(scope="module", params=["tsm_resnet18", "action_resnet18"])
+def online(request: pytest.FixtureRequest) -> tuple[VideoNet, onnx.ModelProto, ModelInfo]:
+    """A network that looks back only, and its stream as an ONNX model."""
+    options = {"online": True}
+    net = trained(request.param, num_segments=4, width=8, options=options)
+    card = NetworkCard(
+        model=request.param, classes=tuple("abcde"), num_segments=4, size=32, width=8, options=options, fps=8.0
+    )
+    model, state = convert_stream(net, card, channels_last=False)
+    return net, model, ModelInfo(mode="stream", precision="fp32", card=card, state=state)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_exported_stream_equals_the_clip_network_frame_by_frame(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], to: Runtime, tmp_path: Path
+) -> None:
+    """To 1e-5 of the logits' spread: float32 holds seven digits, and PyTorch's own are 2e-6 of it from its float64."""
+    net, model, info = online
+    path = tmp_path / ("network.onnx" if to == "onnx" else "network.xml")
+    write_model(model, info, to, (), path)
+    stream = load_stream_network(path, threads=1)
+    clips = torch.from_numpy(np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1))
+    answers = StreamRunner(stream).logits(clips.numpy()).reshape(2, 8, 5)
+    with torch.inference_mode():
+        by_frame = net.frame_logits(clips)  # of what the network has seen until then
+        expected = torch.stack(
+            [net(clips[:, : t + 1]) if t < 4 else by_frame[:, t - 3 : t + 1].mean(1) for t in range(8)], dim=1
+        )
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * expected.std().item())
+    first = stream.initial_state()
+    kept = {key: value.copy() for key, value in first.items()}
+    stream.step(clips[0, :1].numpy(), first)
+    for key, value in kept.items():
+        np.testing.assert_array_equal(first[key], value)
+    with pytest.raises(WeightsError, match="--mode stream"):
+        load_clip_network(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
+def test_every_stream_agrees_in_every_runtime(name: str, to: Runtime, tmp_path: Path) -> None:
+    done = export(save_run(tmp_path / "run", name, {"online": True}), to, mode="stream", clips=4, threads=1)
+    assert done.comparison.rows == 4 * 4
+    assert done.comparison.difference < 3e-4
+
+
+@pytest.mark.slow
+def test_an_int8_stream_remembers_features_in_bytes(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18", {"online": True})
+    done = export(run, "openvino", precision="int8", mode="stream", clips=24, threads=1)
+    stream = load_stream_network(done.path, threads=1)
+    state = stream.initial_state()
+    features = {name for name in state if name.endswith(".shift")}
+    assert len(features) == 8
+    assert {name for name, each in state.items() if each.dtype == np.uint8} == features
+    assert state["layer2.1.shift"].shape == (1, 8, 8, 16)  # (N, H, W, C)
+    assert done.info == load_stream_network(done.path).info
+    # What is left after a frame is that frame's features, in 256 levels.
+    net, card = make_network("action_resnet18", {"online": True})
+    frame = noise(1)[0, :1]
+    _, expected = StreamNet(net)(torch.from_numpy(frame), StreamNet(net).initial_state(1, card.size))
+    _, left = stream.step(frame, state)
+    exact = expected["layer1.0.shift"].permute(0, 2, 3, 1).detach().numpy()
+    assert np.corrcoef(exact.ravel(), left["layer1.0.shift"].ravel())[0, 1] > 0.98
+    assert done.comparison.agreement >= 0.9
+    # Each tensor is rounded once, and nothing between a gate's product and the sum of both.
+    for node in openvino.Core().read_model(done.path).get_ops():
+        for output in node.outputs():
+            readers = [each.get_node() for each in output.get_target_inputs() if each.get_index() == 0]
+            kinds = [each.get_type_name() for each in readers]
+            assert kinds.count("FakeQuantize") < 2, node
+            assert node.get_type_name() != "Multiply" or "FakeQuantize" not in kinds, node
+            if "FakeQuantize" in kinds and node.get_type_name() != "Constant":
+                assert set(kinds) <= {"FakeQuantize", "ShapeOf", "Result", "AvgPool", "ReduceMean"}, node
+
+
+def test_only_online_networks_have_a_stream(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="online"):
+        convert_stream(*make_network("tsm_resnet18"), channels_last=False)
