@@ -7,17 +7,17 @@ import numpy as np
 
 from dynagest.clips.png import write_png
 from dynagest.synth.recording import plan, record
-from dynagest.synth.spec import Split, SynthSpec
+from dynagest.synth.spec import SynthSpec
 
 _BAR = 14  # height of the caption in pixels
 _COLUMNS = 2
 
 
-def sheet(spec: SynthSpec, split: Split = "train", *, frames: int = 8, take: int = 0, depth: bool = True) -> np.ndarray:
-    """A picture, uint8 (height, width, 3) RGB: clip ``take`` of every class of ``split``
-    (of "none" as many as there are to one clip of a gesture)."""
+def sheet(spec: SynthSpec, frames: int = 8) -> np.ndarray:
+    """A picture, uint8 (height, width, 3) RGB: the first training clip of every class, of "none" as many as there are
+    to one clip of a gesture; ``frames`` of each."""
     indices = np.linspace(0, spec.num_frames - 1, frames).round().astype(int)
-    strips = [_strip(spec, split, take * spec.cycle + number, indices, depth) for number in range(spec.cycle)]
+    strips = [_strip(spec, number, indices) for number in range(spec.cycle)]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % _COLUMNS)
     rows = len(strips) // _COLUMNS
     return np.concatenate(
@@ -30,16 +30,14 @@ def write_sheet(spec: SynthSpec, path: Path) -> Path:
     return write_png(path, sheet(spec))
 
 
-def _strip(spec: SynthSpec, split: Split, index: int, indices: np.ndarray, depth: bool) -> np.ndarray:
+def _strip(spec: SynthSpec, number: int, indices: np.ndarray) -> np.ndarray:
     """One clip: caption, RGB frames, depth frames."""
-    planned = plan(spec, split, index)
+    planned = plan(spec, "train", number)
     footage = record(spec, planned, indices)
     caption = np.full((_BAR, len(indices) * spec.size, 3), 255, np.uint8)
     text = f"{planned.label}   {planned.subject.name} {planned.scene.view}"
     cv2.putText(caption, text, (3, _BAR - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
-    rows = [caption, np.concatenate(list(footage.rgb.permute(0, 2, 3, 1).numpy()), axis=1)]
-    if depth:
-        near = spec.depth_spec().canonical(footage.depth.numpy().astype(np.uint16))
-        grey = np.concatenate(list((near * 255).astype(np.uint8)), axis=1)
-        rows.append(np.repeat(grey[..., None], 3, axis=2))
-    return np.concatenate(rows)
+    rgb = np.concatenate(list(footage.rgb.permute(0, 2, 3, 1).numpy()), axis=1)
+    near = spec.depth_spec().canonical(footage.depth.numpy().astype(np.uint16))
+    grey = np.concatenate(list((near * 255).astype(np.uint8)), axis=1)
+    return np.concatenate([caption, rgb, np.repeat(grey[..., None], 3, axis=2)])

@@ -67,9 +67,9 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
     return flat.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def wilson_interval(correct: int, count: int, z: float = NORMAL_975) -> tuple[float, float]:
-    """Wilson's score interval of a proportion: within [0, 1], and true for few clips and accuracies near 0 or 1."""
-    share = correct / count
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (95 %): within [0, 1], and true for few clips, near 0 and near 1."""
+    share, z = correct / count, NORMAL_975
     shrink = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / shrink
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / shrink
