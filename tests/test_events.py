@@ -167,7 +167,7 @@ def test_the_frame_rate_makes_no_difference(rate: int):
     assert np.abs(np.array([one[1:] for one in coarse]) - np.array([one[1:] for one in fine])).max() < 2 / rate
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps=st.lists(st.floats(0.0, 0.6), min_size=1, max_size=60),
     seed=st.integers(0, 2**32 - 1),

@@ -44,7 +44,7 @@ def test_a_clip_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert video_rate(path) == pytest.approx(11 / (times[-1] - times[0]), rel=2e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(gaps=st.lists(st.integers(1, 400), min_size=1, max_size=20), size=st.tuples(SIDES, SIDES))
 def test_any_times_and_sizes_survive(
     gaps: list[int], size: tuple[int, int], tmp_path_factory: pytest.TempPathFactory

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynagest.card import NetworkCard
@@ -40,7 +40,6 @@ def test_the_nearest_frames_at_30_15_and_10_a_second() -> None:
     assert [tick.first for tick in at[30.0]] == [True] + 15 * [False]
 
 
-@settings(deadline=None)
 @given(
     fps=st.floats(2.0, 30.0),
     faster=st.floats(1.0, 8.0),
@@ -64,7 +63,6 @@ def test_any_camera_as_fast_as_the_network_gives_the_same_frames_within_half_a_f
         assert abs(times[index] - tick.time) <= (0.5 + jitter) / rate + 1e-6
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-0.5, 0.9), min_size=1, max_size=40), st.floats(1.0, 20.0))
 def test_ticks_rise_and_wait_for_no_frame_that_has_come(steps: list[float], fps: float) -> None:
     clock, time, last, newest = Clock(fps, LONGEST_GAP), 10.0, -math.inf, -math.inf

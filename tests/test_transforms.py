@@ -152,7 +152,7 @@ def test_a_parted_depth_would_be_noticed() -> None:
     assert np.abs(parted * 255 - rgb[..., 0]).max() > 3.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.booleans())
 def test_depth_of_noise_is_the_same_pixels(seed: int, action: bool) -> None:
     """Not smooth: without an affine and at equal size both are cut and resized alike, to rounding."""
