@@ -28,8 +28,8 @@ from dynagest.networks.weights import load_weights
 from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.masks import MaskScore, score_masks
+from dynagest.task.depth import DepthTask
 from dynagest.task.saved import load_decoders
-from dynagest.task.task import DepthTask
 from dynagest.training.assemble import build_task
 from dynagest.training.data import training_view, validation_view
 

@@ -23,8 +23,8 @@ from dynagest.synth.recording import plan, record
 from dynagest.synth.sensor import _table
 from dynagest.synth.spec import PerSplit, SynthSpec, get_preset
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss
-from dynagest.task.task import DepthTask
 from dynagest.testing.evaluate import evaluate
 
 REAL = torch.cuda.is_available()

@@ -14,7 +14,7 @@ from dynagest.networks.online import OnlineAction, OnlineConv, OnlineShift
 from dynagest.networks.temporal import TemporalConv, shift_taps
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.task.decoder import MultiScaleDecoder
-from dynagest.task.task import DepthTask
+from dynagest.task.depth import DepthTask
 from dynagest.training.assemble import build_task
 from dynagest.training.recipe import Recipe
 

@@ -7,7 +7,7 @@ from torch import nn
 from dynagest.errors import ModelError, RecipeError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
-from dynagest.task.task import DepthTask
+from dynagest.task.depth import DepthTask
 from dynagest.training.optimiser import build_optimiser, parameter_groups, set_learning_rate
 from dynagest.training.recipe import Recipe
 

@@ -18,8 +18,8 @@ from dynagest.errors import ManifestError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.predictor import Predictor
+from dynagest.task.depth import DepthTask
 from dynagest.task.inputs import DEPTH_MEAN, DEPTH_STD, network_input
-from dynagest.task.task import DepthTask
 from dynagest.testing.evaluate import evaluate
 from dynagest.training.data import TrainingData
 from dynagest.training.recipe import Recipe

@@ -21,7 +21,7 @@ from dynagest.networks.rivals.nas1 import NAS1
 from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.networks.weights import load_network, load_weights, save_network
-from dynagest.task.task import DepthTask
+from dynagest.task.depth import DepthTask
 from dynagest.training.optimiser import parameter_groups
 from dynagest.training.recipe import Recipe
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dynagest.synth.dataset import SynthDataset as SynthDataset
     from dynagest.synth.spec import SynthSpec as SynthSpec
     from dynagest.task.decoder import MultiScaleDecoder as MultiScaleDecoder
-    from dynagest.task.task import DepthTask as DepthTask
+    from dynagest.task.depth import DepthTask as DepthTask
     from dynagest.testing.evaluate import evaluate as evaluate
     from dynagest.training.recipe import Recipe as Recipe
     from dynagest.training.recipes import get_recipe as get_recipe
@@ -43,7 +43,7 @@ _HOME = {
     "Clip": "clips.manifest",
     "ClipDataset": "clips.dataset",
     "DepthSpec": "clips.depth",
-    "DepthTask": "task.task",
+    "DepthTask": "task.depth",
     "DynagestError": "errors",
     "EventDetector": "stream.events",
     "EventSettings": "stream.events",

@@ -13,9 +13,9 @@ from dynagest.run_folder import PARTNER_FILE
 from dynagest.task.alignment import AlignmentTask
 from dynagest.task.base import Task
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
 from dynagest.task.segmentation import SegmentationTask
-from dynagest.task.task import DepthTask
 from dynagest.training.recipe import Recipe
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
-from dynagest.task.task import DepthTask
 
 
 @pytest.fixture
