@@ -35,7 +35,7 @@ from dynagest.run_folder import (
     STREAM_METRICS_FILE,
     UNREADABLE_FILE,
 )
-from dynagest.testing.evaluation import Evaluation
+from dynagest.testing.evaluation import Evaluation, Unread
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg, png_uri
 from dynagest.testing.history import History
 from dynagest.testing.panels import CAPTIONS
@@ -253,10 +253,7 @@ def _unreadable(path: Path) -> list[str]:
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    texts = [
-        line["reason"] if line["file"] in line["reason"] else f"{line['file']}: {line['reason']}" for line in lines
-    ]
-    return list(dict.fromkeys(texts))
+    return list(dict.fromkeys(Unread(line["index"], line["file"], line["reason"]).message for line in lines))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
