@@ -119,6 +119,15 @@ def test_alignment_draws_only_the_worse_network(batch: tuple[torch.Tensor, ...])
     assert training.partner.features.conv1.conv.weight.grad.abs().max() == 0
 
 
+def test_a_clip_pulls_with_ten_at_most(batch: tuple[torch.Tensor, ...]) -> None:
+    training = task(weight=0.5).eval()
+    rgb, _, depth, has_depth = batch
+    with torch.no_grad():  # sure of the wrong class, which the partner is not
+        training.network.classifier.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
+    output = training(rgb, torch.ones(3, dtype=torch.long), depth, has_depth)
+    assert 0.5 * output.terms["alignment"].item() == pytest.approx(10)
+
+
 def test_any_network_with_feature_maps_can_be_aligned(batch: tuple[torch.Tensor, ...]) -> None:
     assert task(model="tsm_resnet18", tap="base_model.layer3")(*batch).terms["alignment"] > 0
     with pytest.raises(ModelError, match="taps need feature maps"):

@@ -45,10 +45,52 @@ def test_the_printed_numbers():
     }
     assert list(printed("IV", "nvgesture").values()) == [80.2, 81.9, 80.5, 82.2]
     assert list(printed("V", "egogesture").values()) == [92.5, 55.4, 81.4, 88.4, 93.3, 94.5]
+    assert list(printed("IV", "egogesture").values()) == [92.1, 93.7, 92.3, 94.2]
     assert list(printed("VI", "egogesture").values()) == [94.2, 94.3, 94.4, 94.1, 94.2, 94.3, 94.5]
     assert list(printed("VI", "nvgesture").values()) == [80.7, 81.1, 82.3, 80.3, 80.5, 82.4, 84.0]
+    assert list(printed("VII", "egogesture").values()) == [94.2, 93.8, 94.4, 94.0, 94.3]
     assert list(printed("VII", "nvgesture").values()) == [80.7, 77.8, 82.3, 82.4, 82.4]
+    assert list(printed("VIII", "egogesture").values()) == [94.2, 94.5, 94.5]
+    assert list(printed("VIII", "nvgesture").values()) == [80.7, 84.0, 84.0]
     assert list(printed("VIII", "isogd").values()) == [65.0, 66.9, 65.4]
+
+
+def test_the_printed_costs():
+    rows = {row.name: row.printed for name in ("I", "II", "III") for row in TABLES[name].rows if row.printed}
+    assert rows == {
+        **{"C3D": ("71.7", "65.6M"), "PreRNN": ("71.7", "65.6M"), "ResC3D": ("77.9", "38.4M")},
+        **{"MTUT": ("88.2", "12.7M"), "3D ResNeXt-101": ("13.9", "47.7M")},
+        **dict.fromkeys(("attentionLSTM", "Redundancy + AttentionLSTM"), ("48.7", "20.7M")),
+        **{"TSM": ("28.2", "23.7M"), "TEA": ("31.1", "24.3M")},
+        **dict.fromkeys(("ACTION-Net", "ACTION-Net + MSD"), ("29.8", "27.9M")),
+    }
+
+
+def test_rows_are_trained_as_they_are_named():
+    """Weights, scales and targets of Tables VI to VIII: what a row says is what its recipe has."""
+
+    def trained(table: str, *fields: str) -> dict[str, tuple[object, ...]]:
+        made = plan(TABLES[table], SCALES["small"], {}, range(1), NO_SPEEDS)
+        return {cell.row.name: tuple(getattr(cell.jobs[0].recipe, each) for each in fields) for cell in made.cells}
+
+    ratios = trained("VI", "msd", "local_weight", "global_weight")
+    assert ratios.pop("none")[0] == "none"
+    assert {name: (msd, local if msd == "local" else global_) for name, (msd, local, global_) in ratios.items()} == {
+        **{"local 1:0.1": ("local", 0.1), "local 1:1": ("local", 1.0)},
+        **{"global 1:1": ("global", 1.0), "global 1:0.1": ("global", 0.1), "global 1:0.01": ("global", 0.01)},
+        "local 1:1, global 1:0.01": ("both", 0.01),
+    }
+    assert ratios["local 1:1, global 1:0.01"] == ("both", 1.0, 0.01)
+    scales = trained("VII", "msd", "local_scale", "global_scale")
+    assert [scales[name] for name in ("local, quarter", "local, full", "global, full", "global, quarter")] == [
+        ("local", "quarter", "quarter"),
+        ("local", "full", "quarter"),
+        ("global", "full", "full"),
+        ("global", "full", "quarter"),
+    ]
+    assert trained("VIII", "msd", "binarise", "threshold") == {
+        **{"without MSD": ("none", False, 10), "raw depth": ("both", False, 10), "binarised": ("both", True, 10)},
+    }
 
 
 def test_every_row_is_compared_with_a_row_of_its_table():

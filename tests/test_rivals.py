@@ -16,7 +16,7 @@ from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.count import Count, count
 from dynagest.networks.rivals.attention_lstm import AttentionLSTM
 from dynagest.networks.rivals.build import RIVALS
-from dynagest.networks.rivals.i3d import I3D
+from dynagest.networks.rivals.i3d import I3D, MaxPool
 from dynagest.networks.rivals.nas1 import NAS1
 from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
@@ -78,6 +78,8 @@ def output_shapes(net: ClipNet, modules: list[str]) -> dict[str, tuple[int, ...]
         ("resc3d", {}, 249, 33_303_097, 81_803_866_624, 75_429_280_519),
         ("attention_lstm", {}, 83, 20_723_667, 268_740_979_712, 264_351_410_093),
         ("attention_lstm", {"gated": True}, 249, 12_654_713, 155_537_409_024, 151_148_009_223),
+        ("nas1", {}, 83, 124_225_075, 88_048_296_960, 21_991_596_973),
+        ("prernn_c3d", {}, 25, 57_076_889, 98_922_551_296, 99_270_328_245),
     ],
 )
 def test_cost_to_the_unit(
@@ -116,8 +118,7 @@ def test_cost_of_segmentation_lstm_at_its_published_size() -> None:
     with torch.device("meta"):
         net = SegmentationLSTM(NetworkSpec("segmentation_lstm", 83, 1), (126, 224))
     frame, clip = count(net, (1, 1, 3, 126, 224)), count(net, (1, 8, 3, 126, 224))
-    assert frame.parameters == 16_212_559
-    assert round(frame.multiply_adds / 1e9, 3) == 0.605
+    assert frame == Count(16_212_559, 605_355_017, 527_139_628)
     # Nothing is shared between frames, so a clip costs its frames; LSTMs are counted gate by gate.
     assert clip.multiply_adds == 8 * frame.multiply_adds
     without = count(nn.Sequential(net.encoder, nn.Flatten(), net.embedding, net.frame_classifier), (1, 3, 126, 224))
@@ -168,6 +169,9 @@ def test_attention_lstm_shapes() -> None:
     assert isinstance(net, AttentionLSTM)
     shapes = output_shapes(net, ["features", "lstm.0", "lstm.1", "tail"])
     assert list(shapes.values()) == [(1, 256, 16, 28, 28), *[(1, 16, 256, 28, 28)] * 2, (16, 1024, 4, 4)]
+    separable = [(unit[3].out_channels, unit[0].stride[0]) for unit in net.tail]
+    assert separable == [(256, 1), (256, 2), *[(512, 1)] * 5, (1024, 2), (1024, 2)]
+    assert [type(layer) for layer in net.tail[0]] == 2 * [nn.Conv2d, nn.BatchNorm2d, nn.ReLU6]
 
 
 def test_c3d_shapes() -> None:
@@ -175,10 +179,44 @@ def test_c3d_shapes() -> None:
     assert list(shapes.values()) == [(1, 64, 31, 56, 56), (1, 512, 2, 4, 4), (1, 2048)]
 
 
+@pytest.mark.parametrize("name", ["c3d", "prernn_c3d"])
+def test_dropout_follows_both_fully_connected_layers(name: str) -> None:
+    net, dropped = small(name), []
+    net.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(output.shape[-1]))
+    net(moving_squares()[0])
+    assert dropped == [256, 256]
+
+
+def pools(net: nn.Module, kind: type[nn.Module] = nn.MaxPool3d) -> list[tuple[object, object, object]]:
+    return [(pool.kernel_size, pool.stride, pool.padding) for pool in net.modules() if isinstance(pool, kind)]
+
+
+def test_poolings_as_published() -> None:
+    """Their kernels are in no parameter and in no multiply-add."""
+    flat, halved = (1, 3, 3), (1, 2, 2)
+    assert pools(on_meta("c3d", 83)) == [(2, (1, 2, 2), 0), *[(2, 2, 0)] * 3, ((1, 2, 2), 2, (0, 1, 1))]
+    assert pools(on_meta("resnext101_3d", 83)) == [(3, 2, 1)]
+    branch = [(flat, halved, (0, 1, 1)), (3, 2, 1), (flat, halved, (0, 1, 1))]  # two of the stem, one between groups
+    assert pools(on_meta("nas1", 83)) == 3 * branch
+    assert pools(on_meta("segmentation_lstm", 83), nn.MaxPool2d) == [(3, 2, 1)]
+    i3d = on_meta("i3d", 83)
+    found = {name: (pool.kernel, pool.stride) for name, pool in i3d.named_modules() if isinstance(pool, MaxPool)}
+    own = {name.removeprefix("features."): sizes for name, sizes in found.items() if "mixed" not in name}
+    assert own == {
+        **dict.fromkeys(("pool1", "pool2"), (flat, halved)),
+        "pool3": ((3, 3, 3), (2, 2, 2)),
+        "pool4": ((2, 2, 2), (2, 2, 2)),
+    }
+    assert {sizes for name, sizes in found.items() if "mixed" in name} == {((3, 3, 3), (1, 1, 1))}
+
+
 def test_nas1_structure() -> None:
     net = on_meta("nas1", 83)
     assert isinstance(net, NAS1)
     assert net.classifier.in_features == 512 + 1024 + 1536
+    laterals = [unit[0] for rate in net.laterals.values() for unit in rate]
+    assert {(conv.kernel_size, conv.stride) for conv in laterals} == {((5, 1, 1), (2, 1, 1))}
+    assert len(laterals) == 2 * 3  # into two lower rates, after the stem and after both poolings
     for name, frames, stem in (("high", 16, 32), ("mid", 8, 64), ("low", 4, 96)):
         branch = net.branches[name]
         assert [len(group) for group in branch.groups] == [3, 5, 4]

@@ -209,6 +209,13 @@ def test_res3d_shapes_and_first_shortcut() -> None:
     assert projected.layer1[0].shortcut is not None
     assert plain.layer3[0].shortcut is not None
     assert plain.layer3[1].shortcut is None
+    for net, strides in ((plain, (1, 2, 1)), (projected, (1, 2, 2, 2))):
+        assert (net.stem[0].kernel_size, net.stem[0].stride) == ((3, 7, 7), (1, 2, 2))
+        stages = [layer for name, layer in net.named_children() if name != "stem"]
+        assert [[block.conv1.out_channels for block in stage] for stage in stages] == [
+            [8 * 2**place] * 2 for place in range(len(strides))
+        ]
+        assert [[block.conv1.stride[0] for block in stage] for stage in stages] == [[each, 1] for each in strides]
 
 
 @given(frames=st.integers(10, 200), clip=st.integers(9, 40))
@@ -280,6 +287,9 @@ def test_segmentation_decoder_has_the_published_cost() -> None:
         decoder = SegmentationDecoder(net.encoder.out_channels)
     features = net.encoder.eval()(torch.empty(2, 3, 126, 224, device="meta"))
     assert features.shape == (2, 256, 4, 7)
+    assert (net.lstm.num_layers, net.lstm.hidden_size, net.lstm.input_size) == (4, 83, 83)
+    assert [type(layer) for layer in net.embedding] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert net.embedding[0].weight.shape == (2048, 7168)
     assert decoder(features, (126, 224)).shape == (2, 2, 126, 224)
     assert [layer.weight.shape[:2] for layer in decoder if isinstance(layer, nn.ConvTranspose2d)] == [
         (256, 64),

@@ -58,15 +58,21 @@ def test_recipes_have_the_schedule_of_their_data(system: str, dataset: str) -> N
 def test_published_input(system: str, model: str, frames: int, size: int, sampling: str) -> None:
     recipe = get_recipe(system)
     assert (recipe.model, recipe.num_segments, recipe.size, recipe.sampling) == (model, frames, size, sampling)
+    assert sampling != "dense" or recipe.stride == 1
+    assert recipe.dropout == (0.5 if system in ("c3d", "prernn", "nas1") else 0)
 
 
 def test_published_training() -> None:
     mtut = get_recipe("mtut@nvgesture")
     assert (mtut.task, mtut.alignment_weight, mtut.stage(0).alignment_weight) == ("alignment", 5e-3, 0)
-    assert (mtut.epochs, mtut.stage(0).epochs) == (80, 80)
+    assert (mtut.epochs, mtut.stage(0).epochs, mtut.align_at) == (80, 80, "features.mixed_5c")
     segmentation = get_recipe("segmentation_lstm")
     assert (segmentation.optimiser, segmentation.scaled_lr(16), segmentation.threshold) == ("adam", 1e-3, 10)
     assert [stage.name for stage in segmentation.stages] == ["mask", "lstm"]
+    mask, lstm = segmentation.stage(0), segmentation.stage(1)
+    assert (mask.num_segments, mask.class_weight, mask.mask_weight) == (1, 0, 1)
+    assert (lstm.num_segments, lstm.class_weight, lstm.mask_weight, lstm.frozen) == (8, 1, 0, ("network.encoder",))
+    assert (segmentation.class_weight, segmentation.mask_weight, segmentation.frozen) == (1, 1, ())
     assert get_recipe("prernn").stage(0).model == "c3d"
     assert get_recipe("redundancy").options == {"gated": True}
     assert system_recipe("tsm-msd", "nvgesture").with_overrides({"name": "x"}) == get_recipe(
