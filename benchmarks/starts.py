@@ -4,8 +4,9 @@ All networks of the study begin at chance and leave it after some epochs. For ev
 both decoders at the paper's weights (or another ``--global-weight``) that has a twin without them in the same folder
 (same network, clips, seed, order): the epochs until 25 % (``--known``) of the last 100 steps' training clips were
 recognised, for both, beside what they came to on test clips. Then, over all pairs, how far the one difference goes with
-the other. Pairs of a seed share their clips, so they are averaged before an interval over seeds is taken. Runs under
-another sensor than the scale's own are left out, for they have the plain run of that one: no run counts twice.
+the other. Pairs of a seed share their clips, so they are averaged before an interval over seeds is taken. A pair of
+which one never got there has no difference and is named below the table. Runs under another sensor than the scale's own
+are left out, for they have the plain run of that one: no run counts twice.
 """
 
 import argparse
@@ -52,15 +53,17 @@ def described(job: Job, data: Generated) -> str:
     return ", ".join([job.recipe.model.partition("_")[0].upper(), *clips, f"{job.recipe.epochs} epochs", *special])
 
 
-def read_pairs(root: Path, known: float, global_weight: float) -> dict[str, dict[int, tuple[Run, Run]]]:
-    """By description and seed: the run without decoders, and the one with both."""
-    ledger, runs = Ledger(root / LEDGER_FILE).read(), {}
+def read_pairs(
+    root: Path, known: float, global_weight: float
+) -> tuple[dict[str, dict[int, tuple[Run, Run]]], list[str]]:
+    """By description and seed: the run without decoders, and the one with both; and the pairs that never got there."""
+    ledger, runs, never = Ledger(root / LEDGER_FILE).read(), {}, []
     for path in sorted(root.glob(f"runs/*/{JOB_FILE}")):
         job = Job.model_validate_json(path.read_bytes())
-        found = start(path.parent, known) if job.key in ledger else None
         top1 = ledger[job.key].top1 if job.key in ledger else None
-        if found is not None and top1 is not None:
-            runs[job.key] = (job, Run(found, top1))
+        if top1 is not None:
+            found = start(path.parent, known)
+            runs[job.key] = (job, None if found is None else Run(found, top1))
     plain = {"msd": "none", "local_weight": 1.0, "global_weight": PAPERS}
     pairs: dict[str, dict[int, tuple[Run, Run]]] = {}
     for job, both in runs.values():
@@ -68,8 +71,13 @@ def read_pairs(root: Path, known: float, global_weight: float) -> dict[str, dict
         twin = job.model_copy(update={"recipe": recipe.model_copy(update=plain)})
         as_asked = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, global_weight, "rgb")
         if recipe.msd == "both" and as_asked and isinstance(job.data, Generated) and twin.key in runs:
-            pairs.setdefault(described(job, job.data), {})[recipe.seed] = (runs[twin.key][1], both)
-    return pairs
+            name, none = described(job, job.data), runs[twin.key][1]
+            if none and both:
+                pairs.setdefault(name, {})[recipe.seed] = (none, both)
+            else:
+                arms = " and ".join(arm for arm, run in (("none", none), ("both", both)) if not run)
+                never.append(f"{name}, seed {recipe.seed}: {arms}")
+    return pairs, never
 
 
 def shown(value: Interval | None, factor: float = 1.0) -> str:
@@ -84,7 +92,7 @@ def main() -> None:
     parser.add_argument("--known", type=float, default=0.25)
     parser.add_argument("--global-weight", type=float, default=PAPERS)
     arguments = parser.parse_args()
-    pairs = read_pairs(arguments.root, arguments.known, arguments.global_weight)
+    pairs, never = read_pairs(arguments.root, arguments.known, arguments.global_weight)
     table = Table("network, clips", "seeds", "start, none", "start, both", "difference, epochs", "accuracy, points")
     every: dict[int, list[tuple[float, float]]] = {}
     for name, seeds in pairs.items():
@@ -98,6 +106,8 @@ def main() -> None:
             relative = (both[seed].start - none[seed].start) / none[seed].start
             every.setdefault(seed, []).append((relative, both[seed].top1 - none[seed].top1))
     Console().print(table)
+    for line in never:
+        print(f"never came to {arguments.known:.0%}, so left out: {line}")
     if every:
         relatives, gained = zip(*(pair for pairs_of_seed in every.values() for pair in pairs_of_seed), strict=True)
         of_seeds = [statistics.mean(relative for relative, _ in pairs_of_seed) for pairs_of_seed in every.values()]

@@ -99,6 +99,10 @@ def test_every_row_is_compared_with_a_row_of_its_table():
         assert len(set(names)) == len(names), table.name
         assert all(row.against in names for row in table.rows if row.against), table.name
         assert all(row.system in SYSTEMS for row in table.rows), table.name
+        plain = None  # the legend says: the nearest above
+        for row in table.rows:
+            assert row.against in (None, plain), row.name
+            plain = plain if row.against else row.name
 
 
 @pytest.mark.parametrize(
@@ -288,6 +292,11 @@ def test_runs_start_from_the_weights_that_are_given(tmp_path, datasets):
         assert len({ego.key, ego_before.key, nv.key, nv_before.key}) == 4
         assert describe(ego, started.jobs).starts_from == str(file)
     assert by["TEA", "nvgesture"][0] == by["TEA", "nvgesture"][1]
+    # Other weights at the same place make other runs.
+    before = {job.key for job in started.jobs if job.recipe.model == "tsm_resnet50"}
+    save_network(tmp_path, create_model("tsm_resnet50", 3), card)
+    (again,) = start_from([made], {"tsm_resnet50": file})
+    assert before.isdisjoint(job.key for job in again.jobs)
     assert {job.key for cell in started.cells for job in cell.jobs.values()} <= {job.key for job in started.jobs}
     assert all(job.after in {each.key for each in started.jobs} for job in started.jobs if job.after)
     assert [line.split()[3] for line in random_starts([started])] == ["tea_res2net50"]

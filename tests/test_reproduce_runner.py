@@ -108,6 +108,24 @@ def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
         assert (broken / f"train.{kind}.npy").read_bytes() == (whole / f"train.{kind}.npy").read_bytes()
 
 
+def test_rendering_killed_while_it_put_its_files_in_place_is_begun_anew(tmp_path, monkeypatch):
+    """How far the files came that are gone says nothing of those that are begun after a kill, and killed again."""
+    monkeypatch.setattr("dynagest.reproduce.footage._FLUSH", 3)
+    folder = footage_folder(tmp_path, SPEC)
+    render_split(folder, SPEC, "train")
+    whole = (folder / "train.rgb.npy").read_bytes()
+    (folder / "train.rgb.npy").rename(folder / "train.rgb.part.npy")  # depth is in place, RGB and the note not yet
+    (folder / "train.rendered.json").write_text("6")
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_split(folder, SPEC, "train", stop)
+    render_split(folder, SPEC, "train")
+    assert (folder / "train.rgb.npy").read_bytes() == whole
+
+
 def test_a_job_is_run_once(tmp_path):
     ledger, said = Ledger(tmp_path / "ledger.jsonl"), []
     assert run_missing([job(), job()], tmp_path, ledger, told=said.append) == []
@@ -152,7 +170,9 @@ def test_what_diverged_is_not_run_again_and_what_starts_from_it_is_named(tmp_pat
     ledger.add(Outcome(key=first.key, name=first.name, top1=None, failed="not finite"))
     after = [job(seed=seed).model_copy(update={"after": first.key}) for seed in (1, 2)]
     errors = run_missing([first, *after], tmp_path, ledger, told=said.append)
+    run_job(first, tmp_path, ledger)  # nor by a process that had waited for the one whose loss was not finite
     assert said == []
+    assert not (tmp_path / "runs" / first.name / "recipe.json").exists()
     assert [error.split(":")[0] for error in errors] == [each.name for each in after]
     assert all(first.key in error for error in errors)
 
@@ -226,6 +246,41 @@ def test_a_job_that_cannot_run_is_named_and_the_others_go_on(tmp_path):
     assert set(ledger.read()) == {job().key}
 
 
+def test_a_run_that_is_killed_alone_is_told_by_its_signal(tmp_path, monkeypatch):
+    """The last line that it wrote is of something else."""
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr("dynagest.reproduce.runner._start", lambda *arguments: subprocess.Popen(command))
+    ledger, said = Ledger(tmp_path / "ledger.jsonl"), []
+    (tmp_path / "runs" / job().name).mkdir(parents=True)
+    (tmp_path / "runs" / job().name / "output.txt").write_text("epoch 3/20\n")
+    ledger.add(Outcome(key=job().key, name=job().name, top1=0.5))  # run again for a picture, which now has no network
+    (error,) = run_missing([job()], tmp_path, ledger, told=said.append, pictured=[job()])
+    assert "Killed from outside, as when memory runs out; the same command goes on" in error
+    assert said[-1] == f"failed  {job().name}"
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/ledger\.jsonl: cannot be written \(.*\); name another --ledger"):
+        run_missing([job()], tmp_path, Ledger(tmp_path / "file" / "ledger.jsonl"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_at_work_are_ended_when_another_cannot_start(tmp_path, monkeypatch):
+    started = []
+
+    def start(*arguments):
+        if started:
+            raise RunError("disk full")
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[0]
+
+    monkeypatch.setattr("dynagest.reproduce.runner._start", start)
+    with pytest.raises(RunError, match="disk full"):
+        run_missing([job(), job(seed=1)], tmp_path, Ledger(tmp_path / "ledger.jsonl"), parallel=2)
+    assert started[0].returncode == -signal.SIGTERM
+
+
 def test_a_damaged_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     Ledger(path).add(Outcome(key="a", name="a", top1=0.5))
@@ -256,6 +311,7 @@ def test_a_table_of_outcomes():
     assert "| TSM + MSD | 62.0 ± 27.3 | +2.0 ± 2.5 | 93.7 | 81.9 | 23.7 M | 32.7 | 28.2 |" in text
     assert "NOT COMPLETE" in text
     assert "`the command`" in text
+    assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")
     assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
 

@@ -172,8 +172,8 @@ def _print_plan(plan: "Plan") -> None:
         for stage in line.schedule:
             print(f"           {stage}")
         print(f"    test   {line.test}")
-        print(f"    cost   {line.multiply_adds / 1e12:,.1f} x 10^12 multiply-adds\n")
+        print(f"    cost   {line.multiply_adds / 1e9:,.0f} G multiply-adds\n")
     print(
-        f"{len(plan.jobs)} runs, {total / 1e15:,.2f} x 10^15 multiply-adds of the networks, without what trains "
+        f"{len(plan.jobs)} runs, {total / 1e9:,.0f} G multiply-adds of the networks, without what trains "
         "along: three forward passes for each clip of an epoch, one for each tested view."
     )

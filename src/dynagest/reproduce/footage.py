@@ -48,13 +48,15 @@ def render_split(folder: Path, spec: SynthSpec, split: Split) -> None:
 def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
     write_atomically(folder / "synth.json", spec.model_dump_json(indent=1).encode())
     shape = (spec.length(split), spec.num_frames, spec.size, spec.size)
-    size = int(np.prod(shape, dtype=np.int64)) * 5
-    # A full disk would end a process that writes to a memory-mapped file with a bus error.
-    if shutil.disk_usage(folder).free < size + (1 << 28):
-        raise OSError(f"{size / 1e9:.1f} GB are needed")
     begun = {kind: folder / f"{split}.{kind}.part.npy" for kind in ("rgb", "depth")}
     note = folder / f"{split}.rendered.json"
     done = json.loads(note.read_text()) if note.exists() and all(path.exists() for path in begun.values()) else 0
+    if not done:
+        note.unlink(missing_ok=True)  # of files that are gone; a kill must not find it beside the new, empty ones
+    size = int(np.prod(shape[1:], dtype=np.int64)) * 5 * (shape[0] - done)
+    # A full disk would end a process that writes to a memory-mapped file with a bus error.
+    if shutil.disk_usage(folder).free < size + (1 << 28):
+        raise OSError(f"{size / 1e9:.1f} GB are needed")
     if not done:
         np.lib.format.open_memmap(begun["rgb"], "w+", np.uint8, (*shape, 3))
         np.lib.format.open_memmap(begun["depth"], "w+", np.uint16, shape)

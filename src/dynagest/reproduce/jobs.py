@@ -90,7 +90,8 @@ class OnDisk(BaseModel):
 class Job(BaseModel):
     """A recipe with its seed, its clips and the protocol of its test.
 
-    ``after`` is the key of the job whose network this one starts from.
+    ``after`` is the key of the job whose network this one starts from, ``weights`` a digest of the file that the recipe
+    starts from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +100,7 @@ class Job(BaseModel):
     data: Generated | OnDisk = Field(discriminator="kind")
     protocol: str = "center"
     after: str | None = None
+    weights: str | None = None
 
     @property
     def first_recipe(self) -> Recipe:
@@ -114,7 +116,7 @@ class Job(BaseModel):
         """
         recipe = self.recipe.model_dump(mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name"}))
         data = self.data.model_dump(mode="json", exclude_defaults=True, exclude={"name", "manifest"})
-        parts = [recipe, data, self.protocol, self.after]
+        parts = [recipe, data, self.protocol, self.after, *([self.weights] if self.weights else [])]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -125,8 +127,12 @@ class Job(BaseModel):
 
 def digest(manifest: Path) -> str:
     """What tells a manifest from another: its clips, its classes and the meaning of its depth, not where it lies."""
-    beside = (manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
-    files = [path.read_bytes() for path in beside if path.exists()]
+    return content(manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
+
+
+def content(*paths: Path) -> str:
+    """Sixteen hexadecimal digits of what these files hold, as far as they are there."""
+    files = [path.read_bytes() for path in paths if path.exists()]
     return hashlib.sha256(b"\0".join(files)).hexdigest()[:16]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
 
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, the normal one is within 2 %.
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
 _T95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
@@ -35,5 +35,5 @@ def paired(ours: dict[int, float], theirs: dict[int, float]) -> Interval | None:
 
 
 def t95(freedom: int) -> float:
-    """The factor of the standard error for ``freedom`` >= 1 degrees of freedom."""
+    """The factor of the standard error for ``freedom`` >= 1 degrees of freedom, beyond 30 of them to 0.1 %."""
     return _T95[freedom - 1] if freedom <= len(_T95) else 1.96 + 2.5 / freedom

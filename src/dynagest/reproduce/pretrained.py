@@ -7,8 +7,9 @@ from pathlib import Path
 from dynagest.errors import RecipeError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_weights
-from dynagest.reproduce.jobs import Job
+from dynagest.reproduce.jobs import Job, content
 from dynagest.reproduce.plan import Plan
+from dynagest.run_folder import NETWORK_FILE, PARTNER_FILE
 from dynagest.training.recipe import Recipe
 
 
@@ -36,7 +37,8 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
             recipe.model, 2, recipe.num_segments, width=recipe.width, size=recipe.size, options=recipe.options
         )
         load_weights(net, named[recipe.model])
-    return [_started(plan, named) for plan in plans]
+    digests = {model: _digest(path) for model, path in named.items()}
+    return [_started(plan, named, digests) for plan in plans]
 
 
 def random_starts(plans: Sequence[Plan]) -> list[str]:
@@ -62,7 +64,12 @@ def _network(recipe: Recipe) -> str:
     return repr((recipe.model, recipe.num_segments, recipe.width, recipe.size, sorted(recipe.options.items())))
 
 
-def _started(plan: Plan, init: Mapping[str, Path]) -> Plan:
+def _digest(weights: Path) -> str:
+    """Of a weights file, or of a run folder's: other weights at the same place make other runs."""
+    return content(*(weights / name for name in (NETWORK_FILE, PARTNER_FILE))) if weights.is_dir() else content(weights)
+
+
+def _started(plan: Plan, init: Mapping[str, Path], digests: Mapping[str, str]) -> Plan:
     """A run's key tells where it starts, so those that start from it follow."""
     jobs: dict[str, Job] = {}  # by their keys in the plan as it was, where a run comes before those that start from it
     for job in plan.jobs:
@@ -71,6 +78,7 @@ def _started(plan: Plan, init: Mapping[str, Path]) -> Plan:
             changes["after"] = jobs[job.after].key
         elif (file := init.get(job.first_recipe.model)) is not None:
             changes["recipe"] = job.recipe.with_overrides({"init": str(file.resolve())})
+            changes["weights"] = digests[job.first_recipe.model]
         jobs[job.key] = job.model_copy(update=changes)
     cells = tuple(replace(cell, jobs={seed: jobs[job.key] for seed, job in cell.jobs.items()}) for cell in plan.cells)
     return replace(plan, cells=cells, jobs=tuple(jobs.values()))

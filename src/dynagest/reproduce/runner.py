@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -72,11 +73,19 @@ class Ledger:
 
     def add(self, outcome: Outcome) -> None:
         """Put down an outcome; several processes may do so at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.path.with_name(f".{self.path.name}.lock")):
+        with self.held():
             outcomes = self.read() | {outcome.key: outcome}
             text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
             write_atomically(self.path, text.encode())
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing to it. Raises ``RunError`` where its folder takes no files."""
+        try:
+            with locked(self.path.with_name(f".{self.path.name}.lock")):
+                yield
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror}); name another --ledger") from error
 
 
 def run_missing(
@@ -98,6 +107,9 @@ def run_missing(
     waiting, errors = _missing(jobs, root, ledger, pictured), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
+    if waiting:
+        with ledger.held():
+            pass  # known now, not when the first run has ended
     try:
         with Interrupts(signal.SIGTERM) as interrupts:
             while waiting or working:
@@ -113,17 +125,17 @@ def run_missing(
                     break
                 time.sleep(0.2)
                 if late:
-                    for _, process in working.values():
-                        process.terminate()  # SIGINT is ignored in what a shell started in the background
-                    _wait_for_all(working)
+                    _end_all(working)
                 for job, process in [pair for pair in working.values() if pair[1].poll() is not None]:
                     del working[job.key]
                     if process.returncode not in (0, *STOPPED):
-                        errors.append(f"{job.name}: {_last_words(root, job)}")
+                        errors.append(f"{job.name}: {_last_words(root, job, process.returncode)}")
                     told(_line(job, ledger.read().get(job.key), process.returncode))
+    except KeyboardInterrupt:
+        _wait_for_all(working)  # Ctrl-C has reached the whole process group: the runs save where they stand
+        raise
     except BaseException:
-        # Ctrl-C reaches the whole process group: the runs save where they stand, and are waited for.
-        _wait_for_all(working)
+        _end_all(working)
         raise
     if interrupts.requested:
         raise TrainingInterrupted("stopped; the same command goes on from where the runs stand")
@@ -164,19 +176,29 @@ def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Po
         return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
+def _end_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) -> None:
+    """Ask the runs to save where they stand, and wait for them."""
+    for _, process in working.values():
+        process.terminate()  # SIGINT is ignored in what a shell started in the background
+    _wait_for_all(working)
+
+
 def _wait_for_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) -> None:
     for _, process in working.values():
         process.wait()
 
 
-def _last_words(root: Path, job: Job) -> str:
+def _last_words(root: Path, job: Job, code: int) -> str:
     path = root / "runs" / job.name / OUTPUT_FILE
+    if code < 0:  # it could say nothing of that: its last line is an older one
+        memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
+        return f"{signal.strsignal(-code)} from outside{memory}; the same command goes on with it (see {path})"
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"{lines[-1] if lines else 'ended without a word'} (see {path})"
 
 
 def _line(job: Job, outcome: Outcome | None, code: int) -> str:
-    if outcome is None:
+    if code or outcome is None:
         return f"stopped {job.name}" if code in STOPPED else f"failed  {job.name}"
     if outcome.top1 is None:
         return f"failed  {job.name}: {outcome.failed}"
@@ -196,7 +218,8 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
 
     folder = root / "runs" / job.name
     with locked(folder / ".lock"):
-        if job.key in ledger.read() and (folder / METRICS_FILE).exists():
+        known = ledger.read().get(job.key)
+        if known is not None and (known.top1 is None or (folder / METRICS_FILE).exists()):
             return
         footage = root / "footage"
         init = kept_network(root, job.after) if job.after else None

@@ -98,7 +98,7 @@ def figure(results: Results) -> bytes:
     left.set_ylim(len(names) - 0.5, -0.5)
     right.axvline(0, color="0.6", linewidth=0.8)
     left.set_xlabel("accuracy in %")
-    right.set_xlabel("difference from its plain row, in points")
+    right.set_xlabel("difference from the row that it is compared with, in points")
     for axes in (left, right):
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
@@ -146,8 +146,9 @@ def _legend(results: Results) -> str:
     clips = sorted({score.clips for line in results.lines for score in line.scores} - {0})
     minutes = sum(score.minutes for line in results.lines for score in line.scores)
     parts = [
-        f"Accuracy in %, mean over seeds ({_range(seeds)} a row) ± half of the 95 % interval; differences in points, "
-        "paired by seed",
+        f"Accuracy in %, mean over seeds ({_range(seeds)} a row) ± half of the 95 % interval, of which one in "
+        "twenty misses",
+        *_compared(results),
         f"{_range(clips)} test clips a seed" if clips else "nothing tested yet",
         f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
         "parameters, multiply-adds and legacy GFLOPs are of one view of the published network on square input, the "
@@ -168,6 +169,13 @@ def _legend(results: Results) -> str:
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."
+
+
+def _compared(results: Results) -> list[str]:
+    """What the differences are taken from, if there are any."""
+    against = [f'"{name}"' for name in dict.fromkeys(line.row.against for line in results.lines) if name]
+    which = ", the nearest of them above" if len(against) > 1 else ""
+    return [f"differences in points, paired by seed, from {', '.join(against)}{which}"] if against else []
 
 
 def _range(values: Mapping[int, Any] | list[int]) -> str:
