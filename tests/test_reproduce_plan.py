@@ -342,6 +342,20 @@ def test_data_that_a_table_cannot_take_is_refused(datasets):
         plan(STUDY["conditions"], SCALES["small"], {"": datasets["isogd"]}, range(1), NO_SPEEDS)
 
 
+def test_rows_that_need_depth_are_refused_where_there_is_none(tmp_path):
+    clips = [
+        Clip(tmp_path / f"{index}.avi", "ab"[index % 2], split=split)
+        for index, split in enumerate(("train", "test") * 4)
+    ]
+    path = Manifest.of(clips, classes=("a", "b")).write(tmp_path / "manifest.csv").path
+    with pytest.raises(
+        RecipeError, match=r"manifest\.csv: no clip to train on has depth, which TSM \+ MSD on data needs"
+    ):
+        plan(TABLES["IV"], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+    plain = TABLES["IV"].only(["TSM", "TEA"])
+    assert len(plan(plain, SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs) == 2
+
+
 def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
     job = next(cell.jobs[0] for cell in made.cells if cell.row.name == "ACTION-Net + MSD")

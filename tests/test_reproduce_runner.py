@@ -261,7 +261,7 @@ def test_a_run_that_is_killed_alone_is_told_by_its_signal(tmp_path, monkeypatch)
 
 def test_a_ledger_that_cannot_be_written_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file/ledger\.jsonl: cannot be written \(.*\); name another --ledger"):
+    with pytest.raises(RunError, match=r"file: takes no files or no locks \(.*\); choose a folder that can be written"):
         run_missing([job()], tmp_path, Ledger(tmp_path / "file" / "ledger.jsonl"))
     assert not (tmp_path / "runs").exists()
 
@@ -286,7 +286,10 @@ def test_a_damaged_ledger_is_refused(tmp_path):
     Ledger(path).add(Outcome(key="a", name="a", top1=0.5))
     assert set(Ledger(path).read()) == {"a"}
     path.write_text(path.read_text() + '{"key": "b", "na')
-    with pytest.raises(RunError, match=r"no ledger of outcomes \(it is not JSON"):
+    with pytest.raises(RunError, match=r"line 2 is no outcome \(it is not JSON.*; remove that line, and its run is"):
+        Ledger(path).read()
+    path.write_text('{"key": "a", "name": "a", "top1": 0.5, "of_another_version": 1}')
+    with pytest.raises(RunError, match=r"line 1 is no outcome \(of_another_version: there is no such field"):
         Ledger(path).read()
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from dynagest.errors import DynagestError, RecipeError
+from dynagest.errors import DynagestError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from dynagest.reproduce.plan import Plan
@@ -65,7 +65,8 @@ def reproduce(
 ) -> None:
     """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
 
-    Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table.
+    Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table (on a
+    CPU, by the same --parallel: with other threads sums round differently).
     """
     from dynagest.reproduce.plan import plan
     from dynagest.reproduce.pretrained import random_starts, start_from
@@ -79,7 +80,10 @@ def reproduce(
     chosen = [get_table(name, TABLES | STUDY) for name in tables]
     chosen = [table.only(rows) for table in chosen] if rows else chosen
     folder = out or Path("runs") / f"reproduce-{scale}"
-    plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), Speeds(folder)) for table in chosen]
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"--out {folder}: is a file; name a folder")
+    speeds = Speeds(folder, told=print)
+    plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds) for table in chosen]
     plans = start_from(plans, _weights(init))
     if dry_run:
         for each in plans:

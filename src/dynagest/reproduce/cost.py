@@ -39,7 +39,7 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
         data=job.data.name,
         clips=training,
         schedule=tuple(_schedule(stage, training) for stage in recipe.trainings),
-        test=f"{testing:,} clips, {protocol.name} ({protocol.views} views)",
+        test=f"{testing:,} clips, {protocol.name} ({protocol.views} view{'s' if protocol.views > 1 else ''})",
         starts_from=_start(job, jobs),
         multiply_adds=passes + tested,
     )

@@ -214,4 +214,18 @@ def _ordered(
     for seed in sorted({seed for cell in cells for seed in cell.jobs}):
         for cell in cells:
             jobs[cell.jobs[seed].key] = cell.jobs[seed]
-    return Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()))
+    made = Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()))
+    _check_depth(made)
+    return made
+
+
+def _check_depth(plan: Plan) -> None:
+    """Raise ``RecipeError`` for clips without the depth that a run needs: now, not after all that come before it."""
+    for job in plan.jobs:
+        if isinstance(job.data, OnDisk) and any(each.uses_depth for each in job.recipe.trainings):
+            splits = job.recipe.train_splits
+            if not any(clip.depth for clip in job.data.read().clips if clip.split in splits):
+                raise RecipeError(
+                    f"{job.data.manifest}: no clip to train on has depth, which {plan.title(job)} needs; give clips "
+                    "with depth, or choose other rows with --rows"
+                )

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -63,13 +63,23 @@ class Ledger:
             return {}
         try:
             lines = self.path.read_bytes().splitlines()
-            outcomes = [Outcome.model_validate_json(line) for line in lines if line.strip()]
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be read ({error.strerror})") from error
+            raise RunError(f"{self.path}: cannot be read ({error.strerror}); name another --ledger") from error
+        outcomes = {}
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                outcome = self._outcome(number, line)
+                outcomes[outcome.key] = outcome
+        return outcomes
+
+    def _outcome(self, number: int, line: bytes) -> Outcome:
+        try:
+            return Outcome.model_validate_json(line)
         except ValidationError as error:
-            faults = field_faults(Outcome, error)
-            raise RunError(f"{self.path}: no ledger of outcomes ({faults}); move it away, or name another") from error
-        return {outcome.key: outcome for outcome in outcomes}
+            raise RunError(
+                f"{self.path}: line {number} is no outcome ({field_faults(Outcome, error)}); remove that line, and its "
+                "run is done again, or name another --ledger"
+            ) from error
 
     def add(self, outcome: Outcome) -> None:
         """Put down an outcome; several processes may do so at once."""
@@ -78,14 +88,9 @@ class Ledger:
             text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
             write_atomically(self.path, text.encode())
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from writing to it. Raises ``RunError`` where its folder takes no files."""
-        try:
-            with locked(self.path.with_name(f".{self.path.name}.lock")):
-                yield
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror}); name another --ledger") from error
+    def held(self) -> AbstractContextManager[None]:
+        """Keeps other processes from writing to it. Raises ``RunError`` where its folder takes no files."""
+        return locked(self.path.with_name(f".{self.path.name}.lock"))
 
 
 def run_missing(

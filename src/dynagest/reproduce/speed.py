@@ -5,6 +5,7 @@ Measured once and kept: a study that is resumed must not come to other epochs th
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -23,10 +24,10 @@ _STEPS = 5
 
 
 class Speeds:
-    """Seconds of training a clip, by what decides them; kept in ``speeds.json``."""
+    """Seconds of training a clip, by what decides them; kept in ``speeds.json``. ``told`` is told what is measured."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / SPEEDS_FILE
+    def __init__(self, root: Path, told: Callable[[str], None] = lambda line: None) -> None:
+        self.path, self.told = root / SPEEDS_FILE, told
 
     def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
         """Of one pass over a clip by each of the recipe's trainings together; measured if it is not known yet."""
@@ -36,6 +37,7 @@ class Speeds:
             known = self._read()
             if key not in known:
                 known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
+                self.told(f"measured {1000 * known[key]:.0f} ms a clip to train {recipe.model}: kept in {self.path}")
                 write_atomically(self.path, json.dumps(known, indent=1).encode())
         return known[key]
 
