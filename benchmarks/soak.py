@@ -18,9 +18,10 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -196,28 +197,32 @@ def soak(model: Path, fps: float | None, minutes: float, progress: Callable[[Sam
     return samples
 
 
-def told(sample: Sample) -> str:
+def told(sample: Any) -> str:
     """A line of numbers."""
     return "  ".join(f"{name} {value}" for name, value in asdict(sample).items())
 
 
-def judge(samples: list[Sample]) -> list[Check]:
-    """What must hold of the samples: the second quarter against the last one, for the first one warms up."""
+def medians(samples: Sequence[Any], name: str) -> tuple[float, float]:
+    """Of one number of the samples, in the second quarter and in the last one, for the first one warms up."""
     quarter = max(len(samples) // 4, 1)
-    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    parts = samples[quarter : 2 * quarter], samples[-quarter:]
+    early, late = ([value for each in part if (value := getattr(each, name)) is not None] for part in parts)
+    return statistics.median(early), statistics.median(late)
 
-    def medians(of: Callable[[Sample], float | None]) -> tuple[float, float]:
-        first, last = ([value for each in part if (value := of(each)) is not None] for part in (early, late))
-        return statistics.median(first), statistics.median(last)
 
-    rss, delay = medians(lambda each: each.rss), medians(lambda each: each.delay)
-    files, threads = medians(lambda each: each.files), medians(lambda each: each.threads)
+def slower(early: float, late: float) -> bool:
+    """Whether a delay in ms has grown."""
+    return late > max(early * FLAT_DELAY, early + FLAT_SECONDS * 1000)
+
+
+def judge(samples: list[Sample]) -> list[Check]:
+    """What must hold of the samples."""
+    rss, delay, files, threads = (medians(samples, name) for name in ("rss", "delay", "files", "threads"))
     last = samples[-1]
     back = any(b.lost > a.lost and b.taken < last.taken for a, b in itertools.pairwise(samples))
-    allowed = max(delay[0] * FLAT_DELAY, delay[0] + FLAT_SECONDS * 1000)
     return [
         Check("memory stays flat", f"{rss[0]:.1f} -> {rss[1]:.1f} MiB", rss[1] - rss[0] < FLAT_MIB),
-        Check("delay does not grow", f"{delay[0]:.1f} -> {delay[1]:.1f} ms", delay[1] <= allowed),
+        Check("delay does not grow", f"{delay[0]:.1f} -> {delay[1]:.1f} ms", not slower(*delay)),
         Check("no files are left open", f"{files[0]:.0f} -> {files[1]:.0f}", files[1] <= files[0] + 1),
         Check("no threads are left", f"{threads[0]:.0f} -> {threads[1]:.0f}", threads[1] <= threads[0] + 1),
         Check("unplugged and back", f"{last.lost} times", last.lost > 0 and back),
@@ -263,6 +268,25 @@ def other_versions(model: Path, folder: Path) -> Iterator[Check]:
     yield refused("half a file", place / weights.name if is_exported(model) else place)
 
 
+def report(title: str, checks: list[Check], samples: Sequence[Any], options: argparse.Namespace) -> NoReturn:
+    """Print the table, write the JSON, and end with the exit code."""
+    console = Console()
+    table = Table("", "found", "", title=title)
+    for check in checks:
+        table.add_row(check.name, check.found, "[green]ok[/]" if check.passed else "[red]failed[/]")
+    console.print(table)
+    result = {
+        "model": str(options.model or "random weights"),
+        "minutes": options.minutes,
+        "cpus": os.cpu_count(),
+        "checks": [asdict(check) for check in checks],
+        "samples": [asdict(sample) for sample in samples],
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    console.print(f"{options.out}")
+    raise SystemExit(0 if all(check.passed for check in checks) else 1)
+
+
 def main() -> None:
     """Soak, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -277,22 +301,7 @@ def main() -> None:
         model = options.model or random_run(Path(scratch) / "run")
         samples = soak(model, options.fps, options.minutes, lambda sample: console.print(told(sample), highlight=False))
         checks = [*judge(samples), *other_versions(model, Path(scratch))]
-    table = Table(
-        "", "found", "", title=f"{options.minutes:g} minutes of live recognition, {samples[-1].taken} pictures"
-    )
-    for check in checks:
-        table.add_row(check.name, check.found, "[green]ok[/]" if check.passed else "[red]failed[/]")
-    console.print(table)
-    result = {
-        "model": str(options.model or "random weights"),
-        "minutes": options.minutes,
-        "cpus": os.cpu_count(),
-        "checks": [asdict(check) for check in checks],
-        "samples": [asdict(sample) for sample in samples],
-    }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    console.print(f"{options.out}")
-    raise SystemExit(0 if all(check.passed for check in checks) else 1)
+    report(f"{options.minutes:g} minutes of live recognition, {samples[-1].taken} pictures", checks, samples, options)
 
 
 if __name__ == "__main__":
