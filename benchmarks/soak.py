@@ -197,7 +197,7 @@ def soak(model: Path, fps: float | None, minutes: float, progress: Callable[[Sam
     return samples
 
 
-def told(sample: Any) -> str:
+def line_of(sample: Any) -> str:
     """A line of numbers."""
     return "  ".join(f"{name} {value}" for name, value in asdict(sample).items())
 
@@ -299,7 +299,9 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or random_run(Path(scratch) / "run")
-        samples = soak(model, options.fps, options.minutes, lambda sample: console.print(told(sample), highlight=False))
+        samples = soak(
+            model, options.fps, options.minutes, lambda sample: console.print(line_of(sample), highlight=False)
+        )
         checks = [*judge(samples), *other_versions(model, Path(scratch))]
     report(f"{options.minutes:g} minutes of live recognition, {samples[-1].taken} pictures", checks, samples, options)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 from browser import FLAGS
-from soak import Check, generated_pictures, medians, report, slower, told
+from soak import Check, generated_pictures, line_of, medians, report, slower
 
 SAMPLE = 60.0  # s between two looks; Chromium takes up to a minute to tell the memory
 PAUSED = 3  # looks from one pause to the next
@@ -61,7 +61,10 @@ def serving(model: Path, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield psutil.Process(process.pid), process.stdout.readline().split()[0]
+            told = process.stdout.readline()
+            if not told:
+                raise SystemExit(process.wait())  # it has said why
+            yield psutil.Process(process.pid), told.split()[0]
         finally:
             process.terminate()
 
@@ -146,7 +149,7 @@ def judge(samples: list[Sample]) -> list[Check]:
     checks = []
     for name, allowed in ALLOWED.items():
         early, late = medians(samples, name)
-        checks.append(Check(f"{name} stays flat", f"{early:.1f} -> {late:.1f}", late - early <= allowed))
+        checks.append(Check(f"flat: {name}", f"{early:.1f} -> {late:.1f}", late - early <= allowed))
     delay, camera, network = (medians(samples, name) for name in ("delay", "camera", "network"))
     between = samples[-1].gestures - samples[-max(len(samples) // 4, 1) - 1].gestures
     return [
@@ -165,7 +168,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--out", type=Path, default=Path("soak_page.json"))
     options = parser.parse_args()
-    samples = soak(options.model, options.minutes, lambda sample: print(told(sample), flush=True))
+    samples = soak(options.model, options.minutes, lambda sample: print(line_of(sample), flush=True))
     report(f"{options.minutes:g} minutes of the page", judge(samples), samples, options)
 
 

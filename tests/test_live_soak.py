@@ -1,10 +1,11 @@
-"""The soak's own judgement: it must see what it is there to see."""
+"""The soaks' own judgement: they must see what they are there to see."""
 
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import soak_page
 from soak import FaultyCamera, Sample, judge
 
 from dynagest.errors import CameraError, ClipError
@@ -37,6 +38,45 @@ def test_a_flat_soak_passes() -> None:
 def test_what_grows_or_is_missing_fails(change: object, name: str) -> None:
     assert callable(change)
     assert failed([change(index, each) for index, each in enumerate(FLAT)]) == [name]
+
+
+PAGE = [
+    soak_page.Sample(
+        minute, 38.0 + minute % 2 / 4, 800 + minute % 5, 56, 580.0, 950.0, 138.0, 24.0, 30.0, 8.0, 12 * minute
+    )
+    for minute in range(1, 31)
+]
+
+
+def test_a_flat_soak_of_the_page_passes() -> None:
+    assert [check.name for check in soak_page.judge(PAGE) if not check.passed] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"heap": 0.1}, "flat: heap"),
+        ({"nodes": 6}, "flat: nodes"),
+        ({"listeners": 1}, "flat: listeners"),
+        ({"renderer": 2.0}, "flat: renderer"),
+        ({"browser": 4.0}, "flat: browser"),
+        ({"server": 1.0}, "flat: server"),
+        ({"delay": 2.0}, "delay does not grow"),
+        ({"camera": -0.5}, "camera keeps its rate"),
+        ({"network": -0.2}, "network keeps its rate"),
+    ],
+)
+def test_what_grows_in_the_page_fails(change: dict[str, float], name: str) -> None:
+    grown = [
+        replace(each, **{field: getattr(each, field) + index * step for field, step in change.items()})
+        for index, each in enumerate(PAGE)
+    ]
+    assert [check.name for check in soak_page.judge(grown) if not check.passed] == [name]
+
+
+def test_a_page_that_falls_silent_fails() -> None:
+    silent = [replace(each, gestures=min(each.gestures, 200)) for each in PAGE]
+    assert [check.name for check in soak_page.judge(silent) if not check.passed] == ["gestures to the end"]
 
 
 class Clock:
