@@ -90,6 +90,13 @@ def test_a_faulty_file_is_named_with_its_fault(text: str, says: str, tmp_path: P
     assert says in str(error.value)
 
 
+def test_one_fault_is_told_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "actions: [{gesture: wave, print: 5}]")
+    with pytest.raises(ActionError) as error:
+        read_actions(path, CLASSES)
+    assert str(error.value).startswith(f"{path}: actions.0.print: is 5, but must be text; for example:\n")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ActionError, match="cannot be read"):
         read_actions(tmp_path / "actions.yaml", CLASSES)

@@ -51,7 +51,10 @@ def field_faults(kind: type[BaseModel], error: ValidationError) -> str:
 
     Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``
     """
-    return "; ".join(field_fault(kind, fault) for fault in error.errors())
+    faults = error.errors()
+    # Of a list with a faulty entry pydantic says besides that it is too short, for it counts the sound ones.
+    inside = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    return "; ".join(field_fault(kind, fault) for fault in faults if fault["loc"] not in inside)
 
 
 def field_fault(kind: type[BaseModel], fault: Any) -> str:

@@ -71,7 +71,8 @@ def export(
             progress=lambda what: status.update(what),
         )
     _print(result)
-    print(f"next: dynagest predict {shlex.quote(str(result.path))} VIDEO" if mode == "clip" else f"{result.path}")
+    path = shlex.quote(str(result.path))
+    print(f"next: dynagest predict {path} VIDEO" if mode == "clip" else f"next: dynagest live --model {path}")
 
 
 def _print(result: "Export") -> None:
