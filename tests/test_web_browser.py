@@ -145,8 +145,10 @@ class TestRecognise:
             page.keyboard.press("p")
             assert page.inner_text("#veil-title") == "Paused"
             assert page.evaluate("document.getElementById('video').srcObject") is None
+            assert page.locator("#rank li").count() == 0, "what was seen before the pause is not seen now"
             page.keyboard.press("Enter")
             page.wait_for_selector("#pause", state="visible")
+            assert page.evaluate("document.activeElement.id") == "pause"
             scores_seen(page)
 
     def test_a_stream_network(self, tmp_path: Path, film: Path) -> None:
@@ -258,12 +260,47 @@ class TestStates:
             until(page, "document.getElementById('teach-lead').textContent.includes('not on this address')")
             assert not page.is_visible("#add")
 
-    @pytest.mark.parametrize("size", [(390, 844), (720, 900), (1440, 900)])
+    def test_two_starts_at_once_leave_one_camera_on(self, address: str, film: Path) -> None:
+        with browser(film) as page:
+            page.goto(address)
+            on = page.evaluate("""async () => {
+              const { Camera } = await import("/static/camera.js");
+              const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+              const streams = [];
+              navigator.mediaDevices.getUserMedia = async (wanted) => (streams.push(await ask(wanted)), streams.at(-1));
+              const camera = new Camera(document.createElement("video"));
+              await Promise.all([camera.start(), camera.start()]);
+              return streams.map((stream) => stream.active);
+            }""")
+            assert on == [False, True]
+
+    def test_a_recording_ends_with_the_camera(self, address: str, film: Path) -> None:
+        with browser(film) as page:
+            turn_on(page, f"{address}#teach")
+            page.get_by_role("button", name="Record none", exact=True).click()
+            until(page, "document.getElementById('spoken').textContent === 'Now'")
+            page.keyboard.press("p")
+            page.wait_for_selector("#take", state="hidden")
+            assert (page.inner_text("#veil-title"), page.inner_text("#train-fault")) == ("Paused", "")
+
+    def test_the_skip_link_stays_in_the_view(self, address: str) -> None:
+        with browser(None) as page:
+            page.goto(f"{address}#teach")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            assert page.evaluate("document.activeElement.id") == "main"
+            assert page.evaluate("document.body.dataset.view") == "teach"
+
+    @pytest.mark.parametrize("size", [(390, 844), (720, 900), (844, 390), (1280, 800)])
     @pytest.mark.parametrize("view", ["recognise", "teach"])
     def test_nothing_sticks_out(self, address: str, film: Path, size: tuple[int, int], view: str) -> None:
         with browser(film, viewport={"width": size[0], "height": size[1]}) as page:
             turn_on(page, f"{address}#{view}")
             assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            stage, sight, pause = (page.locator(each).bounding_box() for each in (".stage", ".sight", "#pause"))
+            assert stage["y"] + stage["height"] <= size[1], "the picture is seen whole"
+            room = (sight["x"] - pause["x"], pause["x"] + pause["width"] - sight["x"] - sight["width"])
+            assert max(room) < -22, "the button leaves the corners of the square free"
             nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, a")]
               .filter((each) => each.checkVisibility())
               .filter((each) => !(each.ariaLabel || each.innerText.trim() || each.labels?.length))

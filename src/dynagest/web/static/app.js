@@ -32,8 +32,11 @@ function say(text) {
   find("spoken").textContent = text;
 }
 
-/** The veil says the first thing that stands in the way. */
+const watching = () => state.camera === "on" && state.model === "ready";
+
+/** The veil says the first thing that stands in the way; and what was seen last is seen no more. */
 function showState() {
+  if (!watching()) showName("Now", null, []);
   if (state.model === "failed") stage.show("failed", state.fault);
   else if (state.camera !== "on") stage.show(state.camera);
   else stage.show(state.model === "loading" && view() === "recognise" ? "loading" : "");
@@ -130,17 +133,22 @@ function showNow({ scores, evidence }) {
   const likely = Math.max(...ranked.map((each) => each.evidence));
   const perhaps = ranked.find((each) => each.evidence === likely && likely >= events.threshold / 2);
   const shown = active ?? perhaps;
-  find("now").classList.toggle("alive", Boolean(active));
-  find("now").classList.toggle("perhaps", Boolean(!active && perhaps));
-  find("now-eyebrow").textContent = active ? "Gesture" : perhaps ? "Perhaps" : "Now";
+  showName(active ? "Gesture" : perhaps ? "Perhaps" : "Now", shown, ranked.filter((each) => each !== shown));
+  return likely;
+}
+
+/** `shown` and `others` are {label, score}; without `shown` there is no gesture. */
+function showName(eyebrow, shown, others) {
+  find("now").classList.toggle("alive", eyebrow === "Gesture");
+  find("now").classList.toggle("perhaps", eyebrow === "Perhaps");
+  find("now-eyebrow").textContent = eyebrow;
   const name = shown ? title(shown.label) : "No gesture";
   find("now-name").textContent = name;
   find("now-name").style.setProperty("--chars", name.length);
   find("now-sure").style.setProperty("--share", shown ? shown.score : 0);
   find("now-sure").setAttribute("aria-valuenow", Math.round(100 * (shown?.score ?? 0)));
   find("now-percent").textContent = shown ? percent(shown.score) : "–";
-  find("rank").replaceChildren(...ranked.filter((each) => each !== shown).slice(0, RANKED).map(rankRow));
-  return likely;
+  find("rank").replaceChildren(...others.slice(0, RANKED).map(rankRow));
 }
 
 function rankRow({ label, score }) {
@@ -218,6 +226,7 @@ recogniser.addEventListener("work", ({ detail }) => {
   for (let k = 0; k < detail.runs; k++) runs.push(performance.now());
 });
 recogniser.addEventListener("update", ({ detail }) => {
+  if (!watching()) return; // of a frame that was at work when the camera went
   latencies.push(detail.latency);
   if (latencies.length > 15) latencies.shift();
   timeline.add(detail.time, showNow(detail));
@@ -236,6 +245,11 @@ teach.addEventListener("trained", async () => {
   await loadModel();
 });
 find("cameras").addEventListener("change", ({ target }) => startCamera(target.value));
+// Not by its address, which is that of a view.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  find("main").focus();
+});
 addEventListener("hashchange", showView);
 addEventListener("keydown", (event) => {
   if (event.key === "p" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select, textarea")) pause();

@@ -13,7 +13,7 @@ const STATES = {
 /**
  * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the page's clock
  * that go on from one stream to the next, `arrived` the performance.now() at which it was taken, or came; `lost` when the
- * camera goes; `found` when one comes.
+ * camera goes, `stopped` then and whenever it is turned off; `found` when one comes.
  */
 export class Camera extends EventTarget {
   /** @param {HTMLVideoElement} video shows the picture */
@@ -44,13 +44,16 @@ export class Camera extends EventTarget {
     } catch (error) {
       return STATES[error.name] ?? "busy";
     }
+    this.stop(); // what was started meanwhile, as by arrow keys that pass over cameras of the list
     this.stream = stream;
     this.video.srcObject = stream;
     const [track] = stream.getVideoTracks();
     track.addEventListener("ended", () => this.stream === stream && this.lose());
     // Only what shows the user is mirrored, as people know themselves; the network sees what the camera sees.
     this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
-    await this.video.play();
+    await this.video.play().catch((error) => {
+      if (this.stream === stream) throw error; // else another one took its place
+    });
     this.video.requestVideoFrameCallback((now, frame) => this.take(stream, now, frame));
     return "on";
   }
@@ -59,6 +62,7 @@ export class Camera extends EventTarget {
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = this.begun = null;
     this.video.srcObject = null;
+    this.dispatchEvent(new Event("stopped"));
   }
 
   /** [{id, name, chosen}] of all cameras; names are known only once one was allowed. */

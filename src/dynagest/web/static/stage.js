@@ -23,6 +23,7 @@ export class Stage extends EventTarget {
     super();
     this.veil = find("veil");
     this.state = "";
+    this.pressed = false; // whether the focus was on the veil's button
     find("veil-button").addEventListener("click", () => this.dispatchEvent(new Event("act")));
     find("pause").addEventListener("click", () => this.dispatchEvent(new Event("pause")));
     find("take-stop").addEventListener("click", () => this.dispatchEvent(new Event("stop")));
@@ -32,11 +33,18 @@ export class Stage extends EventTarget {
   show(state, text) {
     if (state === this.state && !text) return;
     this.state = state;
+    const focused = document.activeElement;
+    this.pressed ||= focused === find("veil-button");
     document.body.dataset.stage = state || "on";
     this.veil.hidden = !state;
     find("pause").hidden = Boolean(state);
     find("veil-progress").hidden = state !== "loading";
-    if (!state) return;
+    if (!state) {
+      // From the button that turned the camera on to the one that turns it off, unless the user has gone elsewhere.
+      if (this.pressed && (focused === document.body || this.veil.contains(focused))) find("pause").focus();
+      this.pressed = false;
+      return;
+    }
     const [title, usual, button] = VEILS[state];
     find("veil-title").textContent = title;
     find("veil-text").textContent = text || usual;

@@ -28,6 +28,7 @@ export class Teach extends EventTarget {
     find("train-start").addEventListener("click", () => this.train());
     find("train-cancel").addEventListener("click", () => this.attempt(cancelTraining, "train-fault"));
     stage.addEventListener("stop", () => this.stop?.abort());
+    camera.addEventListener("stopped", () => this.stop?.abort());
     addEventListener("keydown", (event) => event.key === "Escape" && this.stop?.abort());
   }
 
@@ -198,6 +199,7 @@ export class Teach extends EventTarget {
     const shots = [];
     const take = ({ detail }) => shots.push({ time: detail.time, picture: this.camera.picture(SIDE) });
     this.stage.take("", "Now");
+    this.say("Now");
     this.stage.fill(seconds);
     this.camera.addEventListener("frame", take);
     try {
@@ -268,7 +270,10 @@ export class Teach extends EventTarget {
   }
 
   fault(place, error) {
-    find(place).textContent = error ? error.message : "";
+    const text = error?.message ?? "";
+    if (find(place).textContent === text) return;
+    find(place).textContent = text;
+    if (text) find(place).scrollIntoView({ block: "nearest" }); // it may lie below many clips
   }
 }
 

@@ -42,6 +42,7 @@ export class Timeline {
     const index = this.events.findIndex((each) => each.fired === event.fired && each.label === event.label);
     if (index < 0) this.events.push(event);
     else this.events[index] = event;
+    this.draw(); // it may be the last one, at a pause
   }
 
   /** Keep drawing while `running()`; with reduced motion only new answers are drawn. */
