@@ -309,6 +309,7 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
       appendChild(child) { return this.children.push(child), child; }
       setAttribute(name, value) { this.attributes[name] = value; }
       addEventListener(name, listener) { this.listeners[name] = listener; }
+      scrollIntoView() { this.seen = true; }
     }
     const page = new Element(), asked = [];
     globalThis.document = { getElementById: (id) => page.querySelector(id) };
@@ -316,7 +317,7 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
     globalThis.fetch = (path, { method = "GET" } = {}) => (asked.push(`${method} ${path}`), new Promise(() => {}));
     const { Teach } = await import("$static/teach.js");
     const row = new Element();
-    new Teach(null, new Element(), () => {}).fill(row, "wave", given);
+    new Teach(new Element(), new Element(), () => {}).fill(row, "wave", given);
     const items = row.querySelector(".clips").children;
     const buttons = items.map((item) => [".play", ".delete"].map((name) => item.querySelector(name)));
     const [play, remove] = buttons[1];
@@ -328,6 +329,7 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
       shown: play.textContent,
       classes: play.classes,
       fault: page.querySelector("train-fault").textContent,
+      seen: page.querySelector("train-fault").seen,
     };"""
     clips = [
         {"name": "001", "frames": 10, "seconds": 0.9, "fault": ""},
@@ -342,6 +344,7 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
         "shown": "cannot be shown",
         "classes": ["unreadable"],
         "fault": "wave/002.mkv cannot be read; delete it.",
+        "seen": True,
     }
 
 
