@@ -110,18 +110,19 @@ def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 def test_rendering_killed_while_it_put_its_files_in_place_is_begun_anew(tmp_path, monkeypatch):
     """How far the files came that are gone says nothing of those that are begun after a kill, and killed again."""
-    monkeypatch.setattr("dynagest.reproduce.footage._FLUSH", 3)
     folder = footage_folder(tmp_path, SPEC)
     render_split(folder, SPEC, "train")
     whole = (folder / "train.rgb.npy").read_bytes()
     (folder / "train.rgb.npy").rename(folder / "train.rgb.part.npy")  # depth is in place, RGB and the note not yet
     (folder / "train.rendered.json").write_text("6")
 
-    def stop(done: int, total: int) -> None:
+    def stop(*given: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        render_split(folder, SPEC, "train", stop)
+    with monkeypatch.context() as patched:
+        patched.setattr("dynagest.reproduce.footage.render_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            render_split(folder, SPEC, "train")
     render_split(folder, SPEC, "train")
     assert (folder / "train.rgb.npy").read_bytes() == whole
 
