@@ -98,7 +98,7 @@ def figure(results: Results) -> bytes:
     left.set_ylim(len(names) - 0.5, -0.5)
     right.axvline(0, color="0.6", linewidth=0.8)
     left.set_xlabel("accuracy in %")
-    right.set_xlabel("difference from the row that it is compared with, in points")
+    right.set_xlabel("paired difference, in points")
     for axes in (left, right):
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
