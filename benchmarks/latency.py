@@ -18,9 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import openvino
 import torch
 from torch import nn
 
@@ -32,7 +34,7 @@ from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, Mode, ModelInfo, Precision
+from dynagest.runtimes.model_file import CLIPS, Mode, ModelInfo, Precision, file_name
 from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 
 CLASSES, FRAMES = 83, 8
@@ -43,17 +45,19 @@ FILES: tuple[tuple[Runtime, Precision], ...] = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
 )
+FRAMES_AT_ONCE = (1, 2, 4)
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Something to time: what it is called, its precision, and one run of it."""
+    """Something to time: its name, its precision, one run of it, and how many frames of a stream that takes."""
 
     name: str
     precision: str
     step: Step
+    frames: int = 1
 
 
 def build(name: str, width: int, size: int, online: bool) -> tuple[ClipNet, NetworkCard]:
@@ -100,20 +104,21 @@ def autocast(step: Step) -> Step:
 def file_rows(
     net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray, folder: Path, threads: int
 ) -> Iterator[Row]:
-    """Every file that can be made of the network."""
-    for to, precision in FILES:
-        title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}"
+    """Every file that can be made of the network; of streams those that take several frames at once, too."""
+    for (to, precision), frames in product(FILES, FRAMES_AT_ONCE if mode == "stream" else (1,)):
+        title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}{f', {frames} at once' if frames > 1 else ''}"
         last = computes_channels_last(to, precision)
         if mode == "clip":
             model, state = convert_clips(net, card, to)
             inputs = iter([{CLIPS: clip[None]}])
         else:
-            model, state = convert_stream(net, card, channels_last=last)
-            inputs = stream_inputs(net, card, clip[None], channels_last=last)
-        path = folder / f"{mode}-{precision}{SUFFIX[to]}"
+            model, state = convert_stream(net, card, channels_last=last, frames=frames)
+            inputs = stream_inputs(net, card, clip[None], channels_last=last, frames=frames)
+        path = folder / file_name(precision, mode, SUFFIX[to], frames)
+        info = ModelInfo(mode=mode, precision=precision, frames=frames, card=card, state=state)
         try:
-            write_model(model, ModelInfo(mode=mode, precision=precision, card=card, state=state), to, inputs, path)
-            yield Row(title, precision, runner(path, mode, clip, threads))
+            write_model(model, info, to, inputs, path)
+            yield Row(title, precision, runner(path, mode, clip, threads), frames)
         except DynagestError as error:
             print(f"{title}, {precision}, {mode}: left out: {error}")
 
@@ -125,7 +130,7 @@ def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:
         return lambda: network.logits(clip[None])
     stream = load_stream_network(path, threads=threads)
     kept = stream.initial_state()
-    return lambda: stream.step(clip[:1], kept)
+    return lambda: stream.step(clip[: stream.frames], kept)
 
 
 def peak_rows(folder: Path, threads: int) -> list[tuple[Row, float]]:
@@ -148,8 +153,10 @@ def peak_rows(folder: Path, threads: int) -> list[tuple[Row, float]]:
         copied = type(model)()
         copied.CopyFrom(model)
         write_model(copied, info, "openvino", [{CLIPS: x}], path)
-        network = load_clip_network(path, threads=threads)
-        rows.append((Row("3x3 convolutions", precision, lambda network=network: network.logits(x)), operations))  # type: ignore[misc]
+        hint = "bf16" if precision == "bf16" else "f32"
+        config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+        request = openvino.compile_model(path, "CPU", config).create_infer_request()
+        rows.append((Row("3x3 convolutions", precision, lambda request=request: request.infer({CLIPS: x})), operations))  # type: ignore[misc]
     return rows
 
 
@@ -161,14 +168,14 @@ def _convolutions(net: nn.Module):  # type: ignore[no-untyped-def]
 
 
 def measure(rows: list[Row], rounds: int) -> list[list[float]]:
-    """Seconds of every row in every round, after one round that is not counted."""
+    """Seconds of every row in every round, for a frame of those taken at once, after one round that is not counted."""
     seconds: list[list[float]] = [[] for _ in rows]
     for counted in [False] + [True] * rounds:
         for row, times in zip(rows, seconds, strict=True):
             begin = time.perf_counter()
             row.step()
             if counted:
-                times.append(time.perf_counter() - begin)
+                times.append((time.perf_counter() - begin) / row.frames)
     return seconds
 
 

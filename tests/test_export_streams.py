@@ -20,6 +20,7 @@ from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import ModelInfo
+from dynagest.runtimes.torch_network import TorchStream
 
 
 @pytest.fixture(scope="module", params=["tsm_resnet18", "action_resnet18"])
@@ -60,6 +61,23 @@ def test_an_exported_stream_equals_the_clip_network_frame_by_frame(
         load_clip_network(path)
 
 
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], to: Runtime, tmp_path: Path
+) -> None:
+    """Three at a time of five: the last step is filled up, and what it made of the filling is left out."""
+    net, _, info = online
+    model, state = convert_stream(net, info.card, channels_last=to == "openvino", frames=3)
+    path = tmp_path / ("network.onnx" if to == "onnx" else "network.xml")
+    write_model(model, info.model_copy(update={"frames": 3, "state": state}), to, (), path)
+    stream = load_stream_network(path, threads=1)
+    clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)[:, :5]
+    expected = StreamRunner(TorchStream(net, info.card)).logits(clips)
+    answers = StreamRunner(stream).logits(clips)
+    assert stream.frames == 3
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * expected.std())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
@@ -70,9 +88,11 @@ def test_every_stream_agrees_in_every_runtime(name: str, to: Runtime, tmp_path: 
 
 
 @pytest.mark.slow
-def test_an_int8_stream_remembers_features_in_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [1, 2])
+def test_an_int8_stream_remembers_features_in_bytes(frames: int, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", "action_resnet18", {"online": True})
-    done = export(run, "openvino", precision="int8", mode="stream", clips=24, threads=1)
+    done = export(run, "openvino", precision="int8", mode="stream", frames=frames, clips=24, threads=1)
+    assert done.path.name == ("network-int8-stream.xml" if frames == 1 else "network-int8-stream-x2.xml")
     stream = load_stream_network(done.path, threads=1)
     state = stream.initial_state()
     features = {name for name in state if name.endswith(".shift")}
@@ -80,11 +100,11 @@ def test_an_int8_stream_remembers_features_in_bytes(tmp_path: Path) -> None:
     assert {name for name, each in state.items() if each.dtype == np.uint8} == features
     assert state["layer2.1.shift"].shape == (1, 8, 8, 16)  # (N, H, W, C)
     assert done.info == load_stream_network(done.path).info
-    # What is left after a frame is that frame's features, in 256 levels.
+    # What is left after a step is the features of its last frame, in 256 levels.
     net, card = make_network("action_resnet18", {"online": True})
-    frame = noise(1)[0, :1]
-    _, expected = StreamNet(net)(torch.from_numpy(frame), StreamNet(net).initial_state(1, card.size))
-    _, left = stream.step(frame, state)
+    taken = noise(1)[0, :frames]
+    _, expected = StreamNet(net)(torch.from_numpy(taken)[:, None], StreamNet(net).initial_state(1, card.size))
+    _, left = stream.step(taken, state)
     exact = expected["layer1.0.shift"].permute(0, 2, 3, 1).detach().numpy()
     assert np.corrcoef(exact.ravel(), left["layer1.0.shift"].ravel())[0, 1] > 0.98
     assert done.comparison.agreement >= 0.9

@@ -40,6 +40,9 @@ class BrightnessScorer:
         value = int(frame.mean())
         return [Scores(time, np.eye(3)[0 if value < 60 else 1 if value < 150 else 2] * 0.94 + 0.02)]
 
+    def finish(self) -> list[Scores]:
+        return []
+
     def reset(self) -> None:
         pass
 

@@ -54,6 +54,8 @@ class Machine:
         self.now += self.cost(self.now)
         return features[:, :, 0].mean((2, 3))
 
+    frames = 1
+
     def initial_state(self) -> State:
         self.starts += 1
         return {}

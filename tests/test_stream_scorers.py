@@ -61,20 +61,21 @@ class Brightness:
 
 
 class Sum:
-    """A ``StreamNetwork`` that adds up brightness, and how often it was started."""
+    """A ``StreamNetwork`` that adds up brightness, and how many steps it took."""
 
     card = CARD
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, frames: int = 1) -> None:
+        self.frames, self.steps = frames, 0
 
     def initial_state(self) -> State:
         return {"sum": np.zeros((1, 3), np.float32)}
 
-    def step(self, frame: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def step(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        assert len(frames) == self.frames
         self.steps += 1
-        total = state["sum"] + np.float32([[frame.mean(), 0, 0]])
-        return total, {"sum": total}
+        totals = state["sum"] + np.cumsum([[frame.mean(), 0, 0] for frame in frames], axis=0, dtype=np.float32)
+        return totals, {"sum": totals[-1:]}
 
 
 def grey(value: int) -> np.ndarray:
@@ -132,6 +133,30 @@ def test_after_a_long_gap_a_window_holds_only_what_came_after_it() -> None:
     later = [scorer.push(grey(10 * i), 100 + i / FPS) for i in range(4)]
     assert [len(scores) for scores in later] == [0, 0, 0, 1]
     assert np.allclose(later[3][0].scores, softmax(np.array([[normalised(10 * i) for i in range(4)]]))[0], atol=1e-6)
+
+
+def test_several_frames_at_once_are_scored_as_one_by_one_and_a_gap_ends_their_waiting() -> None:
+    times = [i / FPS for i in range(5)] + [100 + i / FPS for i in range(4)]
+    answers = {}
+    for frames in (1, 2, 3):
+        network = Sum(frames)
+        scorer = StateScorer(network)
+        by_push = [scorer.push(grey(20 * i), time) for i, time in enumerate(times)]
+        answers[frames] = [scores for each in by_push for scores in each]
+        assert [len(each) for each in by_push] == {
+            1: [1, 1, 1, 1, 1, 1, 1, 1, 1],
+            2: [0, 2, 0, 2, 0, 1, 2, 0, 2],
+            3: [0, 0, 3, 0, 0, 2, 0, 3, 0],
+        }[frames]
+        assert network.steps == {1: 9, 2: 5, 3: 3}[frames]
+    for frames in (2, 3):
+        for one, several in zip(answers[1], answers[frames], strict=False):
+            assert one.time == several.time
+            assert np.allclose(one.scores, several.scores)
+    scorer.reset()
+    assert [len(scorer.push(grey(20), i / FPS)) for i in range(4)] == [0, 0, 3, 0]
+    assert [scores.time for scores in scorer.finish()] == [3 / FPS]
+    assert scorer.finish() == []
 
 
 def test_after_a_long_gap_or_a_reset_the_state_begins_anew() -> None:

@@ -51,6 +51,32 @@ def test_equals_it_exactly_in_double_precision_and_goes_on_with_the_last_frames(
         assert torch.allclose(logits, expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet50"])
+@pytest.mark.parametrize("count", [2, 3, T + 1])
+def test_several_frames_at_once_give_what_they_give_one_by_one(name: str, count: int) -> None:
+    stream = StreamNet(trained(name, num_segments=T, width=8, options=ONLINE).double())
+    clip = random_clip(clips=2, frames=3 * count, size=32).double()
+    expected = torch.stack(run(stream, clip))
+    state, answers = stream.initial_state(2, 32), []
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    with torch.no_grad():
+        for frames in clip.transpose(0, 1).split(count):
+            logits, state = stream(frames, state)
+            assert logits.shape == (count, 2, 5)
+            assert {name: tensor.shape for name, tensor in state.items()} == shapes
+            answers.append(logits)
+    assert torch.allclose(torch.cat(answers), expected, atol=1e-10)
+
+
+def test_a_clip_length_of_one_has_no_past_logits() -> None:
+    stream = StreamNet(trained("tsm_resnet18", num_segments=1, width=8, options=ONLINE).double())
+    clip = random_clip(clips=1, frames=3, size=32).double()
+    with torch.no_grad():
+        together, state = stream(clip.transpose(0, 1), stream.initial_state(1, 32))
+    assert torch.allclose(together, torch.stack(run(stream, clip)), atol=1e-10)
+    assert state["logits"].shape == (1, 0, 5)
+
+
 def test_frames_need_not_be_square() -> None:
     net = trained("action_resnet18", num_segments=T, width=8, options=ONLINE)
     clip = random_clip(frames=T)[..., :48]

@@ -118,6 +118,10 @@ class Brightness:
         value = float(frame.mean()) / 255
         return [Scores(time, np.array((value, 0.0, 1 - value)))]
 
+    def finish(self) -> list[Scores]:
+        self.reset()
+        return []
+
     def reset(self) -> None:
         self.resets += 1
 

@@ -194,6 +194,8 @@ class Toy:
         places = np.arange(values.shape[1])
         return np.stack([values @ np.cos(places * (k + 1)) for k in range(3)], axis=1)
 
+    frames = 1
+
     def initial_state(self) -> Mapping[str, Any]:
         return {"sum": np.zeros(1)}
 

@@ -30,6 +30,9 @@ def export(
     mode: Annotated[
         Literal["clip", "stream"], typer.Option(help="Whole clips, or frame by frame (networks trained with online).")
     ] = "clip",
+    frames: Annotated[
+        int, typer.Option(min=1, help="Frames that a stream's file takes at once: more a second, answered later.")
+    ] = 1,
     out: Annotated[Path | None, typer.Option(help="The file. [default: RUN/network-PRECISION.onnx or .xml]")] = None,
     data: Annotated[
         Path | None,
@@ -63,6 +66,7 @@ def export(
             to,
             precision=precision,
             mode=mode,
+            frames=frames,
             out=out,
             data=data,
             clips=clips,

@@ -134,7 +134,10 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         if turned.get_type_name() != "Transpose":  # small, and not features
             continue
         feature, order = turned.input_value(0), turned.input_value(1)
-        if not _comes_from(turned, 0, "FakeQuantize") or len(bounds := _range(feature.get_node())) > 4 or bounds[0]:
+        rounded = feature.get_node()
+        while rounded.get_type_name() in ("Slice", "StridedSlice"):  # of several frames, the last is remembered
+            rounded = rounded.input_value(0).get_node()
+        if rounded.get_type_name() != "FakeQuantize" or len(bounds := _range(rounded)) > 4 or bounds[0]:
             continue
         top = bounds[1]
         read = ops.parameter(list(tensor.shape), np.uint8, name=STATE_IN + name)

@@ -1,7 +1,8 @@
-"""The streaming form of an online network as one graph: a frame and named states in, logits and the new states out.
+"""The streaming form of an online network as one graph: frames and named states in, logits and the new states out.
 
 Equal to ``StreamNet`` up to rounding. Only ACTION is rewritten: one frame has little to compute for each operator, and
-a runtime spends a tenth of its time on going from one small operator to the next.
+a runtime spends a tenth of its time on going from one small operator to the next. Of several frames at once each has a
+smaller share of that.
 """
 
 from collections.abc import Iterator
@@ -44,21 +45,21 @@ class StreamForm(nn.Module):
         self.turned = {name for name in state if channels_last and name.endswith(".shift")}
         self.first = {name: self._outside(name, each).contiguous() for name, each in state.items()}
 
-    def forward(self, frame_NCHW: Tensor, state: list[Tensor]) -> list[Tensor]:
-        """(N, 3, H, W) and the state -> logits (N, K) and the new state."""
+    def forward(self, frames_FCHW: Tensor, state: list[Tensor]) -> list[Tensor]:
+        """The next F frames of one stream (F, 3, H, W) and the state -> logits (F, K) and the new state."""
         named = zip(self.first, state, strict=True)
         before = {name: each.permute(0, 3, 1, 2) if name in self.turned else each for name, each in named}
-        logits, left = self.stream(frame_NCHW, before)
-        return [logits, *(self._outside(name, left[name]) for name in self.first)]
+        logits_F1K, left = self.stream(frames_FCHW[:, None], before)
+        return [logits_F1K[:, 0], *(self._outside(name, left[name]) for name in self.first)]
 
     def _outside(self, name: str, each: Tensor) -> Tensor:
         return each.permute(0, 2, 3, 1) if name in self.turned else each
 
 
 class StreamAction(nn.Module):
-    """``OnlineAction``, its BatchNorm folded, on one frame of each of N streams.
+    """``OnlineAction``, its BatchNorm folded, on the next frames of streams (see ``Memory``).
 
-    Of each frame, one row of numbers and the mean over channels are all that is remembered for the gates.
+    Of each stream, one row of numbers and the mean over channels are all that is remembered for the gates.
     """
 
     taps: Tensor
@@ -88,16 +89,16 @@ class StreamAction(nn.Module):
 
 
 def convert_stream(
-    net: ClipNet, card: NetworkCard, *, channels_last: bool
+    net: ClipNet, card: NetworkCard, *, channels_last: bool, frames: int = 1
 ) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
-    """The network as an ONNX model that takes one frame of one stream, and the shapes of its state.
+    """The network as an ONNX model that takes the next ``frames`` of one stream, and the shapes of its state.
 
     ``channels_last``: see ``StreamForm``. Raises ``ModelError`` for a network that is not online.
     """
     form = StreamForm(net, card.size, channels_last)
     model = to_onnx(
         form,
-        (torch.zeros(1, 3, card.size, card.size), list(form.first.values())),
+        (torch.zeros(frames, 3, card.size, card.size), list(form.first.values())),
         [FRAME, *(STATE_IN + name for name in form.first)],
         [LOGITS, *(STATE_OUT + name for name in form.first)],
         dynamic=False,
@@ -106,14 +107,17 @@ def convert_stream(
 
 
 def stream_inputs(
-    net: ClipNet, card: NetworkCard, clips: np.ndarray, *, channels_last: bool
+    net: ClipNet, card: NetworkCard, clips: np.ndarray, *, channels_last: bool, frames: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """What the exported graph is given while clips (n, T, 3, s, s) run through the network frame by frame."""
+    """What the exported graph is given while clips (n, T, 3, s, s) run through the network, ``frames`` at a time.
+
+    Frames beyond a multiple of that are left out.
+    """
     form = StreamForm(net, card.size, channels_last)
     with torch.inference_mode():
         for clip in clips:
             state = list(form.first.values())
-            for frame in clip:
-                named = zip(form.first, state, strict=True)
-                yield {FRAME: frame[None], **{STATE_IN + name: each.contiguous().numpy() for name, each in named}}
-                _, *state = form(torch.from_numpy(frame[None]), state)
+            for begin in range(0, len(clip) - frames + 1, frames):
+                taken, named = clip[begin : begin + frames], zip(form.first, state, strict=True)
+                yield {FRAME: taken, **{STATE_IN + name: each.contiguous().numpy() for name, each in named}}
+                _, *state = form(torch.from_numpy(taken), state)

@@ -8,6 +8,7 @@ import numpy as np
 from dynagest.errors import ExportError
 from dynagest.export.clips import ClipSet
 from dynagest.predictor import ClipNetwork
+from dynagest.runtimes.arrays import fill_up
 from dynagest.runtimes.model_file import Precision
 from dynagest.stream.state import StreamNetwork
 
@@ -64,11 +65,12 @@ class StreamRunner:
         """Clips (n, T, 3, s, s) -> the logits after every frame (n * T, K)."""
         rows = []
         for clip in clips:
-            state = self.network.initial_state()
-            for frame in clip:
-                logits, state = self.network.step(frame[None], state)
-                rows.append(logits[0].copy())
-        return np.stack(rows)
+            state, count = self.network.initial_state(), self.network.frames
+            for begin in range(0, len(clip), count):
+                taken = clip[begin : begin + count]
+                logits, state = self.network.step(fill_up(taken, count), state)
+                rows.append(logits[: len(taken)].copy())
+        return np.concatenate(rows)
 
     def labels(self, clips: ClipSet) -> np.ndarray:
         """The label of each row of ``logits``; -1 before the last frame, where a gesture need not be recognised."""

@@ -70,6 +70,7 @@ def export(
     *,
     precision: Precision = "fp32",
     mode: Mode = "clip",
+    frames: int = 1,
     out: Path | None = None,
     data: Path | None = None,
     clips: int = 64,
@@ -79,6 +80,7 @@ def export(
 ) -> Export:
     """Export the network of a run folder (or a ``.safetensors`` file) and return how the file compares with it.
 
+    ``frames``: how many a stream's file takes at once, 1 to T (see docs/streaming.md).
     ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` in the name.
     ``data``: a manifest whose training clips calibrate int8 and whose test clips are compared; see ``gather`` for the
     default. ``clips``: how many of each. ``threads``: how many both compute with, PyTorch and the file (default: as
@@ -91,11 +93,13 @@ def export(
     """
     tell = progress or (lambda _: None)
     run = Path(run)
-    check_combination(to, precision, mode)
+    check_combination(to, precision, mode, frames)
     net, card = load_network(run)
     check_rgb(card, str(run))
+    if not 1 <= frames <= card.num_segments:
+        raise ExportError(f"--frames {frames}: this network's clips have {card.num_segments}; 1 to as many at once")
     folder = run if run.is_dir() else run.parent
-    target = out or folder / file_name(precision, mode, _suffix(to))
+    target = out or folder / file_name(precision, mode, _suffix(to), frames)
     check_target(target, to)
 
     tell("reading clips")
@@ -106,13 +110,14 @@ def export(
         inputs: Iterable[Inputs] = ({CLIPS: clip[None]} for clip in calibration.clips)
     else:
         channels_last = computes_channels_last(to, precision)
-        model, state = convert_stream(net, card, channels_last=channels_last)
+        model, state = convert_stream(net, card, channels_last=channels_last, frames=frames)
         few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
-        inputs = stream_inputs(net, card, few, channels_last=channels_last)
+        inputs = stream_inputs(net, card, few, channels_last=channels_last, frames=frames)
     info = ModelInfo(
         mode=mode,
         precision=precision,
         batch=None if isinstance(net, VideoNet) and mode == "clip" else 1,
+        frames=frames,
         card=card,
         state=state,
         events=_events(folder),
@@ -140,8 +145,10 @@ def export(
     )
 
 
-def check_combination(to: Runtime, precision: Precision, mode: Mode) -> None:
+def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int = 1) -> None:
     """Raise ``ExportError`` for what no runtime does, rather than do something else silently."""
+    if mode == "clip" and frames != 1:
+        raise ExportError(f"--frames {frames}: of --mode stream; a clip is always taken whole")
     if to == "onnx" and precision == "bf16":
         raise ExportError(
             "--to onnx --precision bf16: ONNX Runtime has no bf16 kernels for the CPU; use --to openvino --precision "

@@ -45,9 +45,10 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
         status = capture.status
         if found is None:
             over = status.state != "running" and watching
-            events = recogniser.finish().events if over else ()
+            last = recogniser.finish() if over else Update()
+            scores = last.scores[-1] if last.scores else scores
             watching = watching and not over
-            yield Look(None, scores, events, None, status)
+            yield Look(None, scores, last.events, None, status)
             if status.state == "ended":
                 return
             continue

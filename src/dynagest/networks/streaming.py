@@ -1,4 +1,4 @@
-"""The streaming form of an online network: one frame and a state in, logits and the new state out."""
+"""The streaming form of an online network: a frame, or a few, and a state in, logits and the new state out."""
 
 from collections.abc import Mapping
 
@@ -27,6 +27,9 @@ class StreamNet(nn.Module):
     * ``logits`` (N, T - 1, K): the logits of the last frames, the newest last;
     * ``seen`` (N, 1): the number of frames behind the mean, at most T.
 
+    Several frames at once give what they give one after the other, and fill a machine better: more frames a second, the
+    first of which are answered later.
+
     A step changes no tensor that it was given and takes no branch on data. Hand ``net`` over in evaluation mode; its
     weights are shared, not copied. Raises ``ModelError`` for a network that is not online.
 
@@ -45,14 +48,22 @@ class StreamNet(nn.Module):
         self.net = net
         self._names = {module: _short(name) for name, module in net.named_modules() if isinstance(module, Previous)}
 
-    def forward(self, frame_NCHW: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Normalised frames (N, 3, H, W), the next of each stream -> logits (N, K) and the new state."""
+    def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised frames, the next of each stream, (N, 3, H, W) -> logits (N, K) and the new state.
+
+        Or the next F of each, (F, N, 3, H, W) -> logits (F, N, K) and the state after the last.
+        """
         memory = Memory(self._names, state)
-        frame_NCHW = frame_NCHW.contiguous(memory_format=torch.channels_last)
-        logits_NK = self.net.classifier(self.net.dropout(self.net.base_model(frame_NCHW, memory)))
-        recent_NTK = torch.cat((state[LOGITS], logits_NK[:, None]), dim=1)
-        seen_N1 = torch.clamp(state[SEEN] + 1, max=self.net.num_segments)
-        return recent_NTK.sum(dim=1) / seen_N1, {**memory.left, LOGITS: recent_NTK[:, 1:], SEEN: seen_N1}
+        frames_BCHW = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        logits_BK = self.net.classifier(self.net.dropout(self.net.base_model(frames_BCHW, memory)))
+        recent, seen_N1, means = state[LOGITS], state[SEEN], []
+        for logits_NK in logits_BK.split(len(seen_N1)):
+            last_NTK = torch.cat((recent, logits_NK[:, None]), dim=1)
+            seen_N1 = torch.clamp(seen_N1 + 1, max=self.net.num_segments)
+            means.append(last_NTK.sum(dim=1) / seen_N1)
+            recent = last_NTK[:, 1:]
+        answer = torch.stack(means) if frames.ndim == 5 else means[0]
+        return answer, {**memory.left, LOGITS: recent, SEEN: seen_N1}
 
     def initial_state(self, batch: int = 1, size: int | tuple[int, int] = 224) -> dict[str, Tensor]:
         """Zeros for ``batch`` streams of frames ``size`` pixels square, or (height, width)."""

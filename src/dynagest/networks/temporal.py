@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 
 class Memory:
-    """What a network remembers of the frame before, while it takes one frame of each of N streams (B = N).
+    """What a network remembers of the frame before, while it takes the next frame, or the next F, of each of N streams.
+
+    Tensors are (F*N, C, H, W): the first frame of every stream, then the second of every stream, and so on.
 
     ``names`` gives every ``Previous`` of the network its name in the state; ``state`` is what the last frame left
-    there, ``None`` before the first. ``left`` fills with what this frame leaves.
+    there (N, C, H, W), ``None`` before the first, for F = 1. ``left`` fills with what the newest frames leave.
     """
 
     def __init__(self, names: Mapping["Previous", str], state: Mapping[str, Tensor] | None) -> None:
@@ -24,10 +26,15 @@ class Memory:
         self.left: dict[str, Tensor] = {}
 
     def exchange(self, place: "Previous", x: Tensor) -> Tensor:
-        """Leave ``x`` for the next frame and return what the frame before left: zeros before the first."""
+        """Leave the newest of ``x`` for the next frame; return what is before each: zeros before the first."""
         name = self._names[place]
-        self.left[name] = x
-        return torch.zeros_like(x) if self._state is None else self._state[name]
+        before = torch.zeros_like(x) if self._state is None else self._state[name]
+        streams = len(before)
+        if len(x) == streams:
+            self.left[name] = x
+            return before
+        self.left[name] = x[-streams:]
+        return torch.cat((before, x[:-streams]))
 
 
 Time = int | Memory

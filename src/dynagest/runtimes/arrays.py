@@ -21,6 +21,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def fill_up(frames: np.ndarray, count: int) -> np.ndarray:
+    """``count`` frames of (n, 3, s, s), n <= count: the last one is repeated, for a network that takes so many."""
+    return np.concatenate((frames, np.repeat(frames[-1:], count - len(frames), axis=0)))
+
+
 def run_in_batches(
     run: Callable[[np.ndarray], np.ndarray], clips: np.ndarray, batch: int | None, card: NetworkCard
 ) -> np.ndarray:

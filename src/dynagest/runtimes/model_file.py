@@ -29,9 +29,10 @@ Tensor = tuple[str, tuple[int | None, ...]]
 LARGEST_STATE = 2**26  # numbers in a tensor; the largest of ACTION-R50 at 224 has 0.8 million
 
 
-def file_name(precision: Precision, mode: Mode, suffix: str) -> str:
+def file_name(precision: Precision, mode: Mode, suffix: str, frames: int = 1) -> str:
     """What an exported file is called in its run folder."""
-    return f"network-{precision}{'-stream' if mode == 'stream' else ''}{suffix}"
+    stream = "-stream" if mode == "stream" else ""
+    return f"network-{precision}{stream}{f'-x{frames}' if frames > 1 else ''}{suffix}"
 
 
 class ModeError(WeightsError):
@@ -58,10 +59,10 @@ class ModelInfo(BaseModel):
     """All that is to be known to use an exported file.
 
     A ``clip`` file takes ``clips`` (N, T, 3, s, s) and gives ``logits`` (N, K). A ``stream`` file takes ``frame``
-    (1, 3, s, s) and every tensor of ``state`` as ``state.NAME``, and gives ``logits`` and ``next.NAME``. All are
-    float32 but for state that says otherwise; RGB scaled to [0, 1] and normalised as ``card`` says. ``batch`` is the
-    number of clips that it takes at once, ``None`` for any. ``events`` are the settings of the event detector, if they
-    were tuned.
+    (F, 3, s, s), the next F ``frames`` of a stream, and every tensor of ``state`` as ``state.NAME``, and gives
+    ``logits`` (F, K) and ``next.NAME``. All are float32 but for state that says otherwise; RGB scaled to [0, 1] and
+    normalised as ``card`` says. ``batch`` is the number of clips that it takes at once, ``None`` for any. ``events``
+    are the settings of the event detector, if they were tuned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class ModelInfo(BaseModel):
     mode: Mode
     precision: Precision
     batch: Length | None = None
+    frames: Length = 1
     card: NetworkCard
     state: dict[str, StateTensor] = {}
     events: dict[str, Any] | None = None
@@ -83,11 +85,11 @@ class ModelInfo(BaseModel):
         side = self.card.size
         if self.mode == "clip":
             return {CLIPS: ("float32", (self.batch, self.card.num_segments, 3, side, side))}
-        return {FRAME: ("float32", (1, 3, side, side)), **self._remembered(STATE_IN)}
+        return {FRAME: ("float32", (self.frames, 3, side, side)), **self._remembered(STATE_IN)}
 
     def gives(self) -> dict[str, Tensor]:
         """What the graph gives, by name."""
-        count = self.batch if self.mode == "clip" else 1
+        count = self.batch if self.mode == "clip" else self.frames
         return {LOGITS: ("float32", (count, len(self.card.classes))), **self._remembered(STATE_OUT)}
 
     def _remembered(self, prefix: str) -> dict[str, Tensor]:

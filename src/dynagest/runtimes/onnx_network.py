@@ -62,14 +62,19 @@ class OnnxStream:
     def card(self) -> NetworkCard:
         return self.info.card
 
+    @property
+    def frames(self) -> int:
+        """See ``StreamNetwork``."""
+        return self.info.frames
+
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame."""
         return self.info.initial_state()
 
-    def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See ``StreamNetwork.step``."""
         inputs = {STATE_IN + name: tensor for name, tensor in state.items()}
-        logits, *left = self._session.run(self._outputs, {FRAME: frame, **inputs})
+        logits, *left = self._session.run(self._outputs, {FRAME: frames, **inputs})
         return logits, dict(zip(self.info.state, left, strict=True))
 
 

@@ -61,14 +61,19 @@ class OpenVinoStream:
     def card(self) -> NetworkCard:
         return self.info.card
 
+    @property
+    def frames(self) -> int:
+        """See ``StreamNetwork``."""
+        return self.info.frames
+
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame."""
         return self.info.initial_state()
 
-    def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """See ``StreamNetwork.step``."""
         inputs = {STATE_IN + name: tensor for name, tensor in state.items()}
-        results = self._request.infer({FRAME: frame, **inputs}, share_inputs=True)
+        results = self._request.infer({FRAME: frames, **inputs}, share_inputs=True)
         return results[LOGITS], {name: results[STATE_OUT + name] for name in self.info.state}
 
 

@@ -74,6 +74,8 @@ class TorchNetwork:
 class TorchStream:
     """A ``StreamNetwork``; its state stays on ``device`` as tensors. Raises ``ModelError`` if ``net`` is not online."""
 
+    frames = 1
+
     def __init__(self, net: "ClipNet", card: NetworkCard, device: str = "cpu") -> None:
         from dynagest.networks.streaming import StreamNet
 

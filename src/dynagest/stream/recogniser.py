@@ -41,9 +41,9 @@ class Recogniser:
 
     def finish(self) -> Update:
         """The stream is over: ends the gesture that is going on, if there is one. Another stream may follow."""
-        update = Update(events=tuple(self.detector.finish()))
-        self.scorer.reset()
-        return update
+        scores = tuple(self.scorer.finish())
+        events = [event for one in scores for event in self.detector.push(one)]
+        return Update(scores, (*events, *self.detector.finish()))
 
     def reset(self) -> None:
         """Forget everything: the next frame begins a stream."""

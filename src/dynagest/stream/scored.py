@@ -59,7 +59,7 @@ def _score(scorer: Scorer, stream: Stream, streams: StreamSet) -> ScoredStream:
         count, last = count + 1, time
     if count < 2:
         raise ClipError(f"{stream.video}: is a single frame, not a stream")
-    scorer.reset()
+    scores += scorer.finish()
     seconds = last * count / (count - 1)  # the last frame is on show as long as the others
     for span in stream.spans:
         if span.begin >= seconds:

@@ -38,5 +38,8 @@ class Scorer(Protocol):
         are left out, so that a slow machine gives fewer of them, and not ever later ones.
         """
 
+    def finish(self) -> list[Scores]:
+        """The stream is over: the scores that waited for more frames. The next frame begins another."""
+
     def reset(self) -> None:
         """Forget everything: the next frame begins a stream."""

@@ -92,6 +92,11 @@ class WindowScorer:
                 scores.append(Scores(tick.time, softmax(logits)[0]))
         return scores
 
+    def finish(self) -> list[Scores]:
+        """See ``Scorer``: nothing waits."""
+        self.reset()
+        return []
+
     def reset(self) -> None:
         """Forget everything: the next frame begins a stream."""
         self._clock.reset()

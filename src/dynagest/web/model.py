@@ -48,7 +48,7 @@ def load_model(
     """Read an exported network. ``fps`` overrides the rate of its card, ``events`` the settings that travel with it.
 
     Raises ``WeightsError`` when it is no file of this version's ``dynagest export --to onnx``, is damaged or too large,
-    wants more than RGB, knows no frame rate, or has event settings of another version.
+    wants more than RGB or several frames at once, knows no frame rate, or has event settings of another version.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -61,6 +61,10 @@ def load_model(
             f"{path}: the page runs ONNX files alone; name a run folder, or what `dynagest export RUN --to onnx` writes"
         )
     info = _info(path)
+    if info.frames != 1:
+        raise WeightsError(
+            f"{path}: takes {info.frames} frames at once, the page has them one by one; export it without --frames"
+        )
     card = info.card.model_copy(update={"fps": fps}) if fps else info.card
     if card.fps is None:
         raise WeightsError(
