@@ -141,8 +141,8 @@ class TestRecognise:
             assert re.fullmatch(r"\d+ ms", page.inner_text("#latency"))
             assert {url.split("/")[2] for url in asked} == {address.split("/")[2]}
             assert page.faults == []
-            # "P" turns the camera off, and the button on again; the focus goes along.
-            page.keyboard.press("p")
+            # Alt+P turns the camera off, and the button on again; the focus goes along.
+            page.keyboard.press("Alt+p")
             assert page.inner_text("#veil-title") == "Paused"
             assert page.evaluate("document.getElementById('video').srcObject") is None
             assert page.locator("#rank li").count() == 0, "what was seen before the pause is not seen now"
@@ -279,7 +279,7 @@ class TestStates:
             turn_on(page, f"{address}#teach")
             page.get_by_role("button", name="Record none", exact=True).click()
             until(page, "document.getElementById('spoken').textContent === 'Now'")
-            page.keyboard.press("p")
+            page.keyboard.press("Alt+p")
             page.wait_for_selector("#take", state="hidden")
             assert (page.inner_text("#veil-title"), page.inner_text("#train-fault")) == ("Paused", "")
 

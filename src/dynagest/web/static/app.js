@@ -251,8 +251,10 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   find("main").focus();
 });
 addEventListener("hashchange", showView);
+// With Alt: a letter alone is what speech input and screen readers use themselves. On a Mac, Alt+P types another letter.
 addEventListener("keydown", (event) => {
-  if (event.key === "p" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select, textarea")) pause();
+  const p = event.key.toLowerCase() === "p" || event.code === "KeyP";
+  if (p && event.altKey && !event.ctrlKey && !event.metaKey && !event.repeat && !event.target.closest("input, textarea")) pause();
 });
 
 const narrow = matchMedia("(max-width: 719px)");
