@@ -218,13 +218,14 @@ def test_asked_to_end_it_ends_what_it_has_started(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_manifest_is_tested_on_the_split_of_the_job(tmp_path, split):
-    """IsoGD's job tests on val, and what is not in it is not there."""
+    """IsoGD's job tests on val, and what is not in it is not there; one of the test clips cannot be read."""
     clips = []
     for index, part in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 3):
         label = "ab"[index % 2]
         video = save_video(tmp_path / "clips" / f"{index}.avi", rgb_frames(8, seed=index))
         depth = save_video(tmp_path / "clips" / f"{index}d.avi", depth_frames(8))
         clips.append(Clip(video, label, depth, split=part))
+    video.write_bytes(b"")
     path = Manifest.of(clips, depth=BRIGHT, classes=("a", "b")).write(tmp_path / "manifest.csv").path
     assert path is not None
     data = OnDisk(name="isogd", manifest=path, content=digest(path), split=split)
@@ -234,7 +235,8 @@ def test_a_manifest_is_tested_on_the_split_of_the_job(tmp_path, split):
         ledger = Ledger(tmp_path / "ledger.jsonl")
         (tmp_path / "runs" / once.name).mkdir(parents=True)
         run_job(once, tmp_path, ledger)
-        assert ledger.read()[once.key].clips == {"val": 2, "test": 3}[split]
+        outcome = ledger.read()[once.key]
+        assert (outcome.clips, outcome.unreadable) == {"val": (2, 0), "test": (2, 1)}[split]
 
 
 def test_a_job_that_cannot_run_is_named_and_the_others_go_on(tmp_path):
@@ -302,7 +304,9 @@ def test_a_table_of_outcomes():
         for seed, each in cell.jobs.items():
             if cell.row.name in tops:
                 top1 = tops[cell.row.name][seed]
-                outcomes[each.key] = Outcome(key=each.key, name="", top1=top1, clips=100, seconds=60, machine="here")
+                outcomes[each.key] = Outcome(
+                    key=each.key, name="", top1=top1, clips=100, unreadable=seed, machine="here"
+                )
     results = collect(made, outcomes)
     lines = {line.row.name: line.scores[0] for line in results.lines}
     difference = lines["TSM + MSD"].difference
@@ -314,6 +318,7 @@ def test_a_table_of_outcomes():
     text = markdown(results, "the command")
     assert "| TSM + MSD | 62.0 ± 27.3 | +2.0 ± 2.5 | 93.7 | 81.9 | 23.7 M | 32.7 | 28.2 |" in text
     assert "NOT COMPLETE" in text
+    assert "100 test clips a seed; up to 2 more could not be read and do not count;" in text
     assert "`the command`" in text
     assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")

@@ -20,7 +20,8 @@ class Score:
     """A cell's accuracies in %, by seed; their mean; the paired difference from the row's ``against``, in points.
 
     There is no difference from a row that was tested by another protocol.
-    ``clips`` are those of one seed's test; ``failed`` says why seeds have no accuracy.
+    ``clips`` are those of one seed's test, ``unreadable`` those beyond them that could not be read; ``failed`` says why
+    seeds have no accuracy.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class Score:
     difference: Interval | None
     paper_difference: float | None
     clips: int
+    unreadable: int
     minutes: float
     failed: tuple[str, ...]
 
@@ -107,6 +109,7 @@ def _score(
         difference=difference,
         paper_difference=printed,
         clips=max((outcome.clips for outcome in done), default=0),
+        unreadable=max((outcome.unreadable for outcome in done), default=0),
         minutes=sum(outcome.seconds for outcome in done) / 60,
         failed=tuple(outcome.failed for outcome in done if outcome.failed),
     )

@@ -36,6 +36,7 @@ STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 class Outcome(BaseModel):
     """What a job came to: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
 
+    ``unreadable``: test clips beyond these, which could not be read and do not count.
     ``seconds`` are of training, all sittings; ``machine`` says where, ``revision`` by which code (git; empty: unknown).
     """
 
@@ -45,6 +46,7 @@ class Outcome(BaseModel):
     name: str
     top1: float | None
     clips: int = 0
+    unreadable: int = 0
     seconds: float = 0.0
     machine: str = ""
     revision: str = ""
@@ -207,7 +209,10 @@ def _line(job: Job, outcome: Outcome | None, code: int) -> str:
         return f"stopped {job.name}" if code in STOPPED else f"failed  {job.name}"
     if outcome.top1 is None:
         return f"failed  {job.name}: {outcome.failed}"
-    return f"done    {job.name}: {100 * outcome.top1:.1f} % of {outcome.clips} clips, {outcome.seconds / 60:.1f} min"
+    line = f"done    {job.name}: {100 * outcome.top1:.1f} % of {outcome.clips} clips, {outcome.seconds / 60:.1f} min"
+    if outcome.unreadable:
+        line += f"; {outcome.unreadable} more could not be read: see `dynagest data check`"
+    return line
 
 
 def run_job(job: Job, root: Path, ledger: Ledger) -> None:
@@ -256,8 +261,8 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
             device=device,
         )
         tested.write(folder / METRICS_FILE)
-        found = {"top1": tested.summary.top1, "clips": tested.summary.clips, "seconds": round(summary.seconds, 1)}
-        ledger.add(outcome.model_copy(update=found))
+        found = {"top1": tested.summary.top1, "clips": tested.summary.clips, "unreadable": len(tested.unreadable)}
+        ledger.add(outcome.model_copy(update={**found, "seconds": round(summary.seconds, 1)}))
 
 
 def _machine() -> str:

@@ -144,12 +144,14 @@ def _cost(line: Line) -> list[str]:
 def _legend(results: Results) -> str:
     seeds = sorted({len(score.by_seed) for line in results.lines for score in line.scores})
     clips = sorted({score.clips for line in results.lines for score in line.scores} - {0})
+    unreadable = max(score.unreadable for line in results.lines for score in line.scores)
     minutes = sum(score.minutes for line in results.lines for score in line.scores)
     parts = [
         f"Accuracy in %, mean over seeds ({_range(seeds)} a row) ± half of the 95 % interval, of which one in "
         "twenty misses",
         *_compared(results),
         f"{_range(clips)} test clips a seed" if clips else "nothing tested yet",
+        *([f"up to {unreadable} more could not be read and do not count"] if unreadable else []),
         f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
         "parameters, multiply-adds and legacy GFLOPs are of one view of the published network on square input, the "
         "paper's in brackets; docs/rivals.md has those of other input",
