@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--cpu", action="store_true", help="only to try the script")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # OUT and the tables may have options between them
     if not options.cpu and not torch.cuda.is_available():
         sys.exit("there is no GPU here; --cpu tries the script without one")
     device = torch.device("cpu" if options.cpu else "cuda")
