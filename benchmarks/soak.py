@@ -39,6 +39,7 @@ from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
 
 SAMPLE = 5.0  # s between two looks at memory and delay
+LOOKS = 3  # that there must be time for
 FLAT_MIB = 8.0  # by which memory may differ between the second and the last quarter
 FLAT_DELAY = 1.25  # factor by which the delay may
 FLAT_SECONDS = 0.010  # and what does not count in any case
@@ -287,6 +288,15 @@ def report(title: str, checks: list[Check], samples: Sequence[Any], options: arg
     raise SystemExit(0 if all(check.passed for check in checks) else 1)
 
 
+def read_options(parser: argparse.ArgumentParser, sample: float) -> argparse.Namespace:
+    """Those of the command line. A soak without time for a few looks, ``sample`` seconds apart, ends here."""
+    options = parser.parse_args()
+    least = LOOKS * sample / 60
+    if options.minutes < least:
+        parser.error(f"--minutes {options.minutes:g}: too short to be judged; give {least:g} or more")
+    return options
+
+
 def main() -> None:
     """Soak, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -294,7 +304,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a run folder or an exported network")
     parser.add_argument("--fps", type=float, help="for a network whose card knows no rate")
     parser.add_argument("--out", type=Path, default=Path("soak.json"))
-    options = parser.parse_args()
+    options = read_options(parser, SAMPLE)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:

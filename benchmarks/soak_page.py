@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 from browser import FLAGS
-from soak import Check, generated_pictures, line_of, medians, report, slower
+from soak import Check, generated_pictures, line_of, medians, read_options, report, slower
 
 SAMPLE = 60.0  # s between two looks; Chromium takes up to a minute to tell the memory
 PAUSED = 3  # looks from one pause to the next
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a run folder or an exported ONNX file")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--out", type=Path, default=Path("soak_page.json"))
-    options = parser.parse_args()
+    options = read_options(parser, SAMPLE)
     samples = soak(options.model, options.minutes, lambda sample: print(line_of(sample), flush=True))
     report(f"{options.minutes:g} minutes of the page", judge(samples), samples, options)
 
