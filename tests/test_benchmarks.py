@@ -1,0 +1,217 @@
+"""Every script of ``benchmarks/`` runs to its end at its smallest setting and prints its rows. No time is looked at."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from export_helpers import save_run
+from web_browser import needs_browser
+
+from dynagest.export import export
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+NETWORKS = ("tsn_resnet50", "tsm_resnet50", "action_resnet50", "tea_res2net50")
+LITERAL = ("plain, contiguous", "three-branch ACTION", "literal TEA")
+CODECS = ("JPEG folders", "JPEG + PNG16 depth", "Motion JPEG, avi", "MPEG-4, avi", "H.264, mp4")
+
+
+def start(script: str, folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    """A script that has ended, in a folder of its own."""
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, options)]
+    wide = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=wide, capture_output=True, text=True, check=False)
+
+
+def run(script: str, folder: Path, *options: object) -> str:
+    """What it prints. It must end with exit code 0."""
+    done = start(script, folder, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every line that is one of a table: with borders, or cells two spaces apart."""
+    lines = (re.split(r"\s*│\s*|\s{2,}", line.strip("│ ")) for line in text.splitlines())
+    return [cells for cells in lines if len(cells) > 1]
+
+
+def is_number(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d[\d.e+-]*(x|%| %)?", cell) is not None
+
+
+def numbered(text: str, count: int) -> list[str]:
+    """The first cell of every row that ends in so many numbers."""
+    return [cells[0] for cells in rows(text) if len(cells) > count and all(map(is_number, cells[-count:]))]
+
+
+def checks(done: subprocess.CompletedProcess[str], path: Path) -> dict[str, bool]:
+    """What a soak judged. A short one on a busy machine may fail by what it measured (exit code 1)."""
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert path.is_file(), done.stdout + done.stderr
+    found = {check["name"]: check["passed"] for check in json.loads(path.read_text())["checks"]}
+    assert done.returncode == (0 if all(found.values()) else 1)
+    assert [name for name in found if name not in done.stdout] == []
+    return found
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_it_says_how_it_is_used(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    assert ended.value.code == 0
+    assert f"usage: {script}" in capsys.readouterr().out
+
+
+def test_every_script_is_run_below() -> None:
+    here = Path(__file__).read_text(encoding="utf-8")
+    assert [script for script in SCRIPTS if not re.search(rf'(run|start)\("{script}"', here)] == []
+
+
+@pytest.mark.parametrize(
+    ("script", "options"), [("soak.py", ["--minutes", "0.1"]), ("soak_page.py", ["runs/live", "--minutes", "1"])]
+)
+def test_a_soak_too_short_to_be_judged_is_refused(
+    script: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *options])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    assert ended.value.code == 2
+    assert f"--minutes {options[-1]}: too short" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it would begin")
+def test_tables_after_options_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["full_size.py", "out", "--hours", "0.4", "IV", "VI"])
+    with pytest.raises(SystemExit, match="there is no GPU here"):
+        runpy.run_path(str(BENCHMARKS / "full_size.py"), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_networks(tmp_path: Path) -> None:
+    out = run("networks.py", tmp_path, "--rounds", 1, "--size", 32, "--frames", 2, "--threads", 1)
+    assert numbered(out, 4) == [*NETWORKS, *LITERAL] * 2, "inference and training"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "at_once"), [("clip", [""]), ("stream", ["", ", 2 at once", ", 4 at once"])])
+def test_latency(mode: str, at_once: list[str], tmp_path: Path) -> None:
+    small = ("--only", "action_resnet18:16:64", "--rounds", 1, "--threads", 1)
+    out = run("latency.py", tmp_path, "--modes", mode, *small)
+    found = [tuple(cells[:2]) for cells in rows(out) if len(cells) == 6]
+    expected = [("PyTorch eager", "fp32"), ("PyTorch eager, autocast", "bf16")]
+    for runtime, precisions in (("ONNX Runtime", ("fp32", "int8")), ("OpenVINO", ("fp32", "bf16", "int8"))):
+        expected += [(runtime + frames, precision) for precision in precisions for frames in at_once]
+    assert found == expected, "a file that cannot be made is left out"
+
+
+@pytest.mark.slow
+def test_pipeline(tmp_path: Path) -> None:
+    out = run("pipeline.py", tmp_path, "--clips", 1, "--rounds", 1)
+    assert numbered(out, 6) == [codec for codec in CODECS for _ in (112, 224)]
+
+
+@pytest.mark.slow
+def test_pipeline_on_real_clips(shared_data: Path, tmp_path: Path) -> None:
+    out = run("pipeline.py", tmp_path, "--clips", 1, "--rounds", 1, "--isogd", shared_data / "isogd")
+    assert numbered(out, 6)[-4:] == ["IsoGD, as shipped"] * 2 + ["IsoGD, aligned"] * 2
+
+
+@pytest.mark.slow
+def test_synth(tmp_path: Path) -> None:
+    out = run("synth.py", tmp_path, "--clips", 1, "--size", 32, "--frames", 2, "--processes", 2)
+    number = r"\d+\.\d"
+    assert re.match(f"2 frames of 32 x 32, 2 processes: {number} clips/s by the clock; {number} ms of CPU a clip", out)
+
+
+@pytest.mark.slow
+def test_full_size(tmp_path: Path) -> None:
+    small = ("--cpu", "--batch", 1, "--size", 32, "--rounds", 1, "--models", "tsn_resnet18")
+    out = run("full_size.py", tmp_path, "out", *small)
+    assert numbered(out, 6) == ["tsn_resnet18"]
+    kept = json.loads((tmp_path / "out" / "throughput.json").read_text())
+    assert [network["model"] for network in kept["networks"]] == ["tsn_resnet18"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``dynagest reproduce`` leaves: a run without decoders, and its twin with both."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = ("--rows", "TSM, none", "--rows", "TSM, both", "--seeds", "1")
+    command = ["-m", "dynagest", "reproduce", "decoders", "--scale", "smoke", *rows, "--out", str(folder)]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_decoders(study: Path, tmp_path: Path) -> None:
+    (taught,) = study.glob("runs/*-both-*")
+    out = run("decoders.py", tmp_path, taught, "--batches", 1)
+    guesses = ("decoder", "mean depth", "brightness", "untrained")
+    masks = [tuple(cells[:2]) for cells in rows(out) if len(cells) == 4 and is_number(cells[-1])]
+    assert masks == [(mask, guess) for mask in ("local", "global") for guess in guesses]
+    parts = ("stem", "layer1", "layer2", "layer3", "layer4")
+    assert numbered(out, 4) == [*parts, *parts], "before the first step, and after the last"
+
+
+@pytest.mark.slow
+def test_starts(study: Path, tmp_path: Path) -> None:
+    # So short a training never leaves chance: these two do, ten lines before the epochs that are expected below.
+    for arm, first in (("none", 30), ("both", 20)):
+        (log,) = study.glob(f"runs/*-{arm}-*/log.jsonl")
+        known = [float(number >= first) for number in range(50)]
+        lines = [
+            {"event": "train", "step": number, "epoch": number / 10, "top1": top1} for number, top1 in enumerate(known)
+        ]
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = run("starts.py", tmp_path, study, "--known", 1)
+    (row,) = [cells for cells in rows(out) if cells[0].startswith("TSM")]
+    assert row[:5] == ["TSM, 1 epochs, clutter 0.3", "1", "3.9", "2.9", "-1.0"]
+    assert "1 pairs of 1 seeds: the start differs by -25.6 %,\nis earlier in 1\n" in out
+
+
+@pytest.mark.slow
+def test_soak(tmp_path: Path) -> None:
+    found = checks(start("soak.py", tmp_path, "--minutes", 0.3), tmp_path / "soak.json")
+    measured = ("memory stays flat", "delay does not grow", "no files are left open", "no threads are left")
+    assert found.keys() >= set(measured)
+    others = {name: passed for name, passed in found.items() if name not in measured}
+    expected = ("unplugged and back", "corrupt pictures left out", "card of another version", "card without classes")
+    assert others == dict.fromkeys((*expected, "half a file"), True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_run(tmp_path_factory.mktemp("run"), "action_resnet18")
+    export(folder, "onnx", clips=2)
+    return folder / "network-fp32.onnx"
+
+
+@pytest.mark.slow
+def test_browser(exported: Path, tmp_path: Path) -> None:
+    needs_browser()
+    out = run("browser.py", tmp_path, exported, "--seconds", 1)
+    assert re.match(r"network-fp32.onnx on CPU, \d threads?: \d+\.\d frames/s, .+ ms preprocessing \(\d+ frames\)", out)
+    summary = json.loads(run("browser.py", tmp_path, exported, "--seconds", 1, "--json"))
+    assert summary["network"] == "network-fp32.onnx"
+    assert summary["isolated"], "without it the network has one thread"
+    assert 0 < summary["preprocessing_ms"] < summary["median_ms"] <= summary["p95_ms"]
+
+
+@pytest.mark.slow
+def test_soak_page(exported: Path, tmp_path: Path) -> None:
+    needs_browser()
+    found = checks(start("soak_page.py", tmp_path, exported, "--minutes", 3), tmp_path / "soak_page.json")
+    flat = [f"flat: {name}" for name in ("heap", "nodes", "listeners", "renderer", "browser", "server")]
+    rates = ["delay does not grow", "camera keeps its rate", "network keeps its rate", "gestures to the end"]
+    assert list(found) == [*flat, *rates]
