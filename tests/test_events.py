@@ -219,7 +219,7 @@ def test_the_table_that_the_web_page_shares_is_current():
 
 
 class StandIn:
-    """A scorer that reads the score of "left" from the first pixel, every other frame."""
+    """A scorer that reads the score of "left" from the first pixel, every other frame; an odd one waits for the end."""
 
     card = NetworkCard(model="stand-in", classes=CLASSES)
 
@@ -229,7 +229,13 @@ class StandIn:
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
         self.count += 1
         value = float(frame[0, 0, 0]) / 255
-        return [] if self.count % 2 else [Scores(time, np.array((value, 0.0, 1 - value)))]
+        self.newest = [Scores(time, np.array((value, 0.0, 1 - value)))]
+        return [] if self.count % 2 else self.newest
+
+    def finish(self) -> list[Scores]:
+        waiting = self.newest if self.count % 2 else []
+        self.reset()
+        return waiting
 
     def reset(self) -> None:
         self.count = 0
@@ -244,6 +250,17 @@ def test_the_recogniser_joins_scorer_and_detector():
     (over,) = recogniser.finish().events
     assert over.end == pytest.approx(0.4)
     assert recogniser.scorer.count == 0
+
+
+def test_what_waited_for_the_end_of_a_stream_counts():
+    recogniser = Recogniser(StandIn(), EventDetector(CLASSES, SHARP))
+    frames = [np.full((2, 2, 3), value, np.uint8) for value in (0, 0, 255)]
+    assert not any(recogniser.push(frame, index / 10).events for index, frame in enumerate(frames))
+    update = recogniser.finish()
+    assert [scores.time for scores in update.scores] == [pytest.approx(0.2)]
+    begun, over = update.events
+    assert (begun.label, begun.end, over.label) == ("left", None, "left")
+    assert over.end is not None
 
 
 def test_settings_live_beside_the_network(tmp_path: Path):

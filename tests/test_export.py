@@ -36,7 +36,7 @@ NAMES = (
     ("action_resnet18", {"online": True}),
     ("tea_res2net50", {}),
 )
-INFO_KEYS = {"format", "mode", "precision", "batch", "card", "state", "events"}
+INFO_KEYS = {"format", "mode", "precision", "batch", "frames", "card", "state", "events"}
 
 
 @pytest.fixture(scope="module")
