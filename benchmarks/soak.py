@@ -39,7 +39,7 @@ from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
 
 SAMPLE = 5.0  # s between two looks at memory and delay
-LOOKS = 3  # that there must be time for
+LOOKS = 4  # that there must be time for, of which three are sure: of fewer, the second quarter would be the last
 FLAT_MIB = 8.0  # by which memory may differ between the second and the last quarter
 FLAT_DELAY = 1.25  # factor by which the delay may
 FLAT_SECONDS = 0.010  # and what does not count in any case

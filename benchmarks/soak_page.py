@@ -105,9 +105,9 @@ def soak(model: Path, minutes: float, progress: Callable[[Sample], None]) -> lis
         begin = time.monotonic()
         while (elapsed := time.monotonic() - begin) < minutes * 60:
             if len(samples) % PAUSED == PAUSED - 1:
-                page.keyboard.press("p")
+                page.keyboard.press("Alt+p")
                 page.wait_for_selector("#pause", state="hidden")
-                page.keyboard.press("p")
+                page.keyboard.press("Alt+p")
             page.wait_for_timeout(1000 * max((len(samples) + 1) * SAMPLE - elapsed, 0))
             seen = page.evaluate(LOOK)
             gestures.update(seen["rows"])

@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--global-weight", type=float, default=PAPERS)
     arguments = parser.parse_args()
     pairs, never = read_pairs(arguments.root, arguments.known, arguments.global_weight)
+    if not pairs and not never:
+        raise SystemExit(f"{arguments.root}: no run with both decoders has a twin without them here")
     table = Table("network, clips", "seeds", "start, none", "start, both", "difference, epochs", "accuracy, points")
     every: dict[int, list[tuple[float, float]]] = {}
     for name, seeds in pairs.items():
