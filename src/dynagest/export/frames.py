@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.export.gates import ChannelGates, after, before, reduction, three_taps
+from dynagest.export.gates import ChannelGates, SqueezeFirst, after, before, three_taps
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.temporal import convolve_in_time
@@ -40,17 +40,14 @@ class FrameAction(nn.Module):
         self.net = action.net
         self.register_buffer("taps", three_taps(action, action.action_shift.weight.detach(), dim=2))
         self.register_buffer("ste", three_taps(action, action.action_p1_conv1.weight.detach(), dim=1))
-        self.reduce = reduction(action)
-        self.motion = action.action_p3_conv1
-        self.gates = ChannelGates(action)
+        self.squeeze, self.gates = SqueezeFirst(action), ChannelGates(action)
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> what ``net`` makes of the excited frames."""
         x = convolve_in_time(x_BCHW, self.taps, num_frames)
-        reduced = self.motion.in_channels
-        squeezed, channel, mean_B1HW = self.reduce(x).split((reduced, reduced, 1), dim=1)
-        pooled = (_pooled(each, num_frames) for each in (channel, squeezed, self.motion(squeezed)))
-        gate_BC11 = self.gates(*pooled).reshape(-1, x.shape[1], 1, 1)
+        *pooled, mean_B1HW = self.squeeze(x)
+        pooled_NTR = (each.reshape(-1, num_frames, each.shape[1]) for each in pooled)
+        gate_BC11 = self.gates(*pooled_NTR).reshape(-1, x.shape[1], 1, 1)
         return cast(Tensor, self.net(x * (gate_BC11 + self._pixel_gate(mean_B1HW, num_frames))))
 
     def _pixel_gate(self, mean_B1HW: Tensor, num_frames: int) -> Tensor:
@@ -59,7 +56,3 @@ class FrameAction(nn.Module):
         neighbours = torch.stack((before(mean_NTHW), mean_NTHW, after(mean_NTHW)), dim=2)
         neighbours = neighbours.reshape(-1, 3, height, width)
         return torch.sigmoid(F.conv2d(neighbours, self.ste, padding=1))
-
-
-def _pooled(x_BCHW: Tensor, num_frames: int) -> Tensor:
-    return x_BCHW.mean((2, 3), keepdim=True).reshape(-1, num_frames, x_BCHW.shape[1])

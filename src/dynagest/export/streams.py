@@ -17,19 +17,20 @@ from torch import Tensor, nn
 from dynagest.card import NetworkCard
 from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
-from dynagest.export.gates import ChannelGates, reduction
+from dynagest.export.gates import ChannelGates, MeansFirst, SqueezeFirst
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.online import OnlineAction, OnlineSpatioTemporalConv, two_taps
 from dynagest.networks.streaming import StreamNet
-from dynagest.networks.temporal import Previous, Time, global_average
+from dynagest.networks.temporal import Previous, Time
 from dynagest.runtimes.model_file import FRAME, LOGITS, STATE_IN, STATE_OUT, StateTensor
 
 
 class StreamForm(nn.Module):
     """``StreamNet`` with its state as a list of tensors, in the order of ``first``: the state before the first frame.
 
-    With ``channels_last``, features that are remembered at full size are (N, H, W, C): the order in which OpenVINO
-    computes, which otherwise rearranges them twice a frame. Raises ``ModelError`` for a network that is not online.
+    ``channels_last`` is for OpenVINO in int8: features that are remembered at full size are (N, H, W, C), the order in
+    which it computes, which otherwise rearranges them twice a frame; and ACTION takes its means first. Raises
+    ``ModelError`` for a network that is not online.
     """
 
     def __init__(self, net: ClipNet, size: int, channels_last: bool) -> None:
@@ -39,7 +40,8 @@ class StreamForm(nn.Module):
         for module in list(net.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, OnlineAction):
-                    setattr(module, name, StreamAction(child))
+                    squeeze = MeansFirst(child) if channels_last else SqueezeFirst(child)
+                    setattr(module, name, StreamAction(child, squeeze))
         self.stream = StreamNet(net)
         state = self.stream.initial_state(1, size)
         self.turned = {name for name in state if channels_last and name.endswith(".shift")}
@@ -64,24 +66,22 @@ class StreamAction(nn.Module):
 
     taps: Tensor
 
-    def __init__(self, action: OnlineAction) -> None:
+    def __init__(self, action: OnlineAction, squeeze: MeansFirst | SqueezeFirst) -> None:
         super().__init__()
         ste = cast(OnlineSpatioTemporalConv, action.action_p1_conv1)
-        self.net, self.action_shift, self.motion = action.net, action.action_shift, action.action_p3_conv1
-        self.reduce, self.ste, self.pooled = reduction(action), ste.ste, Previous()
-        self.gates = ChannelGates(action)
+        self.net, self.action_shift, self.ste, self.pooled = action.net, action.action_shift, ste.ste, Previous()
+        self.squeeze, self.gates = squeeze, ChannelGates(action)
         self.register_buffer("taps", two_taps(ste.weight.detach(), dim=1))
 
     def forward(self, x_NCHW: Tensor, time: Time) -> Tensor:
         """(N, C, H, W) -> what ``net`` makes of the excited frames."""
-        r = self.motion.in_channels
         x = self.action_shift(x_NCHW, time)
-        squeezed, channel, mean_N1HW = self.reduce(x).split((r, r, 1), dim=1)
-        now = torch.cat([global_average(each).flatten(1) for each in (channel, squeezed)], dim=1)
+        channel, squeezed, convolved, mean_N1HW = self.squeeze(x)
         # A channel of ones tells a frame that has a predecessor (1) from the first (0).
-        past = self.pooled(torch.cat((now, torch.ones_like(now[:, :1])), dim=1), time)
-        moved = (global_average(self.motion(squeezed)).flatten(1) - past[:, r:-1]) * past[:, -1:]
-        gate_NC = self.gates.expand(torch.cat((past[:, :r], now[:, :r]), dim=1), moved)
+        now = torch.cat((channel, squeezed, torch.ones_like(channel[:, :1])), dim=1)
+        r, past = channel.shape[1], self.pooled(now, time)
+        moved = (convolved - past[:, r:-1]) * past[:, -1:]
+        gate_NC = self.gates.expand(torch.cat((past[:, :r], channel), dim=1), moved)
         both_N2HW = torch.cat((self.ste(mean_N1HW, time), mean_N1HW), dim=1)
         pixel_gate = torch.sigmoid(F.conv2d(both_N2HW, self.taps, padding=1))
         # Two products, for the sum of the gates would be one more tensor of full size.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.export.gates import ChannelGates, after, before, reduction, three_taps
+from dynagest.export.gates import ChannelGates, MeansFirst, after, before, three_taps
 from dynagest.networks.action import Action
 from dynagest.networks.online import OnlineShift
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
@@ -99,17 +99,14 @@ class VolumeAction(nn.Module):
         self.net = VolumeConv(action.net)
         self.shift = VolumeTemporal(three_taps(action, action.action_shift.weight.detach(), dim=2))
         self.register_buffer("ste", three_taps(action, action.action_p1_conv1.weight.detach(), dim=1).unsqueeze(1))
-        self.reduce = VolumeConv(reduction(action))
-        self.motion = VolumeConv(action.action_p3_conv1)
-        self.gates = ChannelGates(action)
+        self.squeeze, self.gates = MeansFirst(action), ChannelGates(action)
+        _replace(self.squeeze)
 
     def forward(self, x_NCTHW: Tensor, num_frames: int) -> Tensor:
         x = self.shift(x_NCTHW, num_frames)
-        reduced = self.motion.in_channels
-        squeezed, channel, mean = self.reduce(x).split((reduced, reduced, 1), dim=1)
-        pooled = (_pooled(each) for each in (channel, squeezed, self.motion(squeezed)))
+        *pooled, mean_N1THW = self.squeeze(x)
         gate_NCT11 = self.gates(*pooled).transpose(1, 2)[..., None, None]
-        pixel_gate = torch.sigmoid(F.conv3d(mean, self.ste, padding=1))
+        pixel_gate = torch.sigmoid(F.conv3d(mean_N1THW, self.ste, padding=1))
         # Two products, for the sum of the gates would be one more tensor of full size.
         return cast(Tensor, self.net(x * gate_NCT11 + x * pixel_gate))
 
