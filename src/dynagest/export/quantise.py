@@ -50,8 +50,9 @@ def quantise_openvino(
 ) -> "openvino.Model":
     """An int8 model by NNCF's post-training quantisation, but for the nodes ``in_float``.
 
-    Convolutions and what they read and leave are quantised. Elementwise products (gates, ACTION's shift) and sums of
-    them are not: NNCF would round between any two, where OpenVINO computes all of them in one pass from bytes to bytes.
+    Convolutions and what they read and leave are quantised. Elementwise products (gates, ACTION's shift), sums of them
+    and sums that they take are not: NNCF would round between any two, where OpenVINO computes all of them in one pass
+    from bytes to bytes.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -60,7 +61,8 @@ def quantise_openvino(
     sums = [
         node.get_friendly_name()
         for node in model.get_ops()
-        if node.get_type_name() == "Add" and any(_comes_from(node, place, "Multiply") for place in (0, 1))
+        if node.get_type_name() == "Add"
+        and ("Multiply" in _readers(node) or any(_comes_from(node, place, "Multiply") for place in (0, 1)))
     ]
     with _quiet():
         quantised = nncf.quantize(
@@ -77,6 +79,7 @@ def quantise_openvino(
             ),
         )
     _quantise_once(quantised)
+    _gate_bytes(quantised)
     _keep_matrices_in_bytes(quantised)
     return quantised
 
@@ -101,6 +104,26 @@ def _quantise_once(model: "openvino.Model") -> None:
                     continue
                 for each in reader.get_node().output(0).get_target_inputs() if _is_quantiser(reader) else {reader}:
                     each.replace_source_output(once)
+
+
+def _gate_bytes(model: "openvino.Model") -> None:
+    """Let OpenVINO multiply quantised features by a sum of gates without turning them into float32 beforehand.
+
+    It does so where the other factor is itself scaled by a constant, as what quantisation leaves is. So the sum is
+    doubled, and with it the range of what quantises the product: the same numbers come out.
+    """
+    from openvino import opset13 as ops
+
+    for node in model.get_ops():
+        gated = node.get_type_name() == "Multiply" and _comes_from(node, 0, "FakeQuantize")
+        if not gated or not _comes_from(node, 1, "Add") or _readers(node) != ["FakeQuantize"]:
+            continue
+        node.input(1).replace_source_output(ops.multiply(node.input_value(1), np.float32(2)).output(0))
+        (reader,) = node.output(0).get_target_inputs()
+        for place in (1, 2):
+            limit = reader.get_node().input(place)
+            doubled = 2 * limit.get_source_output().get_node().get_data()
+            limit.replace_source_output(ops.constant(doubled).output(0))
 
 
 def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
@@ -162,6 +185,11 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
 
 def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
     return bool(node.input_value(place).get_node().get_type_name() == kind)
+
+
+def _readers(node: "openvino.Node") -> list[str]:
+    """The kinds of those that read a node's only output."""
+    return [target.get_node().get_type_name() for target in node.output(0).get_target_inputs()]
 
 
 def _is_quantiser(reader: "openvino.Input") -> bool:

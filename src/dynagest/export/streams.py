@@ -84,8 +84,7 @@ class StreamAction(nn.Module):
         gate_NC = self.gates.expand(torch.cat((past[:, :r], channel), dim=1), moved)
         both_N2HW = torch.cat((self.ste(mean_N1HW, time), mean_N1HW), dim=1)
         pixel_gate = torch.sigmoid(F.conv2d(both_N2HW, self.taps, padding=1))
-        # Two products, for the sum of the gates would be one more tensor of full size.
-        return cast(Tensor, self.net(x * gate_NC[..., None, None] + x * pixel_gate))
+        return cast(Tensor, self.net(x * (gate_NC[..., None, None] + pixel_gate)))
 
 
 def convert_stream(

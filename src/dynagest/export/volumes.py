@@ -107,8 +107,7 @@ class VolumeAction(nn.Module):
         *pooled, mean_N1THW = self.squeeze(x)
         gate_NCT11 = self.gates(*pooled).transpose(1, 2)[..., None, None]
         pixel_gate = torch.sigmoid(F.conv3d(mean_N1THW, self.ste, padding=1))
-        # Two products, for the sum of the gates would be one more tensor of full size.
-        return cast(Tensor, self.net(x * gate_NCT11 + x * pixel_gate))
+        return cast(Tensor, self.net(x * (gate_NCT11 + pixel_gate)))
 
 
 class VolumeMotionExcitation(nn.Module):
