@@ -154,6 +154,20 @@ def test_a_job_starts_from_the_one_before(tmp_path):
     assert set(ledger.read()) == {first.key, second.key}
 
 
+def test_a_run_goes_on_where_it_and_what_it_started_from_have_moved(tmp_path):
+    """As on another machine. The key says which weights they are, wherever they lie."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    first = job(seed=1, epochs=1)
+    second = job(seed=2, epochs=1).model_copy(update={"after": first.key})
+    ledger, again = Ledger(tmp_path / "ledger.jsonl"), Ledger(tmp_path / "again.jsonl")
+    assert run_missing([first, second], here, ledger, told=lambda line: None) == []
+    here.rename(there)
+    log = (there / "runs" / second.name / "log.jsonl").read_bytes()
+    run_job(second, there, again)
+    assert again.read()[second.key].top1 == ledger.read()[second.key].top1
+    assert (there / "runs" / second.name / "log.jsonl").read_bytes() == log  # trained no step more
+
+
 def test_a_run_that_diverges_is_an_outcome(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     wild = job(lr=1e30, optimiser="sgd", clip_norm=1e30)

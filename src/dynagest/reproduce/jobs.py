@@ -112,9 +112,11 @@ class Job(BaseModel):
         """Sixteen hexadecimal digits: the same for the same job, whichever table asks for it.
 
         Of fields that stand as the recipe leaves them: one that is added later does not rename the runs of before.
-        Where a manifest lies does not matter, its content does.
+        Where a manifest or the weights lie does not matter, their content does.
         """
-        recipe = self.recipe.model_dump(mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name"}))
+        recipe = self.recipe.model_dump(
+            mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name", "init"})
+        )
         data = self.data.model_dump(mode="json", exclude_defaults=True, exclude={"name", "manifest"})
         parts = [recipe, data, self.protocol, self.after, *([self.weights] if self.weights else [])]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -223,7 +223,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     from dynagest.testing.evaluate import evaluate
     from dynagest.training.data import choose_workers
     from dynagest.training.environment import code_revision
-    from dynagest.training.folder import has_run
+    from dynagest.training.folder import has_run, read_recipe
     from dynagest.training.trainer import train
 
     folder = root / "runs" / job.name
@@ -232,9 +232,11 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
         if known is not None and (known.top1 is None or (folder / METRICS_FILE).exists()):
             return
         footage = root / "footage"
-        init = kept_network(root, job.after) if job.after else None
+        init: Path | str | None = kept_network(root, job.after) if job.after else None
         if job.after and init is None:
             raise RunError(f"{folder}: starts from run {job.after}, which is not there")
+        if resume := has_run(folder):  # the key says which weights it began with, wherever they lay then
+            init = read_recipe(folder).init
         outcome = Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), revision=code_revision() or "")
         try:
             # Asked for each stage, which may look at the clips in a way of its own.
@@ -243,7 +245,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
                 lambda recipe: job.data.training(recipe, footage),
                 folder,
                 init=init,
-                resume=has_run(folder),
+                resume=resume,
             )
         except DivergedError as error:
             ledger.add(outcome.model_copy(update={"failed": str(error)}))
