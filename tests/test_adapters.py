@@ -42,7 +42,7 @@ def egogesture(egogesture_root: Path) -> Manifest:
 
 def test_egogesture_has_the_published_rows_and_splits(egogesture: Manifest) -> None:
     assert len(egogesture) == 24_161
-    assert _splits(egogesture) == {"train": 14_416, "val": 4_768, "test": 4_977}
+    assert _splits(egogesture) == ADAPTERS["egogesture"].published == {"train": 14_416, "val": 4_768, "test": 4_977}
     assert len(egogesture.classes) == 83
     assert {clip.label for clip in egogesture.clips} == set(egogesture.classes)
     assert len({clip.subject for clip in egogesture.clips}) == 50
@@ -92,7 +92,8 @@ def nvgesture(shared_data: Path) -> Index:
 
 def test_nvgesture_has_the_published_rows(nvgesture: Index) -> None:
     manifest = nvgesture.manifest
-    assert _splits(manifest) == {"train": 1_050, "test": 482}
+    assert _splits(manifest) == ADAPTERS["nvgesture"].published == {"train": 1_050, "test": 482}
+    assert not any("as published" in note for note in nvgesture.notes)
     assert manifest.classes == tuple(f"class_{k:02d}" for k in range(1, 26))
     assert {clip.end - clip.start for clip in manifest.clips} == {80}
     subjects = {split: {int(c.subject) for c in manifest.split(split).clips} for split in ("train", "test")}
@@ -128,6 +129,7 @@ def test_isogd_full_list(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "train_list.txt").write_bytes(text)
     manifest = index_dataset("isogd", tmp_path, LISTS_ONLY).manifest
     assert _splits(manifest) == {"train": 35_878}
+    assert ADAPTERS["isogd"].published == {"train": 35_878, "val": 5_784, "test": 6_271}
     assert len(manifest.classes) == 249
     assert {clip.label for clip in manifest.clips} == set(manifest.classes)
     first = manifest.clips[0]

@@ -5,8 +5,9 @@
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from dynagest.clips.adapters import congd, egogesture, folders, ipn_hand, isogd, jester, nvgesture, tsm
@@ -26,7 +27,7 @@ class Adapter:
 
     ``index`` reads the lists under a root. ``options`` names the ``IndexOptions`` that mean something to it, besides
     those that all take. ``flip_pairs``: class indices (from 0) that a horizontal mirror exchanges, ``None`` where that
-    is not known.
+    is not known. ``published``: clips of each split, where they are given.
     """
 
     summary: str
@@ -34,6 +35,7 @@ class Adapter:
     index: Callable[[Path, IndexOptions], Found]
     options: frozenset[str] = frozenset()
     flip_pairs: tuple[tuple[int, int], ...] | None = None
+    published: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ ADAPTERS: dict[str, Adapter] = {
         egogesture.index_egogesture,
         frozenset({"labels", "end_trim"}),
         egogesture.FLIP_PAIRS,
+        {"train": 14_416, "val": 4_768, "test": 4_977},
     ),
     "nvgesture": Adapter(
         "NVGesture: 25 classes, 1,050 train and 482 test clips with depth",
@@ -59,12 +62,14 @@ ADAPTERS: dict[str, Adapter] = {
         nvgesture.index_nvgesture,
         frozenset({"labels", "lists", "aligned"}),
         nvgesture.FLIP_PAIRS,
+        {"train": 1_050, "test": 482},
     ),
     "isogd": Adapter(
         "ChaLearn IsoGD: 249 classes, 35,878 / 5,784 / 6,271 clips with depth",
         isogd.LAYOUT,
         isogd.index_isogd,
         frozenset({"labels", "lists", "aligned"}),
+        published={"train": 35_878, "val": 5_784, "test": 6_271},
     ),
     "congd": Adapter(
         "ChaLearn ConGD: streams of the 249 gestures of IsoGD, with depth",
@@ -123,6 +128,10 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
     if options.require_files:
         clips, more = _with_files(name, root, adapter, clips)
         notes += more
+    listed = Counter(clip.split for clip in clips)
+    if adapter.published and listed != Counter(adapter.published):
+        theirs = ", ".join(f"{count:,} {split}" for split, count in adapter.published.items())
+        notes.append(f"as published the set has {theirs} clips, unlike these lists")
     depth = _declared(options.depth) if options.depth else found.depth
     if depth is None and any(clip.depth for clip in clips):
         count = sum(clip.depth is not None for clip in clips)
