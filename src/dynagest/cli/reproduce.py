@@ -55,6 +55,10 @@ def reproduce(
             help="Only the rows of this name (TSM*), and those that they are compared with. Repeatable.",
         ),
     ] = [],  # noqa: B006
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of every run's recipe; repeatable."),
+    ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Outcomes so far; what is in it is not run again. [default: OUT/ledger.jsonl]")
@@ -68,15 +72,17 @@ def reproduce(
     Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table (on a
     CPU, by the same --parallel: with other threads sums round differently).
     """
-    from dynagest.reproduce.plan import plan
-    from dynagest.reproduce.pretrained import random_starts, start_from
+    from dynagest.reproduce.departures import departures
+    from dynagest.reproduce.plan import plan, with_settings
+    from dynagest.reproduce.pretrained import start_from
     from dynagest.reproduce.runner import LEDGER_FILE, Ledger, run_missing
     from dynagest.reproduce.scales import get_scale
     from dynagest.reproduce.speed import Speeds
     from dynagest.reproduce.study import STUDY
     from dynagest.reproduce.tables import TABLES, get_table
+    from dynagest.settings import parse_settings
 
-    size = get_scale(scale)
+    size, settings = get_scale(scale), parse_settings(set_)
     chosen = [get_table(name, TABLES | STUDY) for name in tables]
     chosen = [table.only(rows) for table in chosen] if rows else chosen
     folder = out or Path("runs") / f"reproduce-{scale}"
@@ -84,13 +90,14 @@ def reproduce(
         raise RunError(f"--out {folder}: is a file; name a folder")
     speeds = Speeds(folder, told=print)
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds) for table in chosen]
-    plans = start_from(plans, _weights(init))
+    plans = start_from([with_settings(each, settings) for each in plans], _weights(init))
     if dry_run:
         for each in plans:
             _print_plan(each)
-        return
-    for line in random_starts(plans):
+    for line in departures(plans):
         print(f"WARNING: {line}")
+    if dry_run:
+        return
     book = Ledger(ledger or folder / LEDGER_FILE)
     jobs = [job for each in plans for job in each.jobs]
     console = Console()
@@ -164,7 +171,7 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
 
 
 def _print_plan(plan: "Plan") -> None:
-    from dynagest.reproduce.cost import describe
+    from dynagest.reproduce.cost import describe, told
 
     print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
     total = 0
@@ -176,8 +183,8 @@ def _print_plan(plan: "Plan") -> None:
         for stage in line.schedule:
             print(f"           {stage}")
         print(f"    test   {line.test}")
-        print(f"    cost   {line.multiply_adds / 1e9:,.0f} G multiply-adds\n")
+        print(f"    cost   {told(line.multiply_adds)}\n")
     print(
-        f"{len(plan.jobs)} runs, {total / 1e9:,.0f} G multiply-adds of the networks, without what trains "
-        "along: three forward passes for each clip of an epoch, one for each tested view."
+        f"{len(plan.jobs)} runs, {told(total)} of the networks, without decoders: three forward passes for each clip "
+        "of an epoch, one for each tested view. `benchmarks/full_size.py` measures what a GPU does in a second."
     )

@@ -11,11 +11,12 @@ from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
 
 _BACKWARD = 2  # forward passes that a backward pass takes
+_RATE = 10e12  # multiply-adds a second that hours are told at: a round number to divide one's own GPU by
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A run in words. ``multiply_adds`` of the network alone, training and test."""
+    """A run in words. ``multiply_adds`` of its networks, training and test."""
 
     data: str
     clips: int
@@ -30,7 +31,11 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
     recipe, (training, testing, classes) = job.recipe, _sizes(job)
     protocol = get_protocol(job.protocol)
     passes = sum(
-        (1 + _BACKWARD) * training * stage.epochs * network_cost(stage, classes, stage.size).multiply_adds
+        (1 + _BACKWARD)
+        * training
+        * stage.epochs
+        * _networks(stage)
+        * network_cost(stage, classes, stage.size).multiply_adds
         for stage in recipe.trainings
     )
     view = network_cost(recipe, classes, protocol.size(recipe.size)).multiply_adds
@@ -43,6 +48,16 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
         starts_from=_start(job, jobs),
         multiply_adds=passes + tested,
     )
+
+
+def told(multiply_adds: int) -> str:
+    """A number of multiply-adds, and the hours that they take at a round rate."""
+    return f"{multiply_adds / 1e12:,.0f} T multiply-adds ({multiply_adds / _RATE / 3600:,.1f} hours at 10 T a second)"
+
+
+def _networks(recipe: Recipe) -> int:
+    """How many are trained at once: with the alignment of features one of depth beside that of RGB."""
+    return 2 if recipe.task == "alignment" else 1
 
 
 def _start(job: Job, jobs: Sequence[Job]) -> str:

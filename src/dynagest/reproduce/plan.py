@@ -1,7 +1,7 @@
 """From a table, a scale and data to the jobs that fill it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +11,9 @@ from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
-from dynagest.reproduce.tables import DATASETS, Row, Table
+from dynagest.reproduce.tables import CLASSES, DATASETS, Row, Table
 from dynagest.synth.spec import SENSOR
-from dynagest.training.recipe import Recipe
+from dynagest.training.recipe import OF_THE_WHOLE, Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
@@ -56,18 +56,31 @@ class Plan:
         return self.jobs if self.table.name == "masks" else ()
 
     def title(self, job: Job) -> str:
-        """What a job is for: its row and dataset, or that others start from it."""
+        """What a job is for: its row and dataset, or the row that starts from it."""
         for cell in self.cells:
             if job in cell.jobs.values():
                 return f"{cell.row.name} on {DATASETS.get(cell.dataset, cell.dataset)}"
-        return f"{job.recipe.model} on {DATASETS.get(job.data.name, job.data.name)}, for others to start from"
+        row = next(cell.row for cell in self.cells if job.key in {each.after for each in cell.jobs.values()})
+        return f"{row.name} on {DATASETS[job.data.name]}, to start from"
+
+    def changed(self, change: Callable[[Job], Job]) -> "Plan":
+        """The plan with every job changed; one that starts from another follows its new key."""
+        jobs: dict[str, Job] = {}  # by their keys as they were
+        for job in self.jobs:  # a run comes before those that start from it
+            after = None if job.after is None else jobs[job.after].key
+            jobs[job.key] = change(job).model_copy(update={"after": after})
+        cells = tuple(
+            replace(cell, jobs={seed: jobs[job.key] for seed, job in cell.jobs.items()}) for cell in self.cells
+        )
+        return replace(self, cells=cells, jobs=tuple(jobs.values()))
 
 
 def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[int], speeds: Speeds) -> Plan:
     """The jobs of a table. ``speeds`` are asked, and measured, for rows with a budget in time only.
 
-    ``data`` maps a dataset's name to its manifest, or "" to a manifest of one's own; empty: generated clips. Raises
-    ``RecipeError`` when the ``paper`` scale lacks a dataset that the table was printed for.
+    ``data`` maps a dataset's name to its manifest, or "" to a manifest of one's own; empty: generated clips. At scale
+    ``paper`` the columns are those datasets of the table that there is data for. Raises ``RecipeError`` where that is
+    none of them, where EgoGesture is not among it, and for clips that do not suffice.
     """
     _check_data(table, scale, data)
     if scale.spec is None:
@@ -172,17 +185,18 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
         raise RecipeError(
             f"--data {data['']}: names no dataset of the paper; give DATASET=MANIFEST with one of {', '.join(DATASETS)}"
         )
-    needed = {"egogesture", *table.datasets}
-    missing = [name for name in DATASETS if name in needed and name not in data]
-    if missing:
-        options = " ".join(f"--data {name}=MANIFEST" for name in missing)
+    columns = tuple(name for name in table.datasets if name in data)
+    if not columns or "egogesture" not in data:
+        wanted = ["egogesture", *(() if columns else table.datasets)]
+        options = " ".join(f"--data {name}=MANIFEST" for name in dict.fromkeys(wanted) if name not in data)
         raise RecipeError(
             f"table {table.name} at scale paper also needs {options}: the models of NVGesture and IsoGD start from "
-            "that of EgoGesture. `dynagest data index` writes a manifest; --scale small needs none"
+            "that of EgoGesture. `dynagest data index` writes a manifest; --scale small needs none. With such a model "
+            "instead of the clips: `dynagest train action-msd@nvgesture --init MODEL`, then `evaluate --protocol paper`"
         )
     cells, before = [], {}
     for row in table.rows:
-        for dataset in table.datasets:
+        for dataset in columns:
             jobs = {}
             for seed in seeds:
                 start = None
@@ -191,7 +205,7 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
                     before[first.key], start = first, first.key
                 jobs[seed] = _paper_job(row, dataset, data, seed, start)
             cells.append(Cell(row, dataset, jobs))
-    return _ordered(table, scale, table.datasets, cells, before)
+    return _ordered(table, scale, columns, cells, before)
 
 
 def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, after: str | None) -> Job:
@@ -215,17 +229,45 @@ def _ordered(
         for cell in cells:
             jobs[cell.jobs[seed].key] = cell.jobs[seed]
     made = Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()))
-    _check_depth(made)
+    for job in made.jobs:
+        if isinstance(job.data, OnDisk):
+            _check_clips(job.data, job.recipe, made.title(job))
     return made
 
 
-def _check_depth(plan: Plan) -> None:
-    """Raise ``RecipeError`` for clips without the depth that a run needs: now, not after all that come before it."""
-    for job in plan.jobs:
-        if isinstance(job.data, OnDisk) and any(each.uses_depth for each in job.recipe.trainings):
-            splits = job.recipe.train_splits
-            if not any(clip.depth for clip in job.data.read().clips if clip.split in splits):
-                raise RecipeError(
-                    f"{job.data.manifest}: no clip to train on has depth, which {plan.title(job)} needs; give clips "
-                    "with depth, or choose other rows with --rows"
-                )
+def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
+    """Raise ``RecipeError`` for clips that a run cannot do with: now, not after all that come before it."""
+    manifest, where = data.read(), str(data.manifest)
+    classes = CLASSES.get(data.name, len(manifest.classes))
+    if len(manifest.classes) != classes:
+        raise RecipeError(
+            f"{where}: has {len(manifest.classes)} classes and {DATASETS[data.name]} {classes}; give the manifest that "
+            f"`dynagest data index {data.name}` wrote"
+        )
+    trained = [clip for clip in manifest.clips if clip.split in recipe.train_splits]
+    for splits, there in ((recipe.train_splits, trained), ((data.split,), manifest.split(data.split).clips)):
+        if not there:
+            raise RecipeError(
+                f"{where}: has no clip in split {' or '.join(splits)}, which {title} needs; index the set with a list "
+                "that has its labels"
+            )
+    if any(each.uses_depth for each in recipe.trainings) and not any(clip.depth for clip in trained):
+        raise RecipeError(
+            f"{where}: no clip to train on has depth, which {title} needs; give clips with depth, or choose other rows "
+            "with --rows"
+        )
+
+
+def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
+    """The plan with fields of every run's recipe replaced, in its stages too, as `--set` gives them.
+
+    Raises ``RecipeError`` for a field that tells the table's runs apart, and as ``Recipe.with_overrides`` does.
+    """
+    own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in plan.table.rows for name in row.changes}
+    refused = sorted(own & settings.keys())
+    if refused:
+        raise RecipeError(
+            f"--set {refused[0]}: table {plan.table.name} sets it itself, run by run; --rows, --seeds and --init say "
+            "which runs"
+        )
+    return plan.changed(lambda job: job.model_copy(update={"recipe": job.recipe.throughout(settings)}))

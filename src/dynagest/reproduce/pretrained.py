@@ -1,7 +1,6 @@
 """The weights that runs without a predecessor start from: those of ImageNet, on the paper's schedules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dynagest.errors import RecipeError
@@ -38,21 +37,15 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
         )
         load_weights(net, named[recipe.model])
     digests = {model: _digest(path) for model, path in named.items()}
-    return [_started(plan, named, digests) for plan in plans]
 
+    def started(job: Job) -> Job:
+        model = job.first_recipe.model
+        if job.after is not None or model not in named:
+            return job
+        recipe = job.recipe.with_overrides({"init": str(named[model].resolve())})
+        return job.model_copy(update={"recipe": recipe, "weights": digests[model]})
 
-def random_starts(plans: Sequence[Plan]) -> list[str]:
-    """A line for each model whose runs are meant to start from given weights, and do not."""
-    wanting: dict[tuple[str, str], int] = {}
-    for job in {job.key: job for plan in plans for job in plan.jobs}.values():
-        recipe = job.first_recipe
-        if starts_at_random(job) and recipe.starts_from:
-            wanting[recipe.model, recipe.starts_from] = wanting.get((recipe.model, recipe.starts_from), 0) + 1
-    return [
-        f"{count} runs of {model} start from random weights and will end up worse: they are meant to start from "
-        f"{origin}. Give them with --init {model}=FILE"
-        for (model, origin), count in wanting.items()
-    ]
+    return [plan.changed(started) for plan in plans]
 
 
 def starts_at_random(job: Job) -> bool:
@@ -67,18 +60,3 @@ def _network(recipe: Recipe) -> str:
 def _digest(weights: Path) -> str:
     """Of a weights file, or of a run folder's: other weights at the same place make other runs."""
     return content(*(weights / name for name in (NETWORK_FILE, PARTNER_FILE))) if weights.is_dir() else content(weights)
-
-
-def _started(plan: Plan, init: Mapping[str, Path], digests: Mapping[str, str]) -> Plan:
-    """A run's key tells where it starts, so those that start from it follow."""
-    jobs: dict[str, Job] = {}  # by their keys in the plan as it was, where a run comes before those that start from it
-    for job in plan.jobs:
-        changes: dict[str, object] = {}
-        if job.after is not None:
-            changes["after"] = jobs[job.after].key
-        elif (file := init.get(job.first_recipe.model)) is not None:
-            changes["recipe"] = job.recipe.with_overrides({"init": str(file.resolve())})
-            changes["weights"] = digests[job.first_recipe.model]
-        jobs[job.key] = job.model_copy(update=changes)
-    cells = tuple(replace(cell, jobs={seed: jobs[job.key] for seed, job in cell.jobs.items()}) for cell in plan.cells)
-    return replace(plan, cells=cells, jobs=tuple(jobs.values()))

@@ -8,11 +8,9 @@ from dynagest.reproduce.cost import network_cost
 from dynagest.reproduce.paired import Interval, interval, paired
 from dynagest.reproduce.plan import Cell, Plan
 from dynagest.reproduce.runner import Outcome
-from dynagest.reproduce.tables import Row
+from dynagest.reproduce.tables import CLASSES, Row
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
-
-CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 
 
 @dataclass(frozen=True, slots=True)

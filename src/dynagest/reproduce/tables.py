@@ -11,6 +11,7 @@ from typing import Any, Literal
 from dynagest.errors import RecipeError, hint
 
 DATASETS = {"egogesture": "EgoGesture", "nvgesture": "NVGesture", "isogd": "IsoGD"}
+CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 
 
 @dataclass(frozen=True)

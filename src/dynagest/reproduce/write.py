@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynagest.atomic import write_together
+from dynagest.reproduce.departures import departures
 from dynagest.reproduce.paired import Interval
 from dynagest.reproduce.results import Line, Results, Score
 from dynagest.reproduce.tables import DATASETS
@@ -165,6 +166,7 @@ def _legend(results: Results) -> str:
             f"tested by 30 views as published, but by one centre view what cannot take those: {names}; "
             "no difference is taken between the two"
         )
+    parts += [f"NOT AS PUBLISHED: {line}" for line in departures([results.plan])]
     if results.revisions:
         shown = (f"{revision[:7]}{'+' if revision.endswith('+changes') else ''}" for revision in results.revisions)
         parts.append(f"code of {', '.join(shown)} (+: edited since)")

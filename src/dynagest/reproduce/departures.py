@@ -1,0 +1,44 @@
+"""In what runs on the paper's schedules differ from the paper's: told before they start, and under their table."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from dynagest.clips.adapters import ADAPTERS
+from dynagest.reproduce.jobs import OnDisk
+from dynagest.reproduce.plan import Plan
+from dynagest.reproduce.pretrained import starts_at_random
+from dynagest.reproduce.tables import DATASETS
+
+
+def departures(plans: Sequence[Plan]) -> list[str]:
+    """A line for each model that starts at random, each dataset without data, and each with more or fewer clips."""
+    jobs = list({job.key: job for plan in plans for job in plan.jobs}.values())
+    random = Counter(
+        (job.first_recipe.model, job.first_recipe.starts_from)
+        for job in jobs
+        if starts_at_random(job) and job.first_recipe.starts_from
+    )
+    lines = [
+        f"{count} runs of {model} start from random weights, not from {origin}, and will end up worse: give --init "
+        f"{model}=FILE"
+        for (model, origin), count in random.items()
+    ]
+    lines += [
+        f"table {plan.table.name} without {DATASETS[name]}: there is no --data {name}=MANIFEST"
+        for plan in plans
+        for name in plan.table.datasets
+        if plan.datasets[0] in DATASETS and name not in plan.datasets
+    ]
+    others: dict[str, str] = {}
+    for job in jobs:
+        if isinstance(job.data, OnDisk) and job.data.name in DATASETS:
+            there = Counter(clip.split for clip in job.data.read().clips)
+            published = ADAPTERS[job.data.name].published
+            splits = (*job.recipe.train_splits, job.data.split)
+            if any(there[split] != published[split] for split in splits):
+                others[job.data.name] = f"{_told(there, splits)} clips here, {_told(published, splits)} as published"
+    return lines + [f"{DATASETS[name]} has {clips}" for name, clips in others.items()]
+
+
+def _told(counts: Mapping[str, int], splits: Sequence[str]) -> str:
+    return ", ".join(f"{counts[split]:,} {split}" for split in splits)
