@@ -19,8 +19,8 @@ def departures(plans: Sequence[Plan]) -> list[str]:
         if starts_at_random(job) and job.first_recipe.starts_from
     )
     lines = [
-        f"{count} runs of {model} start from random weights, not from {origin}, and will end up worse: give --init "
-        f"{model}=FILE"
+        f"{model} starts from random weights ({count} of the runs), not from {origin}, and will end up worse: give "
+        f"--init {model}=FILE"
         for (model, origin), count in random.items()
     ]
     lines += [
