@@ -377,10 +377,12 @@ def test_a_missing_image_makes_the_clip_unreadable_in_every_epoch(tmp_path: Path
         Clip(folder, "a", start=20, end=30),
         Clip(folder, "a", depth, start=20, end=38, depth_start=20, depth_end=38),
         Clip(folder, "b"),
+        Clip(folder, "b", start=20, end=41),
     ]
     dataset = ClipDataset(Manifest.of(clips, DepthSpec(near="bright")), View(2, 16, augment=True), seed=0)
     for epoch in range(12):
-        samples = [dataset[(epoch, index)] for index in range(4)]
-        assert [isinstance(sample, UnreadableClip) for sample in samples] == [True, False, True, True]
+        samples = [dataset[(epoch, index)] for index in range(5)]
+        assert [isinstance(sample, UnreadableClip) for sample in samples] == [True, False, True, True, True]
+        assert "has 40 frames, but frame 40 (counted from 0) is asked for" in samples[4].reason
         assert "000018.png: missing; the images of a clip must be numbered without gaps" in samples[0].reason
         assert "depth/000035.png: missing" in samples[2].reason

@@ -117,7 +117,7 @@ class FrameReader:
     def length(self, clip: Clip) -> int:
         """Frames of a clip's RGB. Raises ``ClipError`` if there are none, or as ``count`` and ``require_whole``.
 
-        A range of its own needs no look at a video; that it ends within the file is for ``frames`` to tell.
+        A range of its own needs no look at a video; that it ends within it is for ``frames`` to tell.
         """
         end = self.count(clip.video) if clip.end is None else clip.end
         if end <= clip.start:
@@ -129,13 +129,15 @@ class FrameReader:
         return end - clip.start
 
     def require_whole(self, path: Path, start: int, end: int) -> None:
-        """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
+        """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is not in a folder.
 
         ``frames`` would say so of those it is asked for only, so that a clip were readable in one epoch and not in
         another. For videos there is nothing to tell without decoding.
         """
         if is_folder(path):
             folder = self._folder(path)
+            if end > folder.count:
+                raise too_short(path, folder.count, end - 1)
             missing = next((index for index in folder.missing if start <= index < end), None)
             if missing is not None:
                 raise ClipError(f"{path / folder.name(missing)}: {_GAP}")
