@@ -316,6 +316,16 @@ def test_no_hint_without_a_split_to_test(clips: Path, tmp_path: Path, split: str
     assert "next: dynagest evaluate" not in output
 
 
+def test_a_recipe_of_the_paper_is_tested_as_in_the_paper(clips: Path, tmp_path: Path) -> None:
+    data = indexed(clips, "test")
+    data.write_text(data.read_text().replace(",test,", ",val,", 1))
+    for recipe, told in (("isogd", "--split val --protocol paper"), ("nvgesture", "--split test --protocol paper")):
+        out = tmp_path / recipe
+        code, output = run("train", recipe, "--data", str(data), "--out", str(out), *SMALL, "--set=msd=none")
+        assert code == 0
+        assert f"next: dynagest evaluate {out} {told}\n" in output
+
+
 def test_only_the_main_process_tells(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

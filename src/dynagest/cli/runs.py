@@ -79,7 +79,9 @@ def train(
 
     from dynagest.clips.gesture_folder import open_clips
     from dynagest.networks.rivals.build import RIVALS
+    from dynagest.reproduce.plan import tested_by
     from dynagest.testing.report import write_report
+    from dynagest.training.recipes import PAPERS
     from dynagest.training.trainer import train as run_training
 
     with _errors_told_once():
@@ -96,9 +98,13 @@ def train(
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
     print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
     print(f"report: {write_report(done.run_dir)}")
-    split = _split_to_test(manifest, chosen.train_splits)
+    split, how = _split_to_test(manifest, chosen.train_splits), ""
+    if (dataset := chosen.name.rpartition("@")[2]) in PAPERS:
+        published, protocol = tested_by(chosen, dataset)
+        split = published if manifest.split(published).clips and published not in chosen.train_splits else split
+        how = f" --protocol {protocol}"
     if split is not None:
-        print(f"next: dynagest evaluate {shlex.quote(str(done.run_dir))} --split {split}")
+        print(f"next: dynagest evaluate {shlex.quote(str(done.run_dir))} --split {split}{how}")
 
 
 def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path, "Recipe", bool]:
@@ -223,7 +229,8 @@ def _print_result(result: "Evaluation") -> None:
     low, high = s.interval
     print(
         f"top-1 {s.top1:.1%} (95 % interval {low:.1%} to {high:.1%}), chance {s.chance:.1%}, "
-        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips, {result.conditions.dtype} on {result.conditions.device}"
+        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips, protocol {result.conditions.protocol}, "
+        f"{result.conditions.dtype} on {result.conditions.device}"
     )
     for clip in result.unreadable:
         print(f"unreadable, left out: {clip.message}")

@@ -210,10 +210,15 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
 
 def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, after: str | None) -> Job:
     recipe = SYSTEMS[row.system](get_recipe(dataset)).with_overrides({**row.changes, "seed": seed})
-    clips = _on_disk(dataset, data[dataset], _TESTED_ON.get(dataset, "test"))
+    split, protocol = tested_by(recipe, dataset)
+    return Job(recipe=recipe, data=_on_disk(dataset, data[dataset], split), protocol=protocol, after=after)
+
+
+def tested_by(recipe: Recipe, dataset: str) -> tuple[Literal["val", "test"], Literal["paper", "center"]]:
+    """The split that the paper's numbers of a dataset are of, and its protocol if the recipe's network takes that."""
     # The paper's views are larger than those of training, and of RGB alone.
     takes_them = recipe.inputs == "rgb" and not (recipe.model in RIVALS and RIVALS[recipe.model].flattens)
-    return Job(recipe=recipe, data=clips, protocol="paper" if takes_them else "center", after=after)
+    return _TESTED_ON.get(dataset, "test"), "paper" if takes_them else "center"
 
 
 def _on_disk(name: str, manifest: Path, split: Literal["val", "test"]) -> OnDisk:
