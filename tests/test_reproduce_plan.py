@@ -21,10 +21,11 @@ from dynagest.reproduce.departures import departures
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.plan import Plan, plan, with_settings
 from dynagest.reproduce.pretrained import start_from
-from dynagest.reproduce.results import published_cost
+from dynagest.reproduce.results import collect, published_cost
 from dynagest.reproduce.scales import SCALES, get_scale
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import CLASSES, TABLES, get_table
+from dynagest.reproduce.write import markdown
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipes_systems import SYSTEMS
 
@@ -286,7 +287,8 @@ def test_clips_that_a_run_cannot_do_with_are_refused_before_any_starts(tmp_path,
 
 
 def test_other_clips_than_published_are_told(datasets):
-    told = departures([plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)])
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    told = departures([made])
     assert told == [
         "action_resnet50 starts from random weights (3 of the runs), not from ImageNet weights of the backbone "
         "(torchvision's or Res2Net's), and will end up worse: give --init action_resnet50=FILE",
@@ -294,7 +296,11 @@ def test_other_clips_than_published_are_told(datasets):
         "NVGesture has 4 train, 3 test clips here, 1,050 train, 482 test as published",
         "IsoGD has 4 train, 5 val clips here, 35,878 train, 5,784 val as published",
     ]
-    assert departures([plan(TABLES["VIII"], SCALES["small"], {}, range(1), NO_SPEEDS)]) == []
+    legend = markdown(collect(made, {}), "dynagest reproduce VIII")
+    assert all(f"NOT AS PUBLISHED: {line}" in legend for line in told)
+    generated = plan(TABLES["VIII"], SCALES["small"], {}, range(1), NO_SPEEDS)
+    assert departures([generated]) == []
+    assert "NOT AS PUBLISHED" not in markdown(collect(generated, {}), "dynagest reproduce VIII")
 
 
 def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
