@@ -225,8 +225,10 @@ def test_asked_to_end_it_ends_what_it_has_started(tmp_path, monkeypatch):
         return started[0]
 
     monkeypatch.setattr("dynagest.reproduce.runner._start", start)
+    said: list[str] = []
     with pytest.raises(TrainingInterrupted, match="the same command goes on"):
-        run_missing([job(), job(seed=1)], tmp_path, Ledger(tmp_path / "ledger.jsonl"), told=lambda line: None)
+        run_missing([job(), job(seed=1)], tmp_path, Ledger(tmp_path / "ledger.jsonl"), told=said.append)
+    assert said[-1] == "stopped; the same command goes on from where the runs stand"  # Typer ends without a word
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 

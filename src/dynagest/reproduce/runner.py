@@ -29,6 +29,7 @@ LEDGER_FILE, JOB_FILE, OUTPUT_FILE = "ledger.jsonl", "job.json", "output.txt"
 # glibc hands every large block back to the kernel and then pays for fresh pages at each step: with activations that are
 # kept, C3D trains 1.4 times as fast on a CPU. Other allocators do not read these.
 _KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 31) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
+_GOES_ON = "stopped; the same command goes on from where the runs stand"
 # Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 
@@ -140,12 +141,14 @@ def run_missing(
                     told(_line(job, ledger.read().get(job.key), process.returncode))
     except KeyboardInterrupt:
         _wait_for_all(working)  # Ctrl-C has reached the whole process group: the runs save where they stand
+        told(_GOES_ON)
         raise
     except BaseException:
         _end_all(working)
         raise
     if interrupts.requested:
-        raise TrainingInterrupted("stopped; the same command goes on from where the runs stand")
+        told(_GOES_ON)
+        raise TrainingInterrupted(_GOES_ON)
     return errors
 
 
