@@ -78,7 +78,7 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("actions: [{gesture: wave, print: a, timeout: 61}]", "at most 60"),
         ("actions: [{gesture: wave, print: a, shell: true}]", "no such field"),
         ("actions: [{gesture: wav, print: a}]", "'wav'; did you mean wave"),
-        ("actions: [{gesture: wave, post: 'http://192.0.2.7/x'}]", "another machine; only this host"),
+        ("actions: [{gesture: wave, post: 'http://192.0.2.7/x'}]", "/x: 192.0.2.7 is another machine; only this host"),
         ("actions: [{gesture: wave, post: 'https://127.0.0.1/x'}]", "expected http://"),
         ("actions: [{gesture: wave, post: 'file:///etc/passwd'}]", "expected http://"),
         ("actions: [{gesture: wave, post: 'http://a:b@127.0.0.1/'}]", "password"),
@@ -91,10 +91,19 @@ def test_a_faulty_file_is_named_with_its_fault(text: str, says: str, tmp_path: P
 
 
 def test_one_fault_is_told_once(tmp_path: Path) -> None:
-    path = write(tmp_path, "actions: [{gesture: wave, print: 5}]")
+    path = write(tmp_path, "actions: [{gesture: wave, print: a, timeout: soon}]")
     with pytest.raises(ActionError) as error:
         read_actions(path, CLASSES)
-    assert str(error.value).startswith(f"{path}: actions.0.print: is 5, but must be text; for example:\n")
+    assert str(error.value).startswith(f"{path}: actions.0.timeout: is 'soon', but must be a number; for example:\n")
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "actions: [{gesture: yes, print: 5}, {gesture: [1, null], run: [env, 3, no]}]")
+    actions = read_actions(path, ("yes", "1", "null"))
+    assert [(action.gesture, action.print, action.run) for action in actions] == [
+        (("yes",), "5", None),
+        (("1", "null"), None, ("env", "3", "no")),
+    ]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

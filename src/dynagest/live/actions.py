@@ -93,7 +93,8 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     else, a gesture that the network does not know, a program that is not there, a URL that leads to another host.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # All text as it is written: to YAML itself a gesture named yes is true, and an argument 3 a number.
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as error:
         raise ActionError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

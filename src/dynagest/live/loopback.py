@@ -30,7 +30,8 @@ def on_this_host(
         raise error(f"{url}: the host {host} cannot be found ({fault})") from fault
     outside = sorted(address for address in found if not _is_loopback(address))
     if outside:
-        raise error(f"{url}: {host} is {outside[0]}, another machine; only this host is allowed, such as 127.0.0.1")
+        where = host if host == outside[0] else f"{host} ({outside[0]})"
+        raise error(f"{url}: {where} is another machine; only this host is allowed, such as 127.0.0.1")
     return parts, min(found, key=lambda address: (":" in address, address))
 
 
