@@ -205,6 +205,18 @@ def test_the_command_prints_lines_where_there_is_no_terminal(fake_model: None, v
     assert [line.split()[2] for line in out.splitlines() if "long" not in line] == GESTURES
 
 
+def test_a_video_shorter_than_what_the_network_sees_at_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(BrightnessScorer):
+        def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
+            return []
+
+    silent = Recogniser(Silent(), EventDetector(CLASSES, QUICK))
+    monkeypatch.setattr("dynagest.stream.load.load_recogniser", lambda *_, **__: silent)
+    code, out, _ = invoke("live", str(video), "--model", "x.onnx", "--fast", "--fps", "5")
+    assert code == 0
+    assert out == "shorter than the 2 frames at 5 frames/s that the network sees at once, so nothing was recognised\n"
+
+
 def test_the_command_hands_its_options_on(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("dynagest.stream.load.load_recogniser", lambda *options: asked.append(options) or brightness())

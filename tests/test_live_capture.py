@@ -251,6 +251,16 @@ def test_what_is_no_video_is_a_named_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_video_without_frames_is_a_named_error(tmp_path: Path) -> None:
+    path = tmp_path / "none.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        container.start_encoding()
+    with Capture(VideoFile(path), fast=True) as capture, pytest.raises(CameraError, match=r"none\.avi: holds no"):
+        capture.next(5.0)
+
+
 @pytest.mark.parametrize(
     ("which", "says"),
     [
@@ -348,5 +358,5 @@ def test_every_other_address_is_refused(url: str) -> None:
 def test_one_address_outside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(2, 1, 6, "", ("127.0.0.1", 80)), (2, 1, 6, "", ("93.184.216.34", 80))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answers)
-    with pytest.raises(CameraError, match=r"rebind.example is 93.184.216.34"):
+    with pytest.raises(CameraError, match=r"rebind.example .93.184.216.34. is another machine"):
         on_this_host("http://rebind.example/", ("http",), CameraError)

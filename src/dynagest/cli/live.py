@@ -14,6 +14,7 @@ from dynagest.cli.options import Device, Fps, device_of
 from dynagest.errors import ManifestError, RecipeError
 
 if TYPE_CHECKING:
+    from dynagest.card import NetworkCard
     from dynagest.live.display import Display
     from dynagest.live.record import Prompt
     from dynagest.live.window import Window
@@ -82,6 +83,8 @@ def live(
                 doing.on(look.events)
                 if slow := pace.add(look):
                     display.say(slow, False)
+                if look.frame is None and look.scores is None and look.status.state == "ended":
+                    display.say(_too_short(recogniser.scorer.card, fps), False)
                 display.show(look, meter)
                 if display.closed:
                     break
@@ -146,6 +149,15 @@ def _display(title: str, classes: tuple[str, ...], window: bool, as_json: bool, 
     if as_json:
         return Json()
     return Terminal(title, classes) if sys.stdout.isatty() else Lines()
+
+
+def _too_short(card: "NetworkCard", fps: float | None) -> str:
+    rate = fps or card.fps
+    assert rate is not None, "load_recogniser says so"
+    return (
+        f"shorter than the {card.num_segments} frames at {rate:.3g} frames/s that the network sees at once, so nothing "
+        "was recognised"
+    )
 
 
 def _told(prompt: "Prompt", seconds: float) -> str:

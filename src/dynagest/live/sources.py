@@ -218,6 +218,8 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
             yield ClipError(f"{name}: broken off after frame {index - 1} ({error.strerror})")
             return
         if packet is None:
+            if index == 0:
+                raise CameraError(f"{name}: holds no frames")
             return
         try:
             frames = packet.decode()
