@@ -165,7 +165,7 @@ class TestUploads:
             (body(times=[10.0 * k for k in range(10)]), "90.0 seconds"),
             (body() + b"more", "as long"),
             (body()[:-1], "as long"),
-            (body([picture()] * 3), "3 frames"),
+            (body([picture()] * 3), "3 frames; 8 to 600 are taken, so record for a longer time"),
             (body([picture()[:40]] * 10), "whole JPEG"),
             (body([b"GIF89a" + bytes(50)] * 10), "whole JPEG"),
             (body([picture()[:-60] + b"\xff\xd9"] * 10), "whole JPEG"),

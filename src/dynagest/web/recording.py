@@ -75,7 +75,11 @@ class Recording:
         if not _numbers(times, (int, float)) or not _numbers(sizes, (int,)) or len(times) != len(sizes):
             raise unfit("not a clip: times and sizes must be as many numbers")
         if not limits.fewest_frames <= len(times) <= limits.clip_frames:
-            raise unfit(f"a clip of {len(times)} frames; {limits.fewest_frames} to {limits.clip_frames} are taken")
+            change = "longer" if len(times) < limits.fewest_frames else "shorter"
+            raise unfit(
+                f"a clip of {len(times)} frames; {limits.fewest_frames} to {limits.clip_frames} are taken, so record "
+                f"for a {change} time"
+            )
         if not all(-1e9 < time < 1e9 for time in times) or any(b - a < 0.001 for a, b in _pairs(times)):
             raise unfit("the times of a clip must rise, by a millisecond at least")
         if times[-1] - times[0] > limits.clip_seconds:
