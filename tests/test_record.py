@@ -25,6 +25,7 @@ from dynagest.live.sources import VideoFile
 SIDES = st.integers(16, 70)
 REFUSED = ["", ".", "..", "../up", "a/b", "a\\b", ".hidden", "-x", "_x", " a", "a ", "a  b", "a\nb", "a\0b", "a,b"]
 REFUSED += ["a.b", "~", "train", "Test", "VALIDATION", "CON", "lpt1", "x" * 65, "$HOME", "a:b", "\u202eevil"]
+REFUSED += ["\u0301a", "a👍"]
 
 
 def clip(count: int = 10, fps: float = 20.0, value: int = 0) -> tuple[list[np.ndarray], list[float]]:
@@ -78,7 +79,7 @@ def test_two_programs_at_once_never_take_the_same_number(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "label", ["wave", "swipe left", "thumb_up", "Winken", "приветствие", "挥手", "2 fingers", "none"]
+    "label", ["wave", "swipe left", "thumb_up", "Winken", "приветствие", "挥手", "नमस्ते", "تَالِي", "2 fingers", "none"]
 )
 def test_names_of_gestures(label: str, tmp_path: Path) -> None:
     write_clip(tmp_path, label, *clip())
@@ -96,10 +97,13 @@ def test_names_that_are_refused(label: str, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_name_in_other_capitals_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_differs_in_capitals_or_in_how_it_is_encoded_is_refused(tmp_path: Path) -> None:
     write_clip(tmp_path, "Wave", *clip())
     with pytest.raises(ManifestError, match="'Wave' already"):
         check_label("wave", tmp_path)
+    write_clip(tmp_path, "\u00e9t\u00e9", *clip())
+    with pytest.raises(ManifestError, match="already"):
+        check_label("e\u0301te\u0301", tmp_path)
 
 
 @pytest.mark.parametrize(

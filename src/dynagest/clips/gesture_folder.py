@@ -14,6 +14,7 @@ Threads of one process take turns (their caller sees to it). Needs no torch.
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -63,22 +64,28 @@ def write_clip(folder: Path | str, label: str, frames: Sequence[np.ndarray], tim
 def check_label(label: str, folder: Path | None = None) -> str:
     """The label, if it can name a gesture and its folder everywhere; ``ManifestError`` saying why not.
 
-    Letters, digits, ``_``, ``-`` and single blanks inside, at most 64; not what ``data index`` takes for a split
-    (train, test, ...), and not the name of a gesture in ``folder`` in other capitals, which some systems cannot tell
-    apart. "none" is the name of what is no gesture.
+    Letters (with accents and vowel signs), digits, ``_``, ``-`` and single blanks inside, at most 64; not what ``data
+    index`` takes for a split (train, test, ...), and not the name of a gesture in ``folder`` in other capitals, or
+    encoded otherwise, which some systems cannot tell apart. "none" is the name of what is no gesture.
     """
     name = f"the gesture {label[: LONGEST_LABEL + 1]!r}"
-    if not re.fullmatch(r"[^\W_][\w-]*( [\w-]+)*", label) or len(label) > LONGEST_LABEL:
+    # An accent or a vowel sign of its own (Hindi, Arabic, ...) is no letter to `re`: it may stand where _ may.
+    signs = "".join("_" if unicodedata.category(sign).startswith("M") else sign for sign in label)
+    if not re.fullmatch(r"[^\W_][\w-]*( [\w-]+)*", signs) or len(label) > LONGEST_LABEL:
         raise ManifestError(
             f"{name}: names begin with a letter or digit and hold letters, digits, _, - and blanks inside, "
             f"{LONGEST_LABEL} at most"
         )
     if label.lower() in SPLIT_WORDS or label.lower() in _WINDOWS_DEVICES:
         raise ManifestError(f"{name}: this word has another meaning as the name of a folder; choose another name")
-    alike = next((other for other in gestures(folder) if other.lower() == label.lower()), label) if folder else label
+    alike = next((each for each in gestures(folder) if _folded(each) == _folded(label)), label) if folder else label
     if alike != label:
         raise ManifestError(f"{name}: there is {alike!r} already, which some systems cannot tell apart; use that name")
     return label
+
+
+def _folded(label: str) -> str:
+    return unicodedata.normalize("NFC", label).lower()
 
 
 def gestures(folder: Path) -> tuple[str, ...]:

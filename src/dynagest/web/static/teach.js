@@ -48,7 +48,7 @@ export class Teach extends EventTarget {
       this.fault("add-fault", new Error(`There is ${label} already.`));
       return;
     }
-    if (/[^\p{L}\p{N}_ -]/u.test(label)) {
+    if (/[^\p{L}\p{M}\p{N}_ -]/u.test(label)) {
       this.fault("add-fault", new Error("Letters, digits, blanks, _ and - make a name."));
       return;
     }
