@@ -16,6 +16,7 @@ from web_helpers import make_site, running
 
 from dynagest.card import NetworkCard
 from dynagest.clips.checks.check import check
+from dynagest.clips.gesture_folder import LONGEST_LABEL, write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.export import export
 from dynagest.networks.build import create_model
@@ -37,6 +38,7 @@ from dynagest.web.runtime import find_runtime
 from dynagest.web.training import Training
 
 pytestmark = pytest.mark.slow
+LONGEST = "w" * LONGEST_LABEL  # of the names that a gesture may have, and the widest
 DEMO = Path(__file__).resolve().parents[1] / "runs" / "demo"
 
 
@@ -72,7 +74,7 @@ def export_untrained(folder: Path, classes: tuple[str, ...], **options: Any) -> 
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_untrained(tmp_path_factory.mktemp("untrained"), ("left", "right", "none"))
+    return export_untrained(tmp_path_factory.mktemp("untrained"), ("left", LONGEST, "none"))
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +232,19 @@ class TestStates:
             until(page, "document.getElementById('veil-title').textContent === 'The camera is blocked'")
             assert page.inner_text("#veil-button") == "Try again"
 
+    def test_a_camera_without_pictures(self, address: str) -> None:
+        with browser(None) as page:
+            page.add_init_script("""navigator.mediaDevices.getUserMedia = async () => {
+              const canvas = document.createElement("canvas");
+              canvas.getContext("2d");
+              return canvas.captureStream(0);
+            }""")
+            page.goto(address)
+            if page.is_visible("#veil-button"):
+                page.locator("#veil-button").click()
+            until(page, "document.getElementById('veil-title').textContent === 'The camera does not answer'")
+            assert page.faults == []
+
     def test_a_network_that_does_not_load(self, address: str, film: Path) -> None:
         with browser(film) as page:
             page.route("**/model/*", lambda route: route.fulfill(status=404, body='{"error": "gone"}'))
@@ -306,6 +321,42 @@ class TestStates:
               .filter((each) => !(each.ariaLabel || each.innerText.trim() || each.labels?.length))
               .map((each) => each.outerHTML)""")
             assert nameless == []
+
+    @pytest.mark.parametrize("view", ["recognise", "teach"])
+    def test_a_long_name_does_not_stick_out(self, tmp_path: Path, untrained: Path, film: Path, view: str) -> None:
+        site = serve(tmp_path, untrained, init=untrained.parent)
+        assert site.clips is not None
+        for label, clips in (("left", 2), (LONGEST, 1)):
+            for _ in range(clips):
+                write_clip(site.clips.folder, label, [np.full((48, 64, 3), 99, np.uint8)] * 2, [0.0, 0.1])
+        with running(create_app(site)) as port, browser(film, viewport={"width": 390, "height": 844}) as page:
+            turn_on(page, f"http://127.0.0.1:{port}/#{view}")
+            if view == "recognise":
+                scores_seen(page)
+                page.locator("#knows summary").click()
+            else:
+                until(page, f"document.getElementById('train-hint').textContent.endsWith('of {LONGEST}.')")
+                page.get_by_role("button", name=f"Record {LONGEST}", exact=True).click()
+                until(page, f"document.getElementById('take-text').textContent.startsWith('{LONGEST}, clip 1')")
+                text = page.locator("#take-text").bounding_box()
+                assert text["x"] >= 0
+                assert text["x"] + text["width"] <= 390
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    def test_a_server_that_comes_back(self, address: str) -> None:
+        with browser(None) as page:
+            page.route("**/api/gestures", lambda route: route.abort())
+            page.goto(f"{address}#teach")
+            gone = "The server does not answer. Is it still running?"
+            until(page, f"document.getElementById('train-fault').textContent === '{gone}'")
+            page.fill("#add-name", "wave")
+            page.keyboard.press("Enter")
+            assert [fault for fault in page.faults if "ERR_FAILED" not in fault] == []
+            page.unroute("**/api/gestures")
+            page.get_by_role("button", name="Record none", exact=True).wait_for()
+            assert page.inner_text("#train-fault") == ""
+            page.keyboard.press("Enter")
+            assert page.evaluate("document.activeElement.ariaLabel") == "Record wave"
 
 
 def teach(page: Any, address: str, gesture: str, clips: int) -> None:

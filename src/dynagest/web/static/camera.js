@@ -9,6 +9,7 @@ const STATES = {
   NotReadableError: "busy",
   AbortError: "busy",
 };
+const PATIENCE = 10_000; // milliseconds that a camera may take to its first picture
 
 /**
  * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the page's clock
@@ -51,9 +52,14 @@ export class Camera extends EventTarget {
     track.addEventListener("ended", () => this.stream === stream && this.lose());
     // Only what shows the user is mirrored, as people know themselves; the network sees what the camera sees.
     this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
-    await this.video.play().catch((error) => {
+    const playing = this.video.play().catch((error) => {
       if (this.stream === stream) throw error; // else another one took its place
     });
+    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, "late"));
+    if ((await Promise.race([playing, late])) === "late" && this.stream === stream) {
+      this.stop();
+      return "busy";
+    }
     this.video.requestVideoFrameCallback((now, frame) => this.take(stream, now, frame));
     return "on";
   }

@@ -23,7 +23,7 @@ export class Teach extends EventTarget {
   /** @param camera Camera  @param stage Stage  @param {(text: string) => void} say for screen readers */
   constructor(camera, stage, say) {
     super();
-    Object.assign(this, { camera, stage, say, rows: new Map(), named: new Set(), stop: null, seen: false, timer: 0 });
+    Object.assign(this, { camera, stage, say, rows: new Map(), named: new Set(), stop: null, seen: false, gone: false, timer: 0 });
     find("add").addEventListener("submit", (event) => (event.preventDefault(), this.name(find("add-name").value.trim())));
     find("train-start").addEventListener("click", () => this.train());
     find("train-cancel").addEventListener("click", () => this.attempt(cancelTraining, "train-fault"));
@@ -36,14 +36,16 @@ export class Teach extends EventTarget {
   async refresh() {
     try {
       this.show(await getGestures());
+      if (this.gone) this.fault("train-fault", null);
+      this.gone = false;
       this.follow(await getTraining().catch(() => null));
     } catch (error) {
-      this.fault("train-fault", error);
+      this.lost(error);
     }
   }
 
   name(label) {
-    if (!label) return;
+    if (!label || !this.answer) return; // without a list, it is told below that the server does not answer
     if ([...this.rows.keys()].some((other) => other.toLowerCase() === label.toLowerCase())) {
       this.fault("add-fault", new Error(`There is ${label} already.`));
       return;
@@ -254,7 +256,10 @@ export class Teach extends EventTarget {
     }
   }
 
+  /** The server does not answer: it is asked again until it does. */
   lost(error) {
+    clearTimeout(this.timer);
+    this.gone = true;
     this.fault("train-fault", error);
     this.timer = setTimeout(() => this.refresh(), 5 * POLL);
   }
