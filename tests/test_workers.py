@@ -50,7 +50,15 @@ def test_training_ends_with_a_named_error_and_can_be_resumed(tmp_path: Path, kin
     assert train(recipe, data, tmp_path, resume=True).steps == 6
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        EOFError(),
+        RuntimeError("DataLoader worker (pid(s) 11) exited unexpectedly"),
+        RuntimeError("Pin memory thread exited unexpectedly"),  # of a GPU: the same, in a thread of its own
+    ],
+)
 def test_a_worker_that_dies_while_it_hands_over_is_told_as_one(error: Exception) -> None:
     """It is a matter of luck at which moment a worker dies."""
 
@@ -65,12 +73,13 @@ def test_a_worker_that_dies_while_it_hands_over_is_told_as_one(error: Exception)
     assert "a script needs `if __name__ == '__main__':`" in str(last)
 
 
-def test_what_a_living_worker_raises_is_not_hidden() -> None:
+@pytest.mark.parametrize("kind", [EOFError, RuntimeError])
+def test_what_a_living_worker_raises_is_not_hidden(kind: type[Exception]) -> None:
     def loader() -> Iterator[int]:
         yield 1
-        raise EOFError("Caught EOFError in DataLoader worker process 0.")
+        raise kind(f"Caught {kind.__name__} in DataLoader worker process 0.")
 
-    with pytest.raises(EOFError, match="Caught"):
+    with pytest.raises(kind, match="Caught"):
         list(read_ahead(loader()))
 
 

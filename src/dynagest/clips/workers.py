@@ -79,9 +79,11 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
 
 def _died(error: Exception) -> bool:
     """Whether this says that a worker is gone: torch says so, or what it was handing over breaks off."""
-    if isinstance(error, RuntimeError):
-        return "DataLoader worker" in str(error)
-    return "in DataLoader worker process" not in str(error)  # which torch adds to what a living worker raised
+    if "in DataLoader worker process" in str(error):  # which torch adds to what a living worker raised
+        return False
+    # For a GPU a thread takes over what workers hand over, and dies of what breaks off.
+    words = ("DataLoader worker", "Pin memory thread exited")
+    return not isinstance(error, RuntimeError) or any(word in str(error) for word in words)
 
 
 def _tensors(item: Any) -> Iterator[torch.Tensor]:
