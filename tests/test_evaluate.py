@@ -208,6 +208,15 @@ def test_broken_weights_are_an_error(card: NetworkCard, manifest: Manifest) -> N
         evaluate(broken, card, manifest)
 
 
+def test_a_batch_that_a_gpu_has_no_memory_for_is_an_error(card: NetworkCard, manifest: Manifest) -> None:
+    class Greedy(nn.Linear):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nOf the allocated memory ...")
+
+    with pytest.raises(RecipeError, match=r"3 views at once do not fit .* of cpu \(CUDA out of memory\.\)"):
+        evaluate(Greedy(1, 1), card, manifest, batch=3)
+
+
 def test_frame_ranges_are_respected(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
     video = manifest.clips[3].video
     ranged = Manifest((Clip(video, "wave", start=10, end=14, split="test"),), CLASSES)

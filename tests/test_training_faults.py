@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from training_toys import ToyClips, assert_same, toy_data, toy_recipe, weights
 
 from dynagest.errors import RunError, TrainingError
+from dynagest.task.depth import DepthTask
 from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.data import TrainingData
 from dynagest.training.log import read_log
@@ -26,6 +28,19 @@ def test_diverging_gradient_stops_before_the_weights_do(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not finite"):
         train(toy_recipe(lr=1e30, checkpoint_steps=1), toy_data(), tmp_path / "run")
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values() if value.is_floating_point())
+
+
+def test_a_full_gpu_ends_in_an_error_that_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nOf the allocated memory ...")
+
+    with monkeypatch.context() as gpu:
+        gpu.setattr(DepthTask, "forward", full)
+        with pytest.raises(TrainingError) as caught:
+            train(toy_recipe(accumulate=2), toy_data(), tmp_path / "run")
+    assert "step 1: 4 clips, in 2 parts, do not fit" in str(caught.value)
+    assert "(CUDA out of memory. Tried to allocate 2.00 GiB.). Set a larger accumulate" in str(caught.value)
+    assert train(toy_recipe(accumulate=2), toy_data(), tmp_path / "run", resume=True).steps == 6
 
 
 def test_unreadable_clips_are_left_out_counted_and_listed(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class RunError(DynagestError):
 
 
 class TrainingError(DynagestError):
-    """Training that cannot go on: the loss is not finite, or too many clips are unreadable."""
+    """Training that cannot go on: the loss is not finite, clips are unreadable, memory is full, a process has died."""
 
 
 class DivergedError(TrainingError):

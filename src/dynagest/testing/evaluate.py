@@ -50,7 +50,7 @@ def evaluate(
     A clip that cannot be read is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for
     an empty split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
     dataset's view does not fit the network, ``WeightsError`` when scores are not finite, ``RecipeError`` for unknown
-    protocols and types.
+    protocols and types, and for a ``batch`` that a GPU has no memory for.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -70,7 +70,11 @@ def evaluate(
     device = torch.device(device) if device is not None else next(net.parameters()).device
     unread: list[Unread] = []
     views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
-    scores = _score(net.to(device), card, views, len(videos), batch, device, DTYPES[dtype])
+    try:
+        scores = _score(net.to(device), card, views, len(videos), batch, device, DTYPES[dtype])
+    except torch.OutOfMemoryError as error:  # of a GPU
+        reason = str(error).splitlines()[0]
+        raise RecipeError(f"batch: {batch} views at once do not fit into the memory of {device} ({reason})") from error
 
     lost = {clip.index for clip in unread}
     kept = [index for index in range(len(videos)) if index not in lost]

@@ -8,12 +8,13 @@ import os
 import time
 from pathlib import Path
 
+import torch
 from accelerate.utils import gather_object
 from rich.console import Console
 
 from dynagest.clips.dataset import Batch
 from dynagest.clips.workers import read_ahead
-from dynagest.errors import DivergedError, DynagestError
+from dynagest.errors import DivergedError, DynagestError, TrainingError
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkpoint
 from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
@@ -117,7 +118,15 @@ class Loop:
 
     def _train_on(self, batch: Batch, agreed: Agreement, step: int) -> None:
         lr = self._learning_rate(step)
-        sums, norm = self.engine.step(batch, agreed, step, lr)
+        try:
+            sums, norm = self.engine.step(batch, agreed, step, lr)
+        except torch.OutOfMemoryError as error:  # of a GPU
+            raise TrainingError(
+                f"step {step + 1}: {len(batch['label'])} clips, in {self.recipe.accumulate} parts, do not fit into the "
+                f"memory of {self.accelerator.device} ({str(error).splitlines()[0]}). Set a larger accumulate, which "
+                "cuts a step into more parts, or a smaller batch, and start anew with --overwrite; or end what else "
+                "computes there, and go on with --resume"
+            ) from error
         if not sums.finite or not norm < float("inf"):
             self.engine.discard()
             names = gather_object([clip_name(self.data.train, int(index)) for index in batch["index"]])

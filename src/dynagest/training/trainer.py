@@ -54,8 +54,9 @@ def train(
     """Train a network by ``recipe`` on ``data`` and leave everything in ``run_dir``.
 
     ``init`` overrides ``recipe.init``. With ``resume`` the run in ``run_dir`` goes on where its checkpoint stands, to
-    the same weights as without the interruption; a finished one is only summarised. ``console`` shows progress; without
-    one nothing is printed. Under ``accelerate launch`` or ``torchrun`` every process calls this.
+    the same weights as without the interruption (on a GPU to similar ones: some kernels add in another order each
+    time); a finished one is only summarised. ``console`` shows progress; without one nothing is printed. Under
+    ``accelerate launch`` or ``torchrun`` every process calls this.
 
     The stages of a recipe are runs of their own in ``run_dir/stages``, one after the other; each starts from all that
     the one before it trained. Where they look at clips otherwise than the recipe itself, ``data`` is a manifest or a
@@ -66,8 +67,8 @@ def train(
 
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
     ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips are unreadable, a data
-    worker died; ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after Ctrl-C, when the
-    checkpoint is written.
+    worker died, a GPU's memory is full; ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after
+    Ctrl-C, when the checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """
