@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dynagest.synth.render import Camera, Light, cast, render
+from dynagest.synth.render import Camera, Light, _hull_row, cast, render
 from dynagest.synth.solids import Solids, join, plain_solids
 
 LIGHT = Light((0.0, 0.0, -1.0), (0.6, 0.6, 0.6), (0.4, 0.4, 0.4), gloss=0.0)
@@ -118,6 +118,13 @@ def test_frames_do_not_mix():
     )
     depth = render(together, CAMERA, LIGHT, supersample=1).depth
     torch.testing.assert_close(depth[0].double(), drawn(one))
+
+
+def test_a_row_that_touches_a_circle_is_as_wide_as_its_neighbours():
+    a, b = (torch.tensor([circle]).expand(3, 3) for circle in ((10.0, 20.0, 4.0), (12.0, 20.0, 6.0)))
+    left, right = _hull_row(a, b, torch.tensor([16 - 1e-3, 16.0, 16 + 1e-3]))  # 16: the top of a, within b
+    assert left[0] > left[1] > left[2]
+    assert right[0] < right[1] < right[2]
 
 
 def test_what_is_behind_the_eye_or_outside_is_not_drawn():

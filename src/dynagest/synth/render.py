@@ -173,7 +173,7 @@ def _hull_row(a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     left, right = torch.full_like(y, torch.inf), torch.full_like(y, -torch.inf)
     for circle in (a, b):
         square = circle[:, 2].square() - (y - circle[:, 1]).square()
-        half = torch.where(square > 0, square, -torch.inf).abs().sqrt() * square.sign()  # -inf outside
+        half = torch.where(square >= 0, square, -torch.inf).abs().sqrt() * square.sign()  # -inf outside
         left, right = torch.minimum(left, circle[:, 0] - half), torch.maximum(right, circle[:, 0] + half)
     step = b[:, :2] - a[:, :2]
     length = step.norm(dim=1).clamp_min(1e-3)
