@@ -76,8 +76,9 @@ class Engine:
         clips = 0 if batch is None else len(batch["label"])
         with_depth = 0 if batch is None else int(batch["has_depth"].sum())
         share = [clips, with_depth, len(unreadable), int(stop), int(error is not None)]
-        mine = torch.tensor([share], device=self.accelerator.device)
-        shares = self.accelerator.gather(mine).tolist() if self.accelerator.num_processes > 1 else mine.tolist()
+        shares = [share]
+        if self.accelerator.num_processes > 1:
+            shares = self.accelerator.gather(torch.tensor(shares, device=self.accelerator.device)).tolist()
         total = [sum(column) for column in zip(*shares, strict=True)]
         if total[4] > 0:
             raise_together(error)
@@ -133,7 +134,8 @@ class Engine:
     def _forward(self, model: torch.nn.Module, batch: Batch, counts: Counts) -> tuple[TaskOutput, torch.Tensor]:
         device = self.accelerator.device
         rgb = normalise(batch["rgb"].to(device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
-        label, has_depth = batch["label"].to(device), batch["has_depth"].to(device)
+        label = batch["label"].to(device, non_blocking=True)
+        has_depth = batch["has_depth"].to(device, non_blocking=True)
         depth = batch["depth"].to(device, non_blocking=True) if self.task.uses_depth else None
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             output: TaskOutput = model(rgb, label, depth, has_depth, counts)

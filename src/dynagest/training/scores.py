@@ -66,7 +66,7 @@ def measure(
 
     Such tensors can be added over batches and processes.
     """
-    clips = torch.tensor(float(len(label)), device=label.device)
+    clips = torch.full((), float(len(label)), device=label.device)  # not ``tensor``: copied, it would wait for a GPU
     correct = (output.logits.argmax(dim=1) == label).sum().float()
     sums = [output.terms[name] * getattr(counts, term.of) for name, term in terms.items()]
     return torch.stack([clips, has_depth.sum().float(), correct, *sums])

@@ -27,7 +27,7 @@ class CentralDifferenceConv(Conv3d):
 
     def folded_weight(self) -> Tensor:
         """The weight (C, C, 3, 3, 3) of the one convolution."""
-        neighbours = self.weight[:, :, (0, 2)].sum(dim=(2, 3, 4))
+        neighbours = self.weight[:, :, ::2].sum(dim=(2, 3, 4))
         difference = torch.zeros_like(self.weight)
         if self.centre == "frame":
             difference[:, :, 1, 1, 1] = neighbours
