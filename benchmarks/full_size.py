@@ -64,6 +64,7 @@ def main() -> None:
             f"{row['train'] / row['train with MSD']:>6.2f}x{row['infer']:>9.1f}{row['infer share']:>8.0%}"
         )
     if options.tables:
+        torch.cuda.empty_cache()  # the runs are other processes, which need the GPU's memory
         command = [sys.executable, "-m", "dynagest", "reproduce", *options.tables, "--scale", "full"]
         command += ["--out", str(options.out), "--hours", str(options.hours), "--parallel", str(options.parallel)]
         sys.exit(subprocess.run(command, check=False).returncode)

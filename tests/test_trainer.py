@@ -132,6 +132,13 @@ def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
+def test_building_a_network_leaves_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    build_task(toy_recipe(), 3, CPU)
+    assert not seeded
+
+
 def test_two_arms_start_from_the_same_network() -> None:
     arms = [toy_recipe(msd=msd, local_weight=weight) for msd, weight in [("none", 1), ("both", 1), ("local", 5)]]
     states = [build_task(recipe, 3, CPU)[0].network.state_dict() for recipe in arms]

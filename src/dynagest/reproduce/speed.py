@@ -37,6 +37,7 @@ class Speeds:
             known = self._read()
             if key not in known:
                 known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
+                torch.cuda.empty_cache()  # the runs are other processes, which need the GPU's memory
                 self.told(f"measured {1000 * known[key]:.0f} ms a clip to train {recipe.model}: kept in {self.path}")
                 write_atomically(self.path, json.dumps(known, indent=1).encode())
         return known[key]

@@ -28,7 +28,7 @@ def build_task(
     decoders or the loss start from the same network.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)  # the CPU's, where it is built
         net = _network(recipe, num_classes, recipe.options)
         # Inside as well: a classifier for other classes is drawn anew.
         init = Path(recipe.init) if recipe.init and load_init else None
