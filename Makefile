@@ -20,11 +20,12 @@ setup: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
+# Without a GPU, if there is one: tests compare bit for bit. On it: pytest tests/test_on_gpu.py tests/test_synth_render.py
 test: setup
-	$(BIN)/python -m pytest -n 2
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2
 
 test-slow: setup
-	$(BIN)/python -m pytest -n 2 -m slow
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -52,8 +52,12 @@ def pretended_cuda() -> Iterator["PretendedCuda"]:
     Values are real, computed on the CPU: shapes that depend on them are right, results can be compared.
     """
     # A tensor subclass made in inference mode cannot be viewed; to the devices it makes no difference.
-    with mock.patch.object(torch, "inference_mode", torch.no_grad), _AskForMeta(), PretendedCuda() as mode:
+    with mock.patch.object(torch._C, "_InferenceMode", _no_grad), _AskForMeta(), PretendedCuda() as mode:
         yield mode
+
+
+def _no_grad(wanted: bool) -> AbstractContextManager[None]:
+    return torch.no_grad() if wanted else nullcontext()
 
 
 class _AskForMeta(TorchFunctionMode):
@@ -68,6 +72,8 @@ class _AskForMeta(TorchFunctionMode):
             return func(*args, **{**kwargs, "device": "cpu"}).to(META)
         if func is torch.Tensor.__getitem__ and isinstance(args[1], list):  # likewise
             args = (args[0], torch.tensor(args[1]))
+        if func is torch.Tensor.tolist:
+            args = (args[0].cpu(),)
         return func(*args, **kwargs)
 
 
@@ -90,6 +96,8 @@ class PretendedCuda(TorchDispatchMode):
             if func in _WAIT or (func in _COPIES and not on_cuda):
                 self.waited[str(func)] += 1
         self.launched += on_cuda and not func.is_view
+        if on_cuda and any(isinstance(value, torch.Generator) for value in tree_iter((args, kwargs))):
+            raise DeviceMix(f"{func} on cuda got a generator of the CPU")
         if on_cuda and wanted is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         given = {id(tensor.held): tensor for tensor in there}
