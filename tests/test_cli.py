@@ -263,6 +263,11 @@ def test_train_evaluate_predict(clips: Path, tmp_path: Path) -> None:
     code, output = run(*hint.removeprefix("next: dynagest ").split(), "--device", "cpu", "--dtype", "bfloat16")
     assert code == 0
     assert "bfloat16 on cpu" in output
+    (folder / "metrics.json").unlink()
+    (folder / "metrics.json").mkdir()
+    result = CliRunner().invoke(app, hint.removeprefix("next: dynagest ").split())
+    assert "so no file can be written there" in str(result.exception)
+    assert "float32 on cpu" in result.output, "what was found is told before it is written"
     video = clips / "left" / "clip0" / "color"
     result = CliRunner().invoke(app, ["predict", str(folder), str(video), "--json"])
     assert {entry["class"] for entry in json.loads(result.stdout)["top"]} == {"left", "right"}

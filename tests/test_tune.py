@@ -272,6 +272,11 @@ def test_what_a_network_cannot_do_on_streams_is_said(tmp_path: Path):
     assert 'no class "none"' in done.output
     assert "1 of 1 streams are shorter than the 4 frames at 2 frames/s" in done.output
     assert "0 of 1 gestures recognised" in done.output
+    (tmp_path / "run" / "stream_metrics.json").unlink()
+    (tmp_path / "run" / "stream_metrics.json").mkdir()
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--stream", str(tmp_path)])
+    assert "so no file can be written there" in str(done.exception)
+    assert "0 of 1 gestures recognised" in done.output, "what was found is told before it is written"
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "network.xml"])

@@ -18,6 +18,7 @@ from dynagest.clips.checks.check import check
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.teacher import PSEUDO, Teacher, write_pseudo_depth
+from dynagest.errors import DynagestError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.training.log import read_log
@@ -137,6 +138,13 @@ class TestTraining:
         found = training.status()
         assert found["progress"] == pytest.approx(0.55)
         assert (found["seconds"], found["left"]) == (1100.0, 180.0)
+
+    def test_a_command_that_is_killed_is_told_by_its_signal(self, tmp_path: Path) -> None:
+        training = make_site(tmp_path).training
+        assert training is not None
+        code = "import os, signal; print('epoch 2/40', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        with pytest.raises(DynagestError, match=r"^Learning: Killed from outside, as when memory runs out"):
+            training._do("Learning", [sys.executable, "-c", code])
 
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:

@@ -211,15 +211,14 @@ def evaluate(
             dtype=dtype,
             progress=progress,
         )
+    _print_result(result)  # first, for a folder that cannot be written must not lose it
     result.write(run / METRICS_FILE)
     missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
     if missing:
         print(f"note: no panels: {missing}")
     elif boxes := letters_without_font(card.classes):
         print(f"note: {PANELS_FILE}: {boxes}")
-    report = write_report(run)
-    _print_result(result)
-    print(f"report: {report}")
+    print(f"report: {write_report(run)}")
     if not result.complete:
         raise typer.Exit(1)
 

@@ -109,9 +109,9 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
         settings=model.settings,
         tuned=model.tuned,
     )
+    print(_told(result.summary))  # first, for a folder that cannot be written must not lose it
     folder = run if run.is_dir() else run.parent
     _, timeline = result.write(folder, f"{run.name}." if is_exported(run) else "")
-    print(_told(result.summary))
     if not result.tuned:
         print(f"note: with the default event settings; `dynagest tune {shlex.quote(str(run))} --data ...` fits them")
     print(f"timeline: {timeline}")

@@ -97,9 +97,9 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         listening = socket.create_server((options.host, options.port), family=family)
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # the address follows there once more
         raise RunError(
-            f"{options.host}:{options.port}: cannot be listened on ({error.strerror}); choose another with --port or "
-            "--host"
+            f"{options.host}:{options.port}: cannot be listened on ({reason}); choose another with --port or --host"
         ) from error
     secure = options.certificate is not None
     if not is_loopback(options.host):

@@ -215,6 +215,9 @@ class Training:
             self._process = None
         if self._cancelled.is_set():
             raise _Stopped
+        if code < 0:  # it could say nothing of that
+            memory = ", as when memory runs out; close other programs and try again" if -code == signal.SIGKILL else ""
+            raise DynagestError(f"{stage}: {signal.strsignal(-code)} from outside{memory}")
         if code and not (unless and unless in tail):
             raise DynagestError(_last_words(tail) or f"{stage}: ended with code {code}")
         return tail
