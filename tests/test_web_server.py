@@ -368,7 +368,19 @@ class TestStart:
         (tmp_path / "network.json").write_text(CARD.model_dump_json())
         monkeypatch.setattr(serving.os, "access", lambda *_: False)
         with pytest.raises(RunError, match=r"run `dynagest export .* --out network\.onnx .*` and serve that file"):
-            serving._exported(tmp_path)
+            serving._exported(tmp_path, print)
+
+    def test_an_export_is_told_before_it_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "network.json").write_text(CARD.model_dump_json())
+        told: list[str] = []
+
+        def fail(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            assert told == [f"{tmp_path}: exporting its network for the browser, this once"]
+            return subprocess.CompletedProcess(command, 2, "", "error: no weights\n")
+
+        monkeypatch.setattr(serving.subprocess, "run", fail)
+        with pytest.raises(RunError, match="cannot be exported for the browser: no weights"):
+            serving._exported(tmp_path, told.append)
 
     def test_no_model(self) -> None:
         with pytest.raises(RunError, match="runs/demo"):
@@ -432,9 +444,9 @@ class TestStart:
             serving.build_site(options)
 
     def test_a_port_that_is_taken(self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(serving, "build_site", lambda _: site)
+        monkeypatch.setattr(serving, "build_site", lambda *_: site)
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             other.listen()
-            with pytest.raises(RunError, match="--port"):
+            with pytest.raises(RunError, match=r"cannot be listened on \(Address already in use\); .* --port"):
                 serving.serve(serving.ServeOptions(tmp_path, port=other.getsockname()[1]))

@@ -51,7 +51,7 @@ class ServeOptions:
     key: Path | None = None
 
 
-def build_site(options: ServeOptions) -> Site:
+def build_site(options: ServeOptions, say: Callable[[str], None] = print) -> Site:
     """Everything that can be wrong is found here, before the server listens. Raises ``DynagestError``."""
     _check_tls(options)
     data = options.data or (Path("gestures") if is_loopback(options.host) else None)
@@ -67,7 +67,7 @@ def build_site(options: ServeOptions) -> Site:
     runtime = find_runtime()
     # A run may have been tuned since it was exported.
     events = settings_of(options.model) if options.model.is_dir() else None
-    shelf = ModelShelf(load_model(_exported(options.model), _name(options.model), options.fps, events))
+    shelf = ModelShelf(load_model(_exported(options.model, say), _name(options.model), options.fps, events))
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
@@ -92,7 +92,7 @@ def build_site(options: ServeOptions) -> Site:
 
 def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
     """Serve until Ctrl-C. Raises ``DynagestError`` when something that it needs is missing or the port is taken."""
-    config = build_config(create_app(build_site(options), options.names), options)
+    config = build_config(create_app(build_site(options, say), options.names), options)
     try:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         listening = socket.create_server((options.host, options.port), family=family)
@@ -195,7 +195,7 @@ def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
         check_origin(Manifest.read(data), teacher)
 
 
-def _exported(path: Path) -> Path:
+def _exported(path: Path, say: Callable[[str], None]) -> Path:
     """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
     if not path.is_dir():
         return path
@@ -208,9 +208,11 @@ def _exported(path: Path) -> Path:
         raise RunError(
             f"{path}: cannot be written, and has no network for the browser yet; run `{elsewhere}` and serve that file"
         )
+    say(f"{path}: exporting its network for the browser, this once")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RunError(f"{path}: cannot be exported for the browser: {(done.stderr or done.stdout).strip()}")
+        fault = (done.stderr or done.stdout).strip().removeprefix("error: ")
+        raise RunError(f"{path}: cannot be exported for the browser: {fault}")
     return exported
 
 
