@@ -251,6 +251,22 @@ def test_what_is_no_video_is_a_named_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_video_whose_times_jump_back_is_a_named_error(tmp_path: Path) -> None:
+    path = tmp_path / "two.ts"
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(20):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode())
+    path.write_bytes(2 * path.read_bytes())
+    with (
+        Capture(VideoFile(path), fast=True) as capture,
+        pytest.raises(CameraError, match=r"two\.ts: after 1\.9 s its times jump back to 0\.0 s"),
+    ):
+        drain(capture)
+
+
 def test_a_video_without_frames_is_a_named_error(tmp_path: Path) -> None:
     path = tmp_path / "none.avi"
     with av.open(str(path), "w") as container:

@@ -21,6 +21,7 @@ SCHEMES = ("http", "rtsp", "tcp", "udp")
 _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,rtsp,sdp,h264,hevc,image2pipe"
 _PATIENCE = 5.0  # s without a byte after which a stream is lost
 _FAULTS_IN_A_ROW = 30  # pictures that cannot be decoded, after which a camera counts as gone
+_SLIP = 1.0  # s by which a frame of a file may be older than the one before; the clock leaves it out
 _OLDEST_STAMP = 2.0  # s; a driver whose first stamp is further off than this has another clock
 
 
@@ -142,13 +143,19 @@ class VideoFile:
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CameraError(f"{self.name}: not a video that can be read ({reason})") from error
-        self._decoded = _decode(self._container, self.name)
+        self._decoded, self._newest = _decode(self._container, self.name), 0.0
 
     def read(self) -> tuple[np.ndarray, float] | None:
         """See ``Source.read``."""
         for found in self._decoded:
             if isinstance(found, ClipError):
                 raise found
+            if found[1] < self._newest - _SLIP:
+                raise CameraError(
+                    f"{self.name}: after {self._newest:.1f} s its times jump back to {found[1]:.1f} s, as where two "
+                    "recordings were put one behind the other; cut it there"
+                )
+            self._newest = found[1]
             return found
         return None
 
