@@ -9,6 +9,8 @@ import onnx
 import pytest
 import torch
 from export_helpers import CLASSES, make_network, noise, reference, save_run
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from dynagest.card import NetworkCard
@@ -17,9 +19,11 @@ from dynagest.errors import ExportError, RunError, WeightsError
 from dynagest.export import TOLERANCES, Export, export
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
+from dynagest.export.gates import MeansFirst, SqueezeFirst
 from dynagest.export.verify import Comparison
 from dynagest.export.volumes import VolumeNet
 from dynagest.export.write import convert_clips, write_model
+from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.runtimes.load import load_clip_network
@@ -261,3 +265,16 @@ def test_openvino_in_lower_precision(precision: str, tmp_path: Path) -> None:
     assert done.comparison.agreement >= 0.9
     assert done.comparison.difference > 1e-4  # not silently fp32
     assert load_clip_network(done.path).info.precision == precision  # type: ignore[union-attr]
+
+
+@given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 99))
+def test_means_taken_first_are_those_taken_last(height: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    action = Action(nn.Conv2d(32, 8, 1))
+    action.action_p3_squeeze = nn.Conv2d(32, 2, 1)  # as BatchNorm leaves it when it is folded
+    x = torch.randn(2, 32, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        first, last = MeansFirst(action).double()(x), SqueezeFirst(action).double()(x)
+    for mine, expected in zip(first, last, strict=True):
+        assert mine.shape == expected.shape
+        assert torch.allclose(mine, expected, rtol=1e-9, atol=1e-9)
