@@ -3,17 +3,21 @@
 import os
 import resource
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from training_toys import ToyClips, toy_recipe
+from training_toys import ToyClips, start, toy_recipe
 
 from dynagest.clips.workers import in_shared_memory, read_ahead
 from dynagest.errors import TrainingError
+from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.data import TrainingData
+from dynagest.training.folder import has_run
 from dynagest.training.trainer import train
 
 
@@ -48,6 +52,37 @@ def test_training_ends_with_a_named_error_and_can_be_resumed(tmp_path: Path, kin
         train(recipe, TrainingData.of_sources(kind(12), None, "toy clips"), tmp_path)
     data = TrainingData.of_sources(ToyClips(12), None, "toy clips")
     assert train(recipe, data, tmp_path, resume=True).steps == 6
+
+
+def test_workers_end_with_a_training_that_is_killed_alone(tmp_path: Path) -> None:
+    """As by the kernel, for its memory: nobody tells its workers, whose parent is the fork server."""
+    process = start(tmp_path, "--slow=0.1", "--clips=24", "--set", "workers=2", "checkpoint_steps=1")
+    wait_until(lambda: has_run(tmp_path) and read_checkpoint(tmp_path).progress.step > 0)
+    assert len(session(process.pid)) >= 4  # itself, the fork server, two workers
+    process.kill()
+    process.wait()
+    try:
+        wait_until(lambda: not session(process.pid))
+    finally:
+        for left in session(process.pid):
+            os.kill(left, signal.SIGKILL)
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
+            found += [int(path.parent.name)] if int(own) == leader and state != "Z" else []
+    return found
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

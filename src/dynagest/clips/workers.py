@@ -1,8 +1,10 @@
 """The processes that read and render clips: how they start, what they hand over, and how they fail."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
@@ -21,7 +23,7 @@ def fork_server(preload: str) -> ForkServerContext:
     """How such processes are started; the module ``preload`` is imported once for all of them.
 
     Not by fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
-    The fork server has no such threads, and ends with this process, even a killed one.
+    The fork server has no such threads. It ends with the last of its processes: ``start_worker`` sees to these.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload([preload])
@@ -35,6 +37,15 @@ def start_worker(_: int = 0) -> None:
     # One process a core is enough; OpenCV's own threads would only fight over them.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker would not notice that the main process was killed: its parent by the kernel is the fork server."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def in_shared_memory(item: Any) -> Any:

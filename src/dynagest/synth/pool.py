@@ -1,13 +1,10 @@
 """Renders many things on all cores, in processes that end with this one and leave off when it is interrupted."""
 
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import repeat
-from multiprocessing import parent_process
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
@@ -85,15 +82,6 @@ def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
     start_worker()  # a fork server of old may not have held Ctrl-C back
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker that waits for its next clip would not notice that its parent was killed."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _unless_stopped(write: Callable[[Key], None], key: Key) -> None:
