@@ -234,6 +234,35 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "package", "says"),
+    [
+        (["evaluate", "x"], "torch", "torch, which is not installed: pip install 'dynagest[train]'; to recognise"),
+        (
+            ["serve", "x.onnx"],
+            "uvicorn",
+            "uvicorn, which is not installed: pip install 'dynagest[serve]'\n",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_is_no_traceback(
+    arguments: list[str], package: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "dynagest.web.serve", raising=False)
+    monkeypatch.setattr(sys, "argv", ["dynagest", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_package_that_dynagest_does_not_name_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynagest.cli.app", lambda: __import__("no_such_package"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        main()
+
+
 SMALL = [f"--set={pair}" for pair in ("epochs=1", "warmup_epochs=0", "width=8", "size=32", "workers=0", "batch=4")]
 
 

@@ -4,7 +4,9 @@ Each sub-command imports what it needs when it runs, so that ``--help`` answers 
 """
 
 import os
+import re
 import sys
+from importlib.metadata import requires
 from typing import Annotated
 
 import typer
@@ -51,6 +53,22 @@ def main() -> None:
     try:
         app()
     except DynagestError as error:
-        stderr.print("[bold red]error:[/] ", end="")
-        stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        message = str(error)
+    except ModuleNotFoundError as error:
+        extra = _extra_with(error.name or "")
+        if extra is None:
+            raise
+        message = f"this needs {error.name}, which is not installed: pip install 'dynagest[{extra}]'"
+        if error.name == "torch":
+            message += "; to recognise gestures without it, name a file that `dynagest export` wrote"
+    else:
+        return
+    stderr.print("[bold red]error:[/] ", end="")
+    stderr.print(message, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _extra_with(package: str) -> str | None:
+    """The extra of dynagest that brings this package."""
+    found = (re.fullmatch(rf'{re.escape(package)}\b.* extra == "(\w+)"', each) for each in requires("dynagest") or ())
+    return next((match[1] for match in found if match), None)

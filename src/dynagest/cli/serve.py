@@ -58,10 +58,7 @@ def serve(
         return
     if model is None:
         raise RunError("name a run folder or an exported network, as in `dynagest serve runs/demo`")
-    try:
-        from dynagest.web.serve import ServeOptions
-        from dynagest.web.serve import serve as run
-    except ModuleNotFoundError as error:
-        raise RunError(f"{error.name} is not installed; run `pip install 'dynagest[serve]'`") from error
+    from dynagest.web.serve import ServeOptions
+    from dynagest.web.serve import serve as run
 
     run(ServeOptions(model, host, port, data, init, runs, epochs, teacher, fps, tuple(name), certificate, key))
