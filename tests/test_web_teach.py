@@ -1,6 +1,8 @@
 """Teach, as a client sees it: what may be uploaded, and where it goes."""
 
+import errno
 import json
+import os
 import shutil
 import struct
 import tracemalloc
@@ -257,6 +259,24 @@ class TestUploads:
     def test_a_full_disk(self, tmp_path: Path) -> None:
         with client_of(make_site(tmp_path, Limits(free_bytes=10**18))) as client:
             assert post(client) == (507, "the disk of this machine is nearly full")
+
+    def test_a_folder_that_cannot_be_changed(
+        self, client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        wanted = "gestures: cannot be changed (Read-only file system); start with another --data"
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "mkdir", refuse)
+            status, error = post(client)
+        assert (status, error.endswith(wanted)) == (409, True)
+        assert post(client)[0] == 201
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            answer = client.delete("/api/gestures/wave/clips/001", headers=ORIGIN)
+        assert (answer.status_code, answer.json()["error"].endswith(wanted)) == (409, True)
+        assert len(Manifest.read(tmp_path / "gestures")) == 1
 
     def test_links_are_not_followed(self, client: TestClient, tmp_path: Path) -> None:
         post(client)

@@ -18,7 +18,7 @@ from dynagest.clips.checks.check import check
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.teacher import PSEUDO, Teacher, write_pseudo_depth
-from dynagest.errors import DynagestError
+from dynagest.errors import DynagestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.training.log import read_log
@@ -138,6 +138,13 @@ class TestTraining:
         found = training.status()
         assert found["progress"] == pytest.approx(0.55)
         assert (found["seconds"], found["left"]) == (1100.0, 180.0)
+
+    def test_each_training_has_a_folder_of_its_own(self, tmp_path: Path) -> None:
+        folders = [web_training._new_folder(tmp_path / "runs") for _ in range(3)]
+        assert len({folder.resolve() for folder in folders if folder.is_dir()}) == 3
+        (tmp_path / "file").touch()
+        with pytest.raises(RunError, match=r"file: cannot be written \(Not a directory\); .*--runs"):
+            web_training._new_folder(tmp_path / "file")
 
     def test_a_command_that_is_killed_is_told_by_its_signal(self, tmp_path: Path) -> None:
         training = make_site(tmp_path).training

@@ -4,7 +4,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +16,7 @@ from dynagest.clips.depth import DEPTH_FILE
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import RECORD_FILE, depth_path, list_pseudo_depth
-from dynagest.errors import DynagestError
+from dynagest.errors import DynagestError, RunError
 from dynagest.web.guard import RequestError
 from dynagest.web.recording import Limits, Recording, read_recording, unfit
 
@@ -60,7 +60,8 @@ class ClipFolder:
                 raise _full(f"there are {len(here)} gestures, as many as are taken; delete one")
             if len(self._clips(label)) >= self.limits.clips:
                 raise _full(f"{label} has {self.limits.clips} clips, as many as are taken; delete some")
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with _changing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free < self.limits.free_bytes:
                 raise RequestError(HTTPStatus.INSUFFICIENT_STORAGE, "the disk of this machine is nearly full")
             return self._describe(write_clip(self.folder, label, frames, recording.times))
@@ -71,10 +72,10 @@ class ClipFolder:
 
     def delete(self, label: str, name: str) -> None:
         """Remove a clip, and its gesture with its last one. Raises ``RequestError`` 404 when there is none."""
-        with self._change:
+        with self._change, _changing(self.folder):
             path = self._find(label, name)
             self._check_list()
-            path.unlink()
+            path.unlink(missing_ok=True)  # another server of this folder may have been first
             depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
@@ -151,6 +152,14 @@ class ClipFolder:
                 return Recorded(path.stem, 0, 0.0, error.message)
             self._known[key] = Recorded(path.stem, len(times), round(times[-1] - times[0], 3))
         return self._known[key]
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be changed ({error.strerror}); start with another --data") from error
 
 
 def _full(message: str) -> RequestError:

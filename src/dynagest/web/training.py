@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from dynagest.card import NetworkCard
 from dynagest.clips.gesture_folder import count_clips, gestures
-from dynagest.errors import DynagestError
+from dynagest.errors import DynagestError, RunError
 from dynagest.run_folder import CARD_FILE, RECIPE_FILE
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
@@ -153,19 +153,19 @@ class Training:
                 self._thread.join(PATIENCE + 5)
 
     def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
-        run = _new_folder(self.runs)
-        export, exported = export_command(run, card)
         settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
         if self.teacher is not None:
             settings["msd"] = "both"
         chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        train = ["train", "webcam", "--data", str(self.clips.folder), "--init", str(init), "--out", str(run), *chosen]
+        train = ["train", "webcam", "--data", str(self.clips.folder), "--init", str(init)]
         try:
             if self.teacher is not None:
                 self._look_for_depth(self.teacher)
+            run = _new_folder(self.runs)
+            export, exported = export_command(run, card)
             with self._lock:
                 self._run, self._learning = run, time.monotonic()
-            self._do("Learning", [*_COMMAND, *train])
+            self._do("Learning", [*_COMMAND, *train, "--out", str(run), *chosen])
             self._do("Making it run in the browser", export)
             key = self.adopt(exported)
             self._end("done", message=f"The new network lies in {run}", key=key, progress=1.0)
@@ -275,9 +275,18 @@ def _settings(card: NetworkCard) -> dict[str, str]:
 
 
 def _new_folder(runs: Path) -> Path:
+    """An empty folder of this training alone: another server may start one in the same second."""
     stamp = time.strftime("taught-%Y%m%d-%H%M%S")
-    taken = [path.name for path in runs.glob(f"{stamp}*")] if runs.is_dir() else []
-    return runs / (f"{stamp}-{len(taken) + 1}" if taken else stamp)
+    run, number = runs / stamp, 1
+    while True:
+        try:
+            run.mkdir(parents=True)
+            return run
+        except FileExistsError:
+            number += 1
+            run = runs / f"{stamp}-{number}"
+        except OSError as error:
+            raise RunError(f"{runs}: cannot be written ({error.strerror}); start with another --runs") from error
 
 
 def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
