@@ -329,7 +329,7 @@ class TestStates:
         for label, clips in (("left", 2), (LONGEST, 1)):
             for _ in range(clips):
                 write_clip(site.clips.folder, label, [np.full((48, 64, 3), 99, np.uint8)] * 2, [0.0, 0.1])
-        with running(create_app(site)) as port, browser(film, viewport={"width": 390, "height": 844}) as page:
+        with running(create_app(site)) as port, browser(film, viewport={"width": 320, "height": 568}) as page:
             turn_on(page, f"http://127.0.0.1:{port}/#{view}")
             if view == "recognise":
                 scores_seen(page)
@@ -338,10 +338,11 @@ class TestStates:
                 until(page, f"document.getElementById('train-hint').textContent.endsWith('of {LONGEST}.')")
                 page.get_by_role("button", name=f"Record {LONGEST}", exact=True).click()
                 until(page, f"document.getElementById('take-text').textContent.startsWith('{LONGEST}, clip 1')")
-                text = page.locator("#take-text").bounding_box()
+                text, add = (page.locator(each).bounding_box() for each in ("#take-text", "#add button"))
                 assert text["x"] >= 0
-                assert text["x"] + text["width"] <= 390
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+                assert text["x"] + text["width"] <= 320
+                assert add["x"] + add["width"] == 304, "the margin is kept"
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
     def test_a_server_that_comes_back(self, address: str) -> None:
         with browser(None) as page:
