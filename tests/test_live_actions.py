@@ -69,6 +69,8 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("actions: [", "not YAML"),
         ("- wave", "holds no actions"),
+        ("actions: [{[a]: b}]", "not YAML"),
+        ("actions:\n- gesture: wave\n  run: [env]\n  gesture: push\n  run: [ls]", "gesture and run given twice in one"),
         ("actions: []", "at least 1"),
         ("actions: [{gesture: wave}]", "give one of print, run and post, not none of them"),
         ("actions: [{gesture: wave, print: a, run: [b]}]", "not print and run"),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import SplitResult
 
 import yaml
@@ -86,6 +86,19 @@ class ActionsFile(BaseModel):
     actions: tuple[Action, ...] = Field(min_length=1)
 
 
+class _Text(yaml.BaseLoader):
+    """All text as it is written: to YAML itself a gesture named yes is true, and an argument 3 a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Of a key that is there twice YAML takes the last one: where a dash is missing, an action would be lost."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{' and '.join(twice)} given twice in one entry; is a dash missing?", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     """Read an actions file for a network with these classes.
 
@@ -93,8 +106,7 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     else, a gesture that the network does not know, a program that is not there, a URL that leads to another host.
     """
     try:
-        # All text as it is written: to YAML itself a gesture named yes is true, and an argument 3 a number.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
     except OSError as error:
         raise ActionError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
