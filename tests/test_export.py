@@ -26,9 +26,9 @@ from dynagest.export.write import convert_clips, write_model
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
+from dynagest.runtimes.exported import ExportedNetwork
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Precision
-from dynagest.runtimes.onnx_network import OnnxNetwork
 from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.stream.events import EventSettings, EventsFile
 
@@ -96,7 +96,7 @@ def test_the_graph_is_folded_and_says_nothing_of_this_machine(file: Path) -> Non
 
 
 def test_what_the_network_is_travels_inside(file: Path, network: tuple[ClipNet, NetworkCard]) -> None:
-    info = OnnxNetwork(file, threads=1).info
+    info = load_clip_network(file, threads=1).info
     assert info.card == network[1]
     assert info.card.classes == CLASSES
     assert (info.mode, info.precision, info.batch, info.events) == ("clip", "fp32", None, {"threshold": 0.5})
@@ -113,7 +113,9 @@ def test_int8_is_smaller_and_agrees(
     write_model(model, info, "onnx", ({CLIPS: clip[None]} for clip in noise(8, seed=2)), path)
     assert path.stat().st_size < 0.6 * file.stat().st_size
     clips = noise(40)
-    compared = Comparison.of(reference(network[0], clips), OnnxNetwork(path, 1).logits(clips), np.full(40, -1))
+    compared = Comparison.of(
+        reference(network[0], clips), load_clip_network(path, threads=1).logits(clips), np.full(40, -1)
+    )
     assert compared.agreement >= 0.9
     assert 1e-4 < compared.difference < 1  # it is quantised, and it is not noise
     graph = onnx.load(path).graph
@@ -194,7 +196,7 @@ def test_export_reports_and_embeds_tuned_events(
     assert done.comparison.difference < 1e-4
     assert done.comparison.accuracy_torch is not None  # generated gestures have labels that the network knows
     assert done.size == done.path.stat().st_size
-    events = OnnxNetwork(done.path, 1).info.events
+    events = load_clip_network(done.path, threads=1).info.events
     assert events is not None
     assert events["threshold"] == 0.55
     (run / "events.json").write_text("{")
@@ -215,9 +217,9 @@ def test_pytorch_and_the_file_compute_with_as_many_threads(
             seen.append(torch.get_num_threads())
             return super().logits(clips)
 
-    def load(path: Path, threads: int | None) -> OnnxNetwork:
+    def load(path: Path, threads: int | None) -> ExportedNetwork:
         seen.append(threads)
-        return OnnxNetwork(path, threads)
+        return load_clip_network(path, threads=threads)
 
     monkeypatch.setattr("dynagest.export.write.TorchNetwork", Watched)
     monkeypatch.setattr("dynagest.export.write.load_clip_network", load)

@@ -22,8 +22,9 @@ from dynagest.export import export
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.arrays import softmax
+from dynagest.runtimes.exported import ExportedNetwork
+from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.model_file import Mode
-from dynagest.runtimes.onnx_network import OnnxNetwork
 from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.recogniser import Recogniser
@@ -115,7 +116,7 @@ def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def named_by_python(
-    network: OnnxNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
+    network: ExportedNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
 ) -> list[str]:
     """What is recognised in four rounds of the film that the page is to see, begun at every second of its frames.
 
@@ -163,7 +164,7 @@ class TestRecognise:
     def test_the_network_gives_in_the_browser_what_it_gives_in_python(
         self, address: str, film: Path, untrained: Path
     ) -> None:
-        network = OnnxNetwork(untrained)
+        network = load_clip_network(untrained)
         clip = np.random.default_rng(0).normal(size=(1, 8, 3, 64, 64)).astype(np.float32)
         script = """async ([values, compute]) => {
           const { loadNetwork } = await import("/static/network.js");
@@ -181,7 +182,7 @@ class TestRecognise:
             pytest.skip("needs the demo's network: `make demo`")
         path = tmp_path / "demo.onnx"
         export(DEMO, "onnx", out=path, clips=2)
-        network, spec = OnnxNetwork(path), get_preset("demo")
+        network, spec = load_clip_network(path), get_preset("demo")
         classes, found = network.card.classes, {}
         for index in range(2 * len(spec.classes)):
             frames = clip_frames(spec, index)

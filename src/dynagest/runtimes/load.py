@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynagest.errors import RecipeError
-from dynagest.runtimes.model_file import SUFFIXES
-from dynagest.runtimes.onnx_network import CPU, OnnxNetwork, OnnxStream
-from dynagest.runtimes.openvino_network import OpenVinoNetwork, OpenVinoStream
+from dynagest.errors import RecipeError, WeightsError
+from dynagest.runtimes.exported import ExportedNetwork, ExportedStream
+from dynagest.runtimes.model_file import SUFFIXES, check_rgb
+from dynagest.runtimes.onnx_network import CPU, open_onnx
+from dynagest.runtimes.openvino_network import open_openvino
 from dynagest.runtimes.torch_network import TorchNetwork
 
 
@@ -17,7 +18,7 @@ def is_exported(path: Path | str) -> bool:
 
 def load_clip_network(
     path: Path | str, device: str | None = None, threads: int | None = None, providers: Sequence[str] | None = None
-) -> TorchNetwork | OnnxNetwork | OpenVinoNetwork:
+) -> TorchNetwork | ExportedNetwork:
     """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` file.
 
     ``device`` is a torch device such as ``cuda`` (default: the CPU), for networks that torch runs; ``threads`` and
@@ -26,22 +27,41 @@ def load_clip_network(
     """
     path = Path(path)
     _check_options(path, device, threads, providers)
-    if path.suffix == ".onnx":
-        return OnnxNetwork(path, threads, providers or CPU)
-    if path.suffix == ".xml":
-        return OpenVinoNetwork(path, threads)
-    return TorchNetwork.load(path, device or "cpu")
+    if not is_exported(path):
+        return TorchNetwork.load(path, device or "cpu")
+    network = load_exported(path, threads, providers)
+    if isinstance(network, ExportedStream):
+        raise WeightsError(
+            f"{path}: was exported for `dynagest live` and scorers of streams (--mode stream); export the network "
+            "again with --mode clip"
+        )
+    return network
 
 
 def load_stream_network(
     path: Path | str, threads: int | None = None, providers: Sequence[str] | None = None
-) -> OnnxStream | OpenVinoStream:
+) -> ExportedStream:
     """An exported file of ``--mode stream``. Options and errors as of ``load_clip_network``."""
     path = Path(path)
-    _check_options(path, None, threads, providers)
-    if path.suffix not in SUFFIXES:
+    if not is_exported(path):
         raise RecipeError(f"{path}: is no exported file; give one that `dynagest export --mode stream` made")
-    return OnnxStream(path, threads, providers or CPU) if path.suffix == ".onnx" else OpenVinoStream(path, threads)
+    network = load_exported(path, threads, providers)
+    if isinstance(network, ExportedNetwork):
+        raise WeightsError(
+            f"{path}: was exported for predictions of whole clips (--mode clip); export the network again with --mode "
+            "stream"
+        )
+    return network
+
+
+def load_exported(
+    path: Path, threads: int | None = None, providers: Sequence[str] | None = None
+) -> ExportedNetwork | ExportedStream:
+    """An exported file of either mode. Options and errors as of ``load_clip_network``."""
+    _check_options(path, None, threads, providers)
+    info, run = open_onnx(path, threads, providers or CPU) if path.suffix == ".onnx" else open_openvino(path, threads)
+    check_rgb(info.card, str(path))
+    return ExportedStream(info, run) if info.mode == "stream" else ExportedNetwork(info, run)
 
 
 def _check_options(path: Path, device: str | None, threads: int | None, providers: Sequence[str] | None) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dynagest.card import NetworkCard
@@ -33,10 +32,6 @@ def file_name(precision: Precision, mode: Mode, suffix: str, frames: int = 1) ->
     """What an exported file is called in its run folder."""
     stream = "-stream" if mode == "stream" else ""
     return f"network-{precision}{stream}{f'-x{frames}' if frames > 1 else ''}{suffix}"
-
-
-class ModeError(WeightsError):
-    """A sound file of the other mode."""
 
 
 class StateTensor(BaseModel):
@@ -75,10 +70,6 @@ class ModelInfo(BaseModel):
     card: NetworkCard
     state: dict[str, StateTensor] = {}
     events: dict[str, Any] | None = None
-
-    def initial_state(self) -> dict[str, np.ndarray]:
-        """The state before the first frame of a stream."""
-        return {name: np.zeros(each.shape, each.dtype) for name, each in self.state.items()}
 
     def takes(self) -> dict[str, Tensor]:
         """What the graph takes, by name."""
@@ -149,16 +140,6 @@ def _told(tensor: Tensor | None) -> str:
         return "nothing"
     kind, shape = tensor
     return f"{kind} [{', '.join('any' if length is None else str(length) for length in shape)}]"
-
-
-def check_use(info: ModelInfo, path: Path, mode: Mode) -> None:
-    """Raise ``ModeError`` for a file of the other mode, ``WeightsError`` for a network that needs more than RGB."""
-    if info.mode != mode:
-        other = "`dynagest live` and scorers of streams" if info.mode == "stream" else "predictions of whole clips"
-        raise ModeError(
-            f"{path}: was exported for {other} (--mode {info.mode}); export the network again with --mode {mode}"
-        )
-    check_rgb(info.card, str(path))
 
 
 def check_rgb(card: NetworkCard, where: str) -> None:

@@ -1,84 +1,23 @@
 """Exported networks run by ONNX Runtime. Needs no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
-from dynagest.runtimes.arrays import run_in_batches
-from dynagest.runtimes.model_file import (
-    CLIPS,
-    FRAME,
-    KEY,
-    LOGITS,
-    STATE_IN,
-    STATE_OUT,
-    ModelInfo,
-    Tensor,
-    check_file,
-    check_graph,
-    check_use,
-)
+from dynagest.runtimes.exported import Run
+from dynagest.runtimes.model_file import KEY, ModelInfo, Tensor, check_file, check_graph
 
 CPU = ("CPUExecutionProvider",)
 _KINDS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
-class OnnxNetwork:
-    """A ``ClipNetwork`` from an ONNX file.
+def open_onnx(path: Path, threads: int | None = None, providers: Sequence[str] = CPU) -> tuple[ModelInfo, Run]:
+    """What an ONNX file says of itself, and what runs it.
 
     ``threads``: how many it computes with (default: one for each core). ``providers``: ONNX Runtime's, first choice
     first. Raises ``WeightsError`` for a file that is missing, damaged, foreign or of another version.
     """
-
-    def __init__(self, path: Path | str, threads: int | None = None, providers: Sequence[str] = CPU) -> None:
-        self._session, self.info = _open(Path(path), threads, providers)
-        check_use(self.info, Path(path), "clip")
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
-
-    def logits(self, clips: np.ndarray) -> np.ndarray:
-        """See ``ClipNetwork.logits``."""
-        return run_in_batches(
-            lambda part: self._session.run([LOGITS], {CLIPS: part})[0], clips, self.info.batch, self.card
-        )
-
-
-class OnnxStream:
-    """A ``StreamNetwork`` from an ONNX file; its state is a map of numpy arrays. Arguments and errors as of
-    ``OnnxNetwork``."""
-
-    def __init__(self, path: Path | str, threads: int | None = None, providers: Sequence[str] = CPU) -> None:
-        self._session, self.info = _open(Path(path), threads, providers)
-        check_use(self.info, Path(path), "stream")
-        self._outputs = [LOGITS, *(STATE_OUT + name for name in self.info.state)]
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
-
-    @property
-    def frames(self) -> int:
-        """See ``StreamNetwork``."""
-        return self.info.frames
-
-    def initial_state(self) -> dict[str, np.ndarray]:
-        """The state before the first frame."""
-        return self.info.initial_state()
-
-    def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See ``StreamNetwork.step``."""
-        inputs = {STATE_IN + name: tensor for name, tensor in state.items()}
-        logits, *left = self._session.run(self._outputs, {FRAME: frames, **inputs})
-        return logits, dict(zip(self.info.state, left, strict=True))
-
-
-def _open(path: Path, threads: int | None, providers: Sequence[str]) -> tuple[Any, ModelInfo]:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -102,7 +41,8 @@ def _open(path: Path, threads: int | None, providers: Sequence[str]) -> tuple[An
         ) from error
     info = ModelInfo.parse(session.get_modelmeta().custom_metadata_map.get(KEY), path)
     check_graph(info, path, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
-    return session, info
+    gives = list(info.gives())
+    return info, lambda inputs: dict(zip(gives, session.run(gives, inputs), strict=True))
 
 
 def _tensors(nodes: Sequence[Any]) -> dict[str, Tensor]:

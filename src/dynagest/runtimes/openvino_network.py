@@ -1,83 +1,22 @@
 """Exported networks run by OpenVINO on the CPU. Needs no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
-from dynagest.runtimes.arrays import run_in_batches
-from dynagest.runtimes.model_file import (
-    CLIPS,
-    FRAME,
-    KEY,
-    LOGITS,
-    STATE_IN,
-    STATE_OUT,
-    ModelInfo,
-    Tensor,
-    check_file,
-    check_graph,
-    check_use,
-)
+from dynagest.runtimes.exported import Run
+from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Tensor, check_file, check_graph
 
 _KINDS = {"f32": "float32", "u8": "uint8"}
 
 
-class OpenVinoNetwork:
-    """A ``ClipNetwork`` from an OpenVINO network (``.xml`` with its ``.bin`` beside it).
-
-    It takes clips one by one: where their number is known beforehand, OpenVINO fuses more.
+def open_openvino(path: Path, threads: int | None = None) -> tuple[ModelInfo, Run]:
+    """What an OpenVINO network (``.xml`` with its ``.bin`` beside it) says of itself, and what runs it.
 
     ``threads``: how many it computes with (default: one for each core). Raises ``WeightsError`` for files that are
     missing, damaged, foreign or of another version, ``RecipeError`` for bf16 on a CPU that lacks it.
     """
-
-    def __init__(self, path: Path | str, threads: int | None = None) -> None:
-        self._compiled, self.info = _open(Path(path), threads)
-        check_use(self.info, Path(path), "clip")
-        self._request = self._compiled.create_infer_request()
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
-
-    def logits(self, clips: np.ndarray) -> np.ndarray:
-        """See ``ClipNetwork.logits``."""
-        return run_in_batches(lambda part: self._request.infer({CLIPS: part})[LOGITS], clips, 1, self.card)
-
-
-class OpenVinoStream:
-    """A ``StreamNetwork`` from an OpenVINO network; its state is a map of numpy arrays. As ``OpenVinoNetwork``."""
-
-    def __init__(self, path: Path | str, threads: int | None = None) -> None:
-        self._compiled, self.info = _open(Path(path), threads)
-        check_use(self.info, Path(path), "stream")
-        self._request = self._compiled.create_infer_request()
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
-
-    @property
-    def frames(self) -> int:
-        """See ``StreamNetwork``."""
-        return self.info.frames
-
-    def initial_state(self) -> dict[str, np.ndarray]:
-        """The state before the first frame."""
-        return self.info.initial_state()
-
-    def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See ``StreamNetwork.step``."""
-        inputs = {STATE_IN + name: tensor for name, tensor in state.items()}
-        results = self._request.infer({FRAME: frames, **inputs}, share_inputs=True)
-        return results[LOGITS], {name: results[STATE_OUT + name] for name in self.info.state}
-
-
-def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
     try:
         import openvino
     except ModuleNotFoundError as error:
@@ -102,13 +41,16 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ModelInfo]:
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
-        if info.mode == "clip":
+        if info.mode == "clip":  # one by one: where their number is known beforehand, OpenVINO fuses more
             shape = model.input(CLIPS).partial_shape
             shape[0] = 1
             model.reshape({CLIPS: shape})
-        return core.compile_model(model, "CPU", config), info
+            info = info.model_copy(update={"batch": 1})
+        request = core.compile_model(model, "CPU", config).create_infer_request()
     except RuntimeError as error:
         raise WeightsError(f"{path}: OpenVINO cannot run it ({_reason(error)}); export the network again") from error
+    share = info.mode == "stream"  # its state, megabytes with each frame, is not copied
+    return info, lambda inputs: request.infer(inputs, share_inputs=share)
 
 
 def _tensors(ports: Sequence[Any]) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError
 from dynagest.run_folder import EVENTS_FILE
-from dynagest.runtimes.load import is_exported, load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import ModeError, ModelInfo
+from dynagest.runtimes.exported import ExportedStream
+from dynagest.runtimes.load import is_exported, load_exported
+from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
 from dynagest.stream.events import EventDetector, EventSettings, settings_of
 from dynagest.stream.exported import exported_settings
@@ -82,6 +83,7 @@ def _open(
     path: Path, device: str | None, fps: float | None, hop: int | None, threads: int | None
 ) -> tuple[Scorer, ModelInfo | None]:
     """The scorer, and what an exported file says of itself."""
+    scorer: Scorer
     info = None
     if not is_exported(path):
         if threads is not None:
@@ -92,20 +94,15 @@ def _open(
     elif device is not None:
         raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
     else:
-        scorer, info = _open_exported(path, fps, hop or 1, threads)
+        network = load_exported(path, threads)
+        info = network.info
+        if isinstance(network, ExportedStream):
+            scorer = StateScorer(network, fps)
+        else:
+            scorer = WindowScorer(Unsplit(network), hop or 1, fps)
     if hop is not None and not isinstance(scorer, WindowScorer):
         raise RecipeError(f"--hop: {path} answers at every frame at the cost of one; leave the option out")
     return scorer, info
-
-
-def _open_exported(path: Path, fps: float | None, hop: int, threads: int | None) -> tuple[Scorer, ModelInfo]:
-    try:
-        stream = load_stream_network(path, threads)
-    except ModeError:
-        network = load_clip_network(path, threads=threads)
-        assert not isinstance(network, TorchNetwork)
-        return WindowScorer(Unsplit(network), hop, fps), network.info
-    return StateScorer(stream, fps), stream.info
 
 
 def make_scorer(

@@ -10,8 +10,8 @@ from typing import Any
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
-from dynagest.runtimes.model_file import Mode, ModeError, ModelInfo, file_name
-from dynagest.runtimes.onnx_network import OnnxNetwork, OnnxStream
+from dynagest.runtimes.load import load_exported
+from dynagest.runtimes.model_file import Mode, ModelInfo, file_name
 from dynagest.stream.events import EventSettings
 from dynagest.stream.exported import exported_settings
 
@@ -60,7 +60,7 @@ def load_model(
         raise WeightsError(
             f"{path}: the page runs ONNX files alone; name a run folder, or what `dynagest export RUN --to onnx` writes"
         )
-    info = _info(path)
+    info = load_exported(path, threads=1).info  # loaded as the page will: damage is told here, not in every browser
     if info.frames != 1:
         raise WeightsError(
             f"{path}: takes {info.frames} frames at once, the page has them one by one; export it without --frames"
@@ -110,11 +110,3 @@ def export_command(run: Path, card: NetworkCard) -> tuple[list[str], Path]:
     path = run / file_name("fp32", mode, ".onnx")
     command = [sys.executable, "-m", "dynagest", "export", str(run), "--to", "onnx", "--mode", mode, "--out", str(path)]
     return [*command, "--clips", "16"], path
-
-
-def _info(path: Path) -> ModelInfo:
-    # Loaded as the page will: a file that is damaged is told here, not in every browser.
-    try:
-        return OnnxNetwork(path, threads=1).info
-    except ModeError:
-        return OnnxStream(path, threads=1).info

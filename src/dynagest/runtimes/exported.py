@@ -1,0 +1,53 @@
+"""Networks from exported files, whichever runtime computes them. Needs no torch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dynagest.card import NetworkCard
+from dynagest.runtimes.arrays import run_in_batches
+from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
+
+Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""A runtime with a graph: all that it takes, by name, to all that it gives."""
+
+
+class ExportedNetwork:
+    """A ``ClipNetwork`` from a file of ``--mode clip``."""
+
+    def __init__(self, info: ModelInfo, run: Run) -> None:
+        self.info, self._run = info, run
+
+    @property
+    def card(self) -> NetworkCard:
+        return self.info.card
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """See ``ClipNetwork.logits``."""
+        return run_in_batches(lambda part: self._run({CLIPS: part})[LOGITS], clips, self.info.batch, self.card)
+
+
+class ExportedStream:
+    """A ``StreamNetwork`` from a file of ``--mode stream``; its state is a map of numpy arrays."""
+
+    def __init__(self, info: ModelInfo, run: Run) -> None:
+        self.info, self._run = info, run
+
+    @property
+    def card(self) -> NetworkCard:
+        return self.info.card
+
+    @property
+    def frames(self) -> int:
+        """See ``StreamNetwork``."""
+        return self.info.frames
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        """The state before the first frame."""
+        return {name: np.zeros(each.shape, each.dtype) for name, each in self.info.state.items()}
+
+    def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """See ``StreamNetwork.step``."""
+        given = self._run({FRAME: frames, **{STATE_IN + name: tensor for name, tensor in state.items()}})
+        return given[LOGITS], {name: given[STATE_OUT + name] for name in self.info.state}
