@@ -94,6 +94,15 @@ def test_options_that_mean_nothing_to_an_export(forms: tuple[Path, Path]) -> Non
         load_recogniser(forms[1], device="cuda")
 
 
+def test_a_device_whose_memory_is_full_is_told(forms: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nOf the allocated memory ...")
+
+    monkeypatch.setattr(torch.nn.Module, "to", refuse)
+    with pytest.raises(RecipeError, match=r"^device 'cpu': not to be used here \(CUDA out of memory\. .* 2 GiB\.\)"):
+        load_recogniser(forms[0])
+
+
 def test_an_export_of_another_version(forms: tuple[Path, Path], tmp_path: Path) -> None:
     data, path = forms[1].read_bytes(), tmp_path / "exported.onnx"
     assert data.count(b'"format":1') == 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from dynagest.networks.clipnet import ClipNet
     from dynagest.networks.video import VideoNet
+
+Net = TypeVar("Net", bound="torch.nn.Module")
 
 
 def check_device(name: str, said: str) -> None:
@@ -29,21 +31,25 @@ def check_device(name: str, said: str) -> None:
         raise RecipeError(f"{said}: not to be used here ({reason}); see `dynagest doctor`") from error
 
 
+def _placed(net: "Net", device: str) -> "Net":
+    """``net`` on ``device``, ready to run. Raises ``RecipeError`` where that is not there or its memory is full."""
+    check_device(device, f"device {device!r}")
+    try:
+        return net.to(device).eval()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
+
+
 class TorchNetwork:
     """A ``ClipNetwork`` run by torch.
 
-    Raises ``WeightsError`` for a network that wants depth, ``RecipeError`` for a device that is not there.
+    Raises ``WeightsError`` for a network that wants depth, ``RecipeError`` for a device that cannot be used.
     """
 
     def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
         check_rgb(card, card.model)
-        check_device(device, f"device {device!r}")
-        try:
-            self._net = net.to(device).eval()
-        except RuntimeError as error:  # its memory is full
-            reason = str(error).strip().splitlines()[0]
-            raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
-        self._card, self._device = card, device
+        self.card, self._net, self._device = card, _placed(net, device), device
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> "TorchNetwork":
@@ -58,10 +64,6 @@ class TorchNetwork:
                 "where torch is installed (`dynagest export`) and use the file"
             ) from error
         return cls(*load_network(path), device)
-
-    @property
-    def card(self) -> NetworkCard:
-        return self._card
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
@@ -79,17 +81,11 @@ class TorchStream:
     def __init__(self, net: "ClipNet", card: NetworkCard, device: str = "cpu") -> None:
         from dynagest.networks.streaming import StreamNet
 
-        check_device(device, f"device {device!r}")
-        self._net = StreamNet(net.to(device).eval())
-        self._card, self._device = card, device
-
-    @property
-    def card(self) -> NetworkCard:
-        return self._card
+        self.card, self._net, self._device = card, StreamNet(_placed(net, device)), device
 
     def initial_state(self) -> "dict[str, torch.Tensor]":
         """Zeros for one stream."""
-        return self._net.initial_state(1, self._card.size)
+        return self._net.initial_state(1, self.card.size)
 
     def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> "tuple[np.ndarray, dict[str, torch.Tensor]]":
         """See ``StreamNetwork.step``."""
@@ -104,13 +100,7 @@ class TorchSplit:
     """A ``SplitNetwork``: the stem (convolution, BatchNorm, ReLU, max-pooling) and the stages behind it."""
 
     def __init__(self, net: "VideoNet", card: NetworkCard, device: str = "cpu") -> None:
-        check_device(device, f"device {device!r}")
-        self._net = net.to(device).eval()
-        self._card, self._device = card, device
-
-    @property
-    def card(self) -> NetworkCard:
-        return self._card
+        self.card, self._net, self._device = card, _placed(net, device), device
 
     def stem(self, frames: np.ndarray) -> np.ndarray:
         """See ``SplitNetwork.stem``."""
