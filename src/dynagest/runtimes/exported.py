@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from dynagest.card import NetworkCard
 from dynagest.runtimes.arrays import run_in_batches
 from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
 
@@ -17,11 +16,7 @@ class ExportedNetwork:
     """A ``ClipNetwork`` from a file of ``--mode clip``."""
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
-        self.info, self._run = info, run
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
+        self.info, self.card, self._run = info, info.card, run
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
@@ -32,16 +27,7 @@ class ExportedStream:
     """A ``StreamNetwork`` from a file of ``--mode stream``; its state is a map of numpy arrays."""
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
-        self.info, self._run = info, run
-
-    @property
-    def card(self) -> NetworkCard:
-        return self.info.card
-
-    @property
-    def frames(self) -> int:
-        """See ``StreamNetwork``."""
-        return self.info.frames
+        self.info, self.card, self.frames, self._run = info, info.card, info.frames, run
 
     def initial_state(self) -> dict[str, np.ndarray]:
         """The state before the first frame."""

@@ -46,16 +46,11 @@ class StateScorer:
     """
 
     def __init__(self, network: StreamNetwork, fps: float | None = None) -> None:
-        self.network = network
+        self.network, self.card = network, network.card
         self._clock = Clock.of(network.card, fps)
         self._state = network.initial_state()
         self._waiting: list[tuple[float, np.ndarray]] = []
         self.left_out = 0
-
-    @property
-    def card(self) -> NetworkCard:
-        """Of the network."""
-        return self.network.card
 
     @property
     def rate(self) -> float:

@@ -30,11 +30,7 @@ class Unsplit:
     """A ``ClipNetwork`` that cannot be split, as a ``SplitNetwork`` with an empty stem."""
 
     def __init__(self, network: ClipNetwork) -> None:
-        self._network = network
-
-    @property
-    def card(self) -> NetworkCard:
-        return self._network.card
+        self.card, self._network = network.card, network
 
     def stem(self, frames: np.ndarray) -> np.ndarray:
         """The frames themselves."""
@@ -56,16 +52,11 @@ class WindowScorer:
 
     def __init__(self, network: SplitNetwork, hop: int = 1, fps: float | None = None) -> None:
         assert hop >= 1
-        self.network, self.hop = network, hop
+        self.network, self.card, self.hop = network, network.card, hop
         self._clock = Clock.of(network.card, fps)
         self._features: deque[np.ndarray] = deque(maxlen=network.card.num_segments)
         self._until_due = 0
         self.left_out = 0
-
-    @property
-    def card(self) -> NetworkCard:
-        """Of the network."""
-        return self.network.card
 
     @property
     def rate(self) -> float:
