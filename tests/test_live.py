@@ -18,8 +18,8 @@ from dynagest.cli import app
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.errors import CameraError, ClipError, DisplayError, WeightsError
 from dynagest.live.capture import Capture, Frame, Status
-from dynagest.live.display import Terminal, news, numbers
-from dynagest.live.loop import Look, Meter, recognise
+from dynagest.live.display import Terminal, numbers
+from dynagest.live.loop import Look, Meter, news, recognise
 from dynagest.live.sources import VideoFile
 from dynagest.stream.events import Event, EventDetector, EventSettings
 from dynagest.stream.load import load_recogniser
@@ -104,6 +104,10 @@ def test_a_camera_that_goes_away_ends_its_gesture_and_comes_back() -> None:
     (bright, _) = [event for look in looks for event in look.events if event.end is not None]
     assert bright.label == "bright"
     assert any(look.status.state == "lost" and look.frame is None for look in looks), "a display stays alive meanwhile"
+    assert [line for look in looks for line in look.news] == [
+        "gone; trying again until it is back",
+        "the source is back",
+    ]
 
 
 def test_the_meter_counts_the_last_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +124,11 @@ def test_the_meter_counts_the_last_two_seconds(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_said_about_the_source() -> None:
     lost = Status("lost", 10, 2, 1, 1, "camera 0: gives no pictures any more")
-    assert news(Status(), lost) == [
+    assert news(Status(), lost) == (
         "left out: camera 0: gives no pictures any more",
         "camera 0: gives no pictures any more; trying again until it is back",
-    ]
-    assert news(lost, Status("running", 11, 2, 1, 1, lost.fault)) == ["the source is back"]
+    )
+    assert news(lost, Status("running", 11, 2, 1, 1, lost.fault)) == ("the source is back",)
     assert numbers(Meter(), lost) == "0.0 frames/s · 2 dropped · 1 corrupt · lost once"
 
 

@@ -63,15 +63,13 @@ class Lines:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
-        self._said = Status()
 
     def show(self, look: Look, meter: Meter) -> None:
         """See ``Display``."""
         for event in look.events:
             self._console.print(told(event), markup=False)
-        for text in news(self._said, look.status):
+        for text in look.news:
             self.say(text, True)
-        self._said = look.status
 
     def say(self, text: str, failed: bool) -> None:
         """See ``Display``."""
@@ -86,17 +84,13 @@ class Json:
 
     closed = False
 
-    def __init__(self) -> None:
-        self._said = Status()
-
     def show(self, look: Look, meter: Meter) -> None:
         """See ``Display``."""
         latency = None if look.latency is None else round(look.latency, 4)
         for event in look.events:
             self._print({"type": "event", **payload(event), "latency": latency})
-        for text in news(self._said, look.status):
+        for text in look.news:
             self._print({"type": "status", "state": look.status.state, "text": text})
-        self._said = look.status
 
     def say(self, text: str, failed: bool) -> None:
         """See ``Display``."""
@@ -119,7 +113,6 @@ class Terminal:
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._messages: deque[tuple[str, bool]] = deque(maxlen=_MESSAGES)
         self._lock = threading.Lock()  # of the messages, which come from any thread
-        self._said = Status()
         self._drawn = 0.0
         self._live = Live(console=console or Console(), auto_refresh=False)
         self._live.start()
@@ -128,9 +121,8 @@ class Terminal:
         """See ``Display``."""
         for event in look.events:
             self._add(event)
-        for text in news(self._said, look.status):
+        for text in look.news:
             self.say(text, True)
-        self._said = look.status
         now = time.monotonic()
         if now - self._drawn >= _REFRESH or look.status.state == "ended":
             self._drawn = now
@@ -178,16 +170,3 @@ def told(event: Event) -> str:
     """``  12.3 s  wave 91%`` at an activation; ``  12.3 s  wave 93%, 1.2 s long`` when it is over."""
     end = "" if event.end is None else f", {event.end - event.begin:.1f} s long"
     return f"{event.begin:6.1f} s  {event.label} {event.confidence:.0%}{end}"
-
-
-def news(before: Status, now: Status) -> list[str]:
-    """What changed about the source, in lines."""
-    lines = []
-    if now.corrupt > before.corrupt:
-        more = now.corrupt - before.corrupt
-        lines.append(f"left out: {now.fault}" + (f", and {more - 1} more" if more > 1 else ""))
-    if now.lost > before.lost:
-        lines.append(f"{now.fault}; trying again until it is back")
-    if before.state == "lost" and now.state == "running":
-        lines.append("the source is back")
-    return lines

@@ -20,7 +20,8 @@ class Look:
     """What one turn of the loop brought.
 
     ``frame`` is ``None`` where none came in time; ``scores`` are the newest ones, ``events`` those of this turn.
-    ``latency``: seconds from the capture of this frame to its answer; ``None`` if it brought no scores.
+    ``latency``: seconds from the capture of this frame to its answer; ``None`` if it brought no scores. ``news``: what
+    changed about the source since the look before, in lines.
     """
 
     frame: Frame | None
@@ -28,6 +29,7 @@ class Look:
     events: tuple[Event, ...]
     latency: float | None
     status: Status
+    news: tuple[str, ...] = ()
 
 
 def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
@@ -39,7 +41,7 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
     """
     recogniser.reset()
     scores: Scores | None = None
-    watching = False
+    watching, told = False, Status()
     while True:
         found = capture.oldest(_WAIT)
         status = capture.status
@@ -48,19 +50,34 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
             last = recogniser.finish() if over else Update()
             scores = last.scores[-1] if last.scores else scores
             watching = watching and not over
-            yield Look(None, scores, last.events, None, status)
+            yield Look(None, scores, last.events, None, status, news(told, status))
+            told = status
             if status.state == "ended":
                 return
             continue
         watching = True
         frame, behind = found
-        update: Update = recogniser.push(frame.rgb, frame.time, behind)
+        update = recogniser.push(frame.rgb, frame.time, behind)
         if update.scores:
             scores = update.scores[-1]
         elif behind:
             continue
         latency = time.monotonic() - frame.captured if update.scores else None
-        yield Look(frame, scores, update.events, latency, status)
+        yield Look(frame, scores, update.events, latency, status, news(told, status))
+        told = status
+
+
+def news(before: Status, now: Status) -> tuple[str, ...]:
+    """What changed about the source, in lines."""
+    lines = []
+    if now.corrupt > before.corrupt:
+        more = now.corrupt - before.corrupt
+        lines.append(f"left out: {now.fault}" + (f", and {more - 1} more" if more > 1 else ""))
+    if now.lost > before.lost:
+        lines.append(f"{now.fault}; trying again until it is back")
+    if before.state == "lost" and now.state == "running":
+        lines.append("the source is back")
+    return tuple(lines)
 
 
 @dataclass

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from dynagest.errors import DisplayError
-from dynagest.live.capture import Status
-from dynagest.live.display import best, news, numbers, told, trouble
+from dynagest.live.display import best, numbers, told, trouble
 from dynagest.live.loop import Look, Meter
 
 WIDTH = 640  # pixels of the picture
@@ -40,7 +39,7 @@ class Window:
         self._tkinter: Any = tkinter
         self._classes, self._mirror, self.closed = classes, mirror, False
         self._events: deque[str] = deque(maxlen=_EVENTS)
-        self._message, self._said, self._drawn = ("", False), Status(), 0.0
+        self._message, self._drawn = ("", False), 0.0
         self._root.title(title)
         self._root.configure(background=_BACK)
         for key in ("<Escape>", "q"):
@@ -60,9 +59,8 @@ class Window:
         for event in look.events:
             if event.end is None:
                 self._events.appendleft(told(event).strip())
-        for text in news(self._said, look.status):
+        for text in look.news:
             self.say(text, True)
-        self._said = look.status
         now = time.monotonic()
         if now - self._drawn < _REFRESH:
             return
