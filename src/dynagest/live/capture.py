@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
@@ -73,9 +72,7 @@ class Capture:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         with self._changed:
             self._changed.notify_all()

@@ -1,7 +1,7 @@
 """Records clips of gestures one after another, each after a countdown. Time is that of the frames, not of a clock."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,17 +42,13 @@ def record(
     for name in names:
         check_label(name, folder)
     for name in names:
-        number = done = count_clips(folder, name)
-        while number < clips:
-            number += 1
-            wait = countdown + (READING if number == done + 1 else 0.0)
+        first = count_clips(folder, name) + 1
+        for number in range(first, clips + 1):
+            wait = countdown + (READING if number == first else 0.0)
             yield from _record_clip(capture, folder, Prompt(name, number, clips, "ready"), seconds, wait)
 
 
 def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, wait: float) -> Iterator[Prompt]:
-    def prompt(phase: Literal["ready", "recording", "saved", "lost"], left: float, frame: Frame | None) -> Prompt:
-        return Prompt(about.gesture, about.number, about.of, phase, left, frame)
-
     begin: float | None = None
     lost = capture.status.lost
     frames: list[Frame] = []
@@ -68,18 +64,18 @@ def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, 
                     "was recorded is kept, and the same command goes on from there"
                 )
             if status.state == "lost":
-                yield prompt("lost", 0.0, None)
+                yield replace(about, phase="lost")
             continue
         begin = frame.time if begin is None else begin
         due = begin + wait
         if frame.time < due:
-            yield prompt("ready", due - frame.time, frame)
+            yield replace(about, phase="ready", left=due - frame.time, frame=frame)
             continue
         frames.append(frame)
         left = frames[0].time + seconds - frame.time
         if left > 0:
-            yield prompt("recording", left, frame)
+            yield replace(about, phase="recording", left=left, frame=frame)
             continue
         path = write_clip(folder, about.gesture, [each.rgb for each in frames], [each.time for each in frames])
-        yield Prompt(about.gesture, about.number, about.of, "saved", 0.0, frame, path)
+        yield replace(about, phase="saved", frame=frame, path=path)
         return

@@ -20,6 +20,7 @@ SCHEMES = ("http", "rtsp", "tcp", "udp")
 # A playlist could send us to another host; a container cannot.
 _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,rtsp,sdp,h264,hevc,image2pipe"
 _PATIENCE = 5.0  # s without a byte after which a stream is lost
+_WIDTH, _HEIGHT = 640, 480  # pixels that a camera is asked for; it may give others
 _FAULTS_IN_A_ROW = 30  # pictures that cannot be decoded, after which a camera counts as gone
 _SLIP = 1.0  # s by which a frame of a file may be older than the one before; the clock leaves it out
 _OLDEST_STAMP = 2.0  # s; a driver whose first stamp is further off than this has another clock
@@ -72,12 +73,12 @@ def open_source(which: str) -> Source:
 
 
 class Camera:
-    """A camera of this machine, through OpenCV. ``size`` is asked for; cameras may give another one."""
+    """A camera of this machine, through OpenCV."""
 
     live = True
 
-    def __init__(self, index: int = 0, size: tuple[int, int] = (640, 480)) -> None:
-        self.name, self._index, self._size = f"camera {index}", index, size
+    def __init__(self, index: int) -> None:
+        self.name, self._index = f"camera {index}", index
         self._device: Any = None
 
     def open(self) -> None:
@@ -92,8 +93,8 @@ class Camera:
         if not device.isOpened():
             device.release()
             raise CameraError(f"{self.name}: cannot be opened; {_cameras_told()}")
-        device.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
-        device.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])
+        device.set(cv2.CAP_PROP_FRAME_WIDTH, _WIDTH)
+        device.set(cv2.CAP_PROP_FRAME_HEIGHT, _HEIGHT)
         device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what lies in a buffer is late already
         self._device, self._count, self._faults = device, 0, 0
         self._stamped: bool | None = None  # whether its stamps are of our clock: not known before its first picture
