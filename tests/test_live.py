@@ -18,7 +18,7 @@ from dynagest.cli import app
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.errors import CameraError, ClipError, DisplayError, WeightsError
 from dynagest.live.capture import Capture, Frame, Status
-from dynagest.live.display import Terminal, numbers
+from dynagest.live.display import Lines, Terminal, numbers
 from dynagest.live.loop import Look, Meter, news, recognise
 from dynagest.live.sources import VideoFile
 from dynagest.stream.events import Event, EventDetector, EventSettings
@@ -130,6 +130,11 @@ def test_what_is_said_about_the_source() -> None:
     )
     assert news(lost, Status("running", 11, 2, 1, 1, lost.fault)) == ("the source is back",)
     assert numbers(Meter(), lost) == "0.0 frames/s · 2 dropped · 1 corrupt · lost once"
+
+
+def test_a_line_is_printed_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().say("run ./a [b]: exit code 1: :warning:", True)
+    assert capsys.readouterr().out == "run ./a [b]: exit code 1: :warning:\n"
 
 
 def test_the_terminal_shows_class_confidence_events_and_failures() -> None:

@@ -62,7 +62,7 @@ class Lines:
     closed = False
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
 
     def show(self, look: Look, meter: Meter) -> None:
         """See ``Display``."""
