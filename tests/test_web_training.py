@@ -153,6 +153,15 @@ class TestTraining:
         with pytest.raises(DynagestError, match=r"^Learning: Killed from outside, as when memory runs out"):
             training._do("Learning", [sys.executable, "-c", code])
 
+    def test_the_server_closes_while_a_training_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        training = make_site(tmp_path).training
+        assert training is not None
+        training._status = Status("running")
+        cancel = training.cancel
+        monkeypatch.setattr(training, "cancel", lambda: (training._end("done"), cancel()))
+        training.close()
+        assert training.status()["state"] == "done"
+
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:
         init = tmp_path / "init"

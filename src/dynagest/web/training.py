@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -145,12 +146,10 @@ class Training:
 
     def close(self) -> None:
         """The server ends: so does what it started."""
-        with self._lock:
-            running = self._status.state == "running"
-        if running:
+        with suppress(RequestError):  # nothing is running
             self.cancel()
-            if self._thread is not None:
-                self._thread.join(PATIENCE + 5)
+        if self._thread is not None:
+            self._thread.join(PATIENCE + 5)
 
     def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
         settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
