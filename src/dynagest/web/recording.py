@@ -80,14 +80,14 @@ class Recording:
                 f"a clip of {len(times)} frames; {limits.fewest_frames} to {limits.clip_frames} are taken, so record "
                 f"for a {change} time"
             )
-        if not all(-1e9 < time < 1e9 for time in times) or any(b - a < 0.001 for a, b in _pairs(times)):
+        if not all(-1e9 < time < 1e9 for time in times) or any(b - a < 0.001 for a, b in pairwise(times)):
             raise unfit("the times of a clip must rise, by a millisecond at least")
         if times[-1] - times[0] > limits.clip_seconds:
             raise unfit(f"a clip of {times[-1] - times[0]:.1f} seconds; {limits.clip_seconds:g} are taken at most")
         if any(size < 1 for size in sizes) or start + sum(sizes) != len(body):
             raise unfit("not a clip: its pictures are not as long as its header says")
         ends = np.cumsum([start, *sizes]).tolist()
-        return cls(tuple(body[a:b] for a, b in _pairs(ends)), tuple(float(time) for time in times))
+        return cls(tuple(body[a:b] for a, b in pairwise(ends)), tuple(float(time) for time in times))
 
     def frames(self, limits: Limits) -> "Frames":
         """The pictures to look at. Raises ``RequestError`` for one that is no whole JPEG or too large."""
@@ -152,10 +152,6 @@ def read_recording(path: Path) -> Recording:
 
 def _numbers(values: object, kinds: tuple[type, ...]) -> bool:
     return isinstance(values, list) and all(type(value) in kinds for value in values)
-
-
-def _pairs(values: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return list(pairwise(values))
 
 
 def unfit(message: str) -> RequestError:
