@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from dynagest.card import NetworkCard
 from dynagest.errors import ClipError, RunError, WeightsError
 from dynagest.run_folder import EVENTS_FILE
-from dynagest.stream.events import Event, EventDetector, EventSettings, EventsFile, settings_of
+from dynagest.stream.events import Event, EventDetector, EventSettings, EventsFile, tuned_settings
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scores
 
@@ -264,14 +264,14 @@ def test_what_waited_for_the_end_of_a_stream_counts():
 
 
 def test_settings_live_beside_the_network(tmp_path: Path):
-    assert settings_of(tmp_path) == EventSettings()
+    assert tuned_settings(tmp_path) is None
     written = EventsFile(settings=SHARP, tuned={"data": "streams"}).write(tmp_path)
     assert written == tmp_path / EVENTS_FILE
     assert EventsFile.read(tmp_path) == EventsFile(settings=SHARP, tuned={"data": "streams"})
-    assert settings_of(tmp_path / "network.safetensors") == SHARP
+    assert tuned_settings(tmp_path / "network.safetensors") == SHARP
     written.write_text(written.read_text().replace('"lag"', '"leg"'))
     with pytest.raises(RunError, match="not an events file"):
-        settings_of(tmp_path)
+        tuned_settings(tmp_path)
 
 
 def test_streams_need_no_torch():

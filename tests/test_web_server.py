@@ -221,19 +221,20 @@ class TestStart:
         (tmp_path / "network.json").write_text(CARD.model_dump_json())
         monkeypatch.setattr(serving.os, "access", lambda *_: False)
         with pytest.raises(RunError, match=r"run `dynagest export .* --out network\.onnx .*` and serve that file"):
-            serving._exported(tmp_path, print)
+            serving._exported(tmp_path)
 
-    def test_an_export_is_told_before_it_begins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_export_is_told_before_it_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         (tmp_path / "network.json").write_text(CARD.model_dump_json())
-        told: list[str] = []
 
         def fail(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-            assert told == [f"{tmp_path}: exporting its network for the browser, this once"]
+            assert capsys.readouterr().out == f"{tmp_path}: exporting its network for the browser, this once\n"
             return subprocess.CompletedProcess(command, 2, "", "error: no weights\n")
 
         monkeypatch.setattr(serving.subprocess, "run", fail)
         with pytest.raises(RunError, match="cannot be exported for the browser: no weights"):
-            serving._exported(tmp_path, told.append)
+            serving._exported(tmp_path)
 
     def test_no_model(self) -> None:
         with pytest.raises(RunError, match="runs/demo"):
@@ -258,7 +259,7 @@ class TestStart:
         assert serving.build_site(replace(options, host="127.0.0.1")).clips is not None
         with pytest.raises(WeightsError, match="--init"):
             serving.build_site(replace(options, data=tmp_path, init=tmp_path))
-        assert "WARNING: everybody" in serving._warning(options, secure=False)
+        assert "WARNING: everybody" in serving._warning(options)
 
     def test_a_teacher_that_will_not_do_is_told_before_the_server_listens(
         self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,7 +26,6 @@ from dynagest.export.volumes import VolumeNet
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_network
-from dynagest.run_folder import EVENTS_FILE
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import (
     CLIPS,
@@ -40,7 +39,7 @@ from dynagest.runtimes.model_file import (
     file_name,
 )
 from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
-from dynagest.stream.events import EventsFile
+from dynagest.stream.events import tuned_settings
 
 Runtime = Literal["onnx", "openvino"]
 ROUNDS = 5  # of the latency that is printed; benchmarks/latency.py measures with care
@@ -113,6 +112,7 @@ def export(
         model, state = convert_stream(net, card, channels_last=channels_last, frames=frames)
         few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
         inputs = stream_inputs(net, card, few, channels_last=channels_last, frames=frames)
+    events = tuned_settings(folder)
     info = ModelInfo(
         mode=mode,
         precision=precision,
@@ -120,7 +120,7 @@ def export(
         frames=frames,
         card=card,
         state=state,
-        events=_events(folder),
+        events=events.model_dump() if events else None,
     )
     with _staged(target) as staged, _torch_threads(threads) as count:
         tell(f"writing {precision}")
@@ -145,7 +145,7 @@ def export(
     )
 
 
-def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int = 1) -> None:
+def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int) -> None:
     """Raise ``ExportError`` for what no runtime does, rather than do something else silently."""
     if mode == "clip" and frames != 1:
         raise ExportError(f"--frames {frames}: of --mode stream; a clip is always taken whole")
@@ -219,11 +219,6 @@ def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
             steps = len(runner.logits(clip[None]))
             each.append((time.perf_counter() - begin) / steps)
     return [statistics.median(each) for each in times]
-
-
-def _events(folder: Path) -> dict[str, object] | None:
-    """The settings that ``dynagest tune`` left beside the network, if it has."""
-    return EventsFile.read(folder).settings.model_dump() if (folder / EVENTS_FILE).exists() else None
 
 
 @contextmanager

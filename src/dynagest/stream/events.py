@@ -189,7 +189,7 @@ class EventsFile(BaseModel):
         return path
 
 
-def settings_of(run: Path) -> EventSettings:
-    """The settings beside a network (a run folder or a file in it): those tuned for it, or the defaults."""
+def tuned_settings(run: Path) -> EventSettings | None:
+    """The settings that ``dynagest tune`` left beside a network (a run folder or a file in it), if it has."""
     folder = run if run.is_dir() else run.parent
-    return EventsFile.read(folder).settings if (folder / EVENTS_FILE).exists() else EventSettings()
+    return EventsFile.read(folder).settings if (folder / EVENTS_FILE).exists() else None

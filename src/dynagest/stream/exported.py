@@ -9,13 +9,13 @@ from dynagest.atomic import write_atomically
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.fields import field_faults
 from dynagest.runtimes.model_file import KEY, ModelInfo
-from dynagest.stream.events import EventSettings, settings_of
+from dynagest.stream.events import EventSettings, tuned_settings
 
 
-def exported_settings(path: Path, info: ModelInfo) -> EventSettings:
-    """The event settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
+def exported_settings(path: Path, info: ModelInfo) -> EventSettings | None:
+    """The tuned settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
     if info.events is None:
-        return settings_of(path)
+        return tuned_settings(path)
     try:
         return EventSettings.model_validate(info.events)
     except ValidationError as error:

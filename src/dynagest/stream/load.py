@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError
-from dynagest.run_folder import EVENTS_FILE
 from dynagest.runtimes.exported import ExportedStream
 from dynagest.runtimes.load import is_exported, load_exported
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
-from dynagest.stream.events import EventDetector, EventSettings, settings_of
+from dynagest.stream.events import EventDetector, EventSettings, tuned_settings
 from dynagest.stream.exported import exported_settings
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.scores import Scorer
@@ -44,10 +43,8 @@ def load_stream_model(
     """
     path = Path(path)
     scorer, info = _open(path, device, fps, hop, threads)
-    beside = ((path if path.is_dir() else path.parent) / EVENTS_FILE).exists()
-    if info is None:
-        return StreamModel(scorer, settings_of(path), beside)
-    return StreamModel(scorer, exported_settings(path, info), beside or info.events is not None)
+    tuned = tuned_settings(path) if info is None else exported_settings(path, info)
+    return StreamModel(scorer, tuned or EventSettings(), tuned is not None)
 
 
 def load_recogniser(

@@ -71,7 +71,7 @@ def load_model(
             f"{path}: its card does not say how many frames a second it is to see; give --fps, as in --fps 5: "
             f"{card.num_segments} frames over the length of a typical gesture"
         )
-    events = events or exported_settings(path, info)
+    events = events or exported_settings(path, info) or EventSettings()
     key = hashlib.sha256(data).hexdigest()[:32]
     return ServedModel(name or path.stem, data, key, info.model_copy(update={"card": card}), events)
 

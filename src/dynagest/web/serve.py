@@ -6,8 +6,6 @@ import shlex
 import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from dynagest.clips.manifest import MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import Teacher, check_origin
 from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
-from dynagest.stream.events import settings_of
+from dynagest.stream.events import EventSettings, tuned_settings
 from dynagest.web.app import Site, create_app
 from dynagest.web.clips import ClipFolder
 from dynagest.web.connection import KEEP_ALIVE_SECONDS, ImpatientProtocol
@@ -51,7 +49,7 @@ class ServeOptions:
     key: Path | None = None
 
 
-def build_site(options: ServeOptions, say: Callable[[str], None] = print) -> Site:
+def build_site(options: ServeOptions) -> Site:
     """Everything that can be wrong is found here, before the server listens. Raises ``DynagestError``."""
     _check_tls(options)
     data = options.data or (Path("gestures") if is_loopback(options.host) else None)
@@ -65,9 +63,10 @@ def build_site(options: ServeOptions, say: Callable[[str], None] = print) -> Sit
     if options.teacher is not None:
         _check_teacher(options.teacher, data, init)
     runtime = find_runtime()
-    # A run may have been tuned since it was exported.
-    events = settings_of(options.model) if options.model.is_dir() else None
-    shelf = ModelShelf(load_model(_exported(options.model, say), _name(options.model), options.fps, events))
+    name, events = options.model.stem, None
+    if options.model.is_dir():  # a run, which may have been tuned since it was exported
+        name, events = options.model.name, tuned_settings(options.model) or EventSettings()
+    shelf = ModelShelf(load_model(_exported(options.model), name, options.fps, events))
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
@@ -90,9 +89,9 @@ def build_site(options: ServeOptions, say: Callable[[str], None] = print) -> Sit
     return Site(shelf, runtime, clips, training)
 
 
-def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
+def serve(options: ServeOptions) -> None:
     """Serve until Ctrl-C. Raises ``DynagestError`` when something that it needs is missing or the port is taken."""
-    config = build_config(create_app(build_site(options, say), options.names), options)
+    config = build_config(create_app(build_site(options), options.names), options)
     try:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         listening = socket.create_server((options.host, options.port), family=family)
@@ -101,12 +100,11 @@ def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
         raise RunError(
             f"{options.host}:{options.port}: cannot be listened on ({reason}); choose another with --port or --host"
         ) from error
-    secure = options.certificate is not None
     if not is_loopback(options.host):
-        say(_warning(options, secure))
+        print(_warning(options))
     host = f"[{options.host}]" if ":" in options.host else options.host
-    say(f"{'https' if secure else 'http'}://{host}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
-    sys.stdout.flush()
+    scheme = "https" if options.certificate else "http"
+    print(f"{scheme}://{host}:{listening.getsockname()[1]}/  (Ctrl-C ends it)", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -140,14 +138,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _warning(options: ServeOptions, secure: bool) -> str:
+def _warning(options: ServeOptions) -> str:
     teach = " and can record, delete and train here" if options.data is not None else ""
-    camera = (
-        ""
-        if secure
-        else ("\nBrowsers give the camera to pages from another machine only over https: see --certificate and --key.")
-    )
-    return f"WARNING: everybody who can reach {options.host} sees this page{teach}; there is no password.{camera}"
+    text = f"WARNING: everybody who can reach {options.host} sees this page{teach}; there is no password."
+    if options.certificate is None:
+        text += "\nBrowsers give the camera to pages from another machine only over https: see --certificate and --key."
+    return text
 
 
 def _check_tls(options: ServeOptions) -> None:
@@ -195,7 +191,7 @@ def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
         check_origin(Manifest.read(data), teacher)
 
 
-def _exported(path: Path, say: Callable[[str], None]) -> Path:
+def _exported(path: Path) -> Path:
     """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
     if not path.is_dir():
         return path
@@ -208,13 +204,9 @@ def _exported(path: Path, say: Callable[[str], None]) -> Path:
         raise RunError(
             f"{path}: cannot be written, and has no network for the browser yet; run `{elsewhere}` and serve that file"
         )
-    say(f"{path}: exporting its network for the browser, this once")
+    print(f"{path}: exporting its network for the browser, this once", flush=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         fault = (done.stderr or done.stdout).strip().removeprefix("error: ")
         raise RunError(f"{path}: cannot be exported for the browser: {fault}")
     return exported
-
-
-def _name(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
