@@ -72,7 +72,7 @@ def export(
             clips=clips,
             tolerance=tolerance,
             threads=threads,
-            progress=lambda what: status.update(what),
+            progress=status.update,
         )
     _print(result)
     path = shlex.quote(str(result.path))
@@ -84,16 +84,13 @@ def _print(result: "Export") -> None:
     unit = "clip" if result.info.mode == "clip" else "frame"
     for column in ("", "size", f"ms a {unit}", "accuracy"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-
-    def accuracy(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1%}"
-
     rows = (
         ("PyTorch, fp32", result.size_torch, result.latency_torch, compared.accuracy_torch),
         (f"{result.path.name}, {result.info.precision}", result.size, result.latency, compared.accuracy_file),
     )
-    for name, size, latency, share in rows:
-        table.add_row(Text(name), f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", accuracy(share))
+    for name, size, latency, accuracy in rows:
+        share = "-" if accuracy is None else f"{accuracy:.1%}"
+        table.add_row(Text(name), f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", share)
     Console().print(table)
     print(
         f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "

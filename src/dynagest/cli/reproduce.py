@@ -90,7 +90,8 @@ def reproduce(
         raise RunError(f"--out {folder}: is a file; name a folder")
     speeds = Speeds(folder, told=print)
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds) for table in chosen]
-    plans = start_from([with_settings(each, settings) for each in plans], _weights(init))
+    weights = _by_name("--init", init, "one file a model")
+    plans = start_from([with_settings(each, settings) for each in plans], weights)
     if dry_run:
         for each in plans:
             _print_plan(each)
@@ -124,11 +125,6 @@ def _manifests(data: list[str]) -> dict[str, Path]:
         if not found[name].is_file():
             raise RecipeError(f"--data {path}: there is no {found[name]}; `dynagest data index` writes one")
     return found
-
-
-def _weights(init: list[str]) -> dict[str, Path]:
-    """Files of weights by model, "" for one that is not named."""
-    return _by_name("--init", init, "one file a model")
 
 
 def _by_name(option: str, texts: list[str], rule: str) -> dict[str, Path]:

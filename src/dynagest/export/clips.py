@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dynagest.card import BACKGROUND, NetworkCard
-from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
+from dynagest.clips.labelled import ManifestVideos, VideoSource
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError, ManifestError
@@ -62,9 +62,7 @@ class GeneratedVideos:
         return np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
 
 
-def gather(
-    run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool, seed: int = 0
-) -> tuple[ClipSet, ClipSet]:
+def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool) -> tuple[ClipSet, ClipSet]:
     """At most ``count`` clips for calibration, and at most ``count`` others for the comparison.
 
     Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
@@ -81,17 +79,17 @@ def gather(
                 "name a manifest of such clips with --data, or export in fp32"
             )
         spec = _spec(card, count)
-        return tuple(
-            _read(GeneratedVideos(spec, split), card, count, seed, f"generated {split} clips ({manifest})")
-            for split in ("train", "test")
-        )  # type: ignore[return-value]
+        return (
+            _read(GeneratedVideos(spec, "train"), card, count, 0, f"generated train clips ({manifest})"),
+            _read(GeneratedVideos(spec, "test"), card, count, 0, f"generated test clips ({manifest})"),
+        )
     training = manifest.split("train")
     held_out = next((part for name in ("test", "val") if len(part := manifest.split(name))), None)
     if held_out is None:
-        training, held_out = _halves(training, seed)
+        training, held_out = _halves(training)
     return (
-        _read(ManifestVideos(training), card, count, seed, f"{manifest.path} (train)"),
-        _read(ManifestVideos(held_out), card, count, seed + 1, f"{manifest.path} ({held_out.clips[0].split})"),
+        _read(ManifestVideos(training), card, count, 0, f"{manifest.path} (train)"),
+        _read(ManifestVideos(held_out), card, count, 1, f"{manifest.path} ({held_out.clips[0].split})"),
     )
 
 
@@ -111,14 +109,14 @@ def _learnt_generated(card: NetworkCard) -> bool:
     return told and all(name in GESTURES or name == BACKGROUND for name in card.classes)
 
 
-def _halves(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
+def _halves(manifest: Manifest) -> tuple[Manifest, Manifest]:
     """Two manifests that share no clip."""
     if len(manifest) < 2:
         raise ManifestError(
             f"{manifest.path}: has too few clips: an export is calibrated on one clip of training at least and "
             "compared on another; name other --data"
         )
-    order, middle = np.random.default_rng(seed).permutation(len(manifest)), len(manifest) // 2
+    order, middle = np.random.default_rng(0).permutation(len(manifest)), len(manifest) // 2
     first, second = (
         replace(manifest, clips=tuple(manifest.clips[index] for index in np.sort(half)))
         for half in (order[:middle], order[middle:])
@@ -142,8 +140,7 @@ def _read(videos: VideoSource, card: NetworkCard, count: int, seed: int, source:
     if len(videos) == 0:
         raise ManifestError(f"{source}: has no clips; an export is calibrated on the training split: name other --data")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(videos))[:count])
-    known = {index for index, name in enumerate(videos.classes) if name in card.classes}
-    logit = match_classes(videos.classes, card.classes, known)
+    logits = {name: index for index, name in enumerate(card.classes)}
     clips, labels, unreadable = [], [], []
     for index in map(int, chosen):
         try:
@@ -154,7 +151,7 @@ def _read(videos: VideoSource, card: NetworkCard, count: int, seed: int, source:
             continue
         (view,) = iterate_views(squares, plan_.samples)
         clips.append(normalise_frames(view, card))
-        labels.append(logit[videos.label(index)])
+        labels.append(logits.get(videos.classes[videos.label(index)], -1))
     if not clips:
         raise ClipError(f"{source}: none of {len(chosen)} clips can be read; the first: {unreadable[0]}")
     return ClipSet(np.stack(clips), np.array(labels, dtype=np.int64), source, tuple(unreadable))

@@ -47,11 +47,11 @@ class StreamSummary:
     early_share: float | None
 
 
-def summarise(recordings: Sequence[Recording], grace: float = GRACE) -> StreamSummary:
+def summarise(recordings: Sequence[Recording]) -> StreamSummary:
     """All numbers of some recordings of more than 0 seconds together."""
     gestures = sum(len(one.truth) for one in recordings)
     activations = sum(len(one.found) for one in recordings)
-    pairs = [pair for one in recordings for pair in match(one.truth, one.found, grace)]
+    pairs = [pair for one in recordings for pair in match(one.truth, one.found)]
     edits = sum(
         edit_distance([span.label for span in one.truth], [event.label for event in one.found]) for one in recordings
     )
@@ -113,9 +113,9 @@ def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -
     return pairs
 
 
-def false_activations(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -> Counter[str]:
+def false_activations(truth: Sequence[Span], found: Sequence[Event]) -> Counter[str]:
     """How often each label was reported without its gesture: wrong labels, doubles, and events out of nothing."""
-    matched = Counter(event.label for _, event in match(truth, found, grace))
+    matched = Counter(event.label for _, event in match(truth, found))
     return Counter(event.label for event in found) - matched
 
 
