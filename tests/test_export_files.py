@@ -17,7 +17,7 @@ import dynagest as dg
 from dynagest.errors import DynagestError, ModelError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
-from dynagest.runtimes.arrays import run_in_batches
+from dynagest.runtimes.exported import ExportedNetwork
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
 from dynagest.stream.load import load_recogniser
@@ -168,15 +168,16 @@ def test_hop_and_threads_are_those_of_windows_and_of_files(file: Path, tmp_path:
 def test_fixed_batches_are_run_one_after_the_other() -> None:
     shown: list[int] = []
 
-    def run(part: np.ndarray) -> np.ndarray:
-        shown.append(len(part))
-        return part * 2
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shown.append(len(inputs["clips"]))
+        return {"logits": inputs["clips"] * 2}
 
     card = make_network("tsn_resnet18")[1]
     clips = np.broadcast_to(np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1), (3, card.num_segments, 3, 64, 64))
-    np.testing.assert_array_equal(run_in_batches(run, clips, 1, card), 2 * clips)
+    info = ModelInfo(mode="clip", precision="fp32", batch=1, card=card)
+    np.testing.assert_array_equal(ExportedNetwork(info, run).logits(clips), 2 * clips)
     assert shown == [1, 1, 1]
-    run_in_batches(run, clips, None, card)
+    ExportedNetwork(info.model_copy(update={"batch": None}), run).logits(clips)
     assert shown[-1] == 3
 
 

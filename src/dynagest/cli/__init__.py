@@ -1,4 +1,4 @@
-"""The ``dynagest`` command: the only place that parses arguments and prints.
+"""The ``dynagest`` command: the only place that parses arguments.
 
 Each sub-command imports what it needs when it runs, so that ``--help`` answers at once.
 """

@@ -1,5 +1,6 @@
 """From a torch module to an ONNX model: BatchNorm folded, any number of clips, checked."""
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,7 +89,7 @@ def name_by_module(model: onnx.ModelProto) -> None:
     """Rename every node ``module/path/Operator_k`` after the module that it comes from, so that one can be told."""
     for index, node in enumerate(model.graph.node):
         scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "[]")
-        path = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
+        path = ast.literal_eval(scopes)
         inner = path[-2] if len(path) > 1 else ""  # the last one is the operator's own name
         node.name = "/".join(filter(None, (*inner.split("."), f"{node.op_type}_{index}")))
 

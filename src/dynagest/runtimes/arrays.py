@@ -1,11 +1,8 @@
 """What goes into a network and what comes out of it, as arrays. Needs no torch."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ModelError
 
 
 def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
@@ -24,21 +21,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def fill_up(frames: np.ndarray, count: int) -> np.ndarray:
     """``count`` frames of (n, 3, s, s), n <= count: the last one is repeated, for a network that takes so many."""
     return np.concatenate((frames, np.repeat(frames[-1:], count - len(frames), axis=0)))
-
-
-def run_in_batches(
-    run: Callable[[np.ndarray], np.ndarray], clips: np.ndarray, batch: int | None, card: NetworkCard
-) -> np.ndarray:
-    """What ``run`` gives for all clips (N, T, 3, s, s), ``batch`` at once, a divisor of N; ``None``: all at once.
-
-    An exported network takes clips of one shape, and maybe a fixed number at once. Raises ``ModelError`` for clips of
-    another T or size than the card's.
-    """
-    if clips.shape[1:] != (card.num_segments, 3, card.size, card.size):
-        raise ModelError(
-            f"{card.model}: a clip of shape {clips.shape[1:]}, but when exported it takes {card.num_segments} frames "
-            f"of {card.size} x {card.size} only; use the protocol center or clips10, or the network that was exported"
-        )
-    if batch is None or len(clips) == batch:
-        return run(clips)
-    return np.concatenate([run(clips[start : start + batch]) for start in range(0, len(clips), batch)])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dynagest.runtimes.arrays import run_in_batches
+from dynagest.errors import ModelError
 from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -19,8 +19,16 @@ class ExportedNetwork:
         self.info, self.card, self._run = info, info.card, run
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
-        """See ``ClipNetwork.logits``."""
-        return run_in_batches(lambda part: self._run({CLIPS: part})[LOGITS], clips, self.info.batch, self.card)
+        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
+        card, batch = self.card, self.info.batch or len(clips)
+        if clips.shape[1:] != (card.num_segments, 3, card.size, card.size):
+            raise ModelError(
+                f"{card.model}: a clip of shape {clips.shape[1:]}, but when exported it takes {card.num_segments} "
+                f"frames of {card.size} x {card.size} only; use the protocol center or clips10, or the network that "
+                "was exported"
+            )
+        parts = (clips[begin : begin + batch] for begin in range(0, len(clips), batch))
+        return np.concatenate([self._run({CLIPS: part})[LOGITS] for part in parts])
 
 
 class ExportedStream:
