@@ -28,7 +28,7 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
-from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.write import Runtime, computes_channels_last, convert_clips, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
@@ -107,13 +107,13 @@ def file_rows(
     """Every file that can be made of the network; of streams those that take several frames at once, too."""
     for (to, precision), frames in product(FILES, FRAMES_AT_ONCE if mode == "stream" else (1,)):
         title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}{f', {frames} at once' if frames > 1 else ''}"
-        last = computes_channels_last(to, precision)
         if mode == "clip":
             model, state = convert_clips(net, card, to)
             inputs = iter([{CLIPS: clip[None]}])
         else:
-            model, state = convert_stream(net, card, channels_last=last, frames=frames)
-            inputs = stream_inputs(net, card, clip[None], channels_last=last, frames=frames)
+            form = StreamForm(net, card.size, computes_channels_last(to, precision))
+            model, state = convert_stream(form, frames)
+            inputs = stream_inputs(form, clip[None], frames)
         path = folder / file_name(precision, mode, SUFFIX[to], frames)
         info = ModelInfo(mode=mode, precision=precision, frames=frames, card=card, state=state)
         try:

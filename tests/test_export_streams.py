@@ -13,7 +13,7 @@ from network_helpers import trained
 from dynagest.card import NetworkCard
 from dynagest.errors import ModelError, WeightsError
 from dynagest.export import export
-from dynagest.export.streams import convert_stream
+from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.verify import StreamRunner
 from dynagest.export.write import Runtime, write_model
 from dynagest.networks.streaming import StreamNet
@@ -31,7 +31,7 @@ def online(request: pytest.FixtureRequest) -> tuple[VideoNet, onnx.ModelProto, M
     card = NetworkCard(
         model=request.param, classes=tuple("abcde"), num_segments=4, size=32, width=8, options=options, fps=8.0
     )
-    model, state = convert_stream(net, card, channels_last=False)
+    model, state = convert_stream(StreamForm(net, card.size, channels_last=False))
     return net, model, ModelInfo(mode="stream", precision="fp32", card=card, state=state)
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
 ) -> None:
     """Three at a time of five: the last step is filled up, and what it made of the filling is left out."""
     net, _, info = online
-    model, state = convert_stream(net, info.card, channels_last=to == "openvino", frames=3)
+    model, state = convert_stream(StreamForm(net, info.card.size, channels_last=to == "openvino"), frames=3)
     path = tmp_path / ("network.onnx" if to == "onnx" else "network.xml")
     write_model(model, info.model_copy(update={"frames": 3, "state": state}), to, (), path)
     stream = load_stream_network(path, threads=1)
@@ -125,4 +125,4 @@ def test_an_int8_stream_remembers_features_in_bytes(frames: int, tmp_path: Path)
 
 def test_only_online_networks_have_a_stream(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="online"):
-        convert_stream(*make_network("tsm_resnet18"), channels_last=False)
+        StreamForm(make_network("tsm_resnet18")[0], 32, channels_last=False)

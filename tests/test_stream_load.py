@@ -9,7 +9,7 @@ import torch
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
-from dynagest.export.streams import convert_stream
+from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.write import convert_clips, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
@@ -40,7 +40,7 @@ def forms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     save_network(run, net, card)
     EventsFile(settings=TUNED).write(run)
     model, state = (
-        convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(net, card, channels_last=False)
+        convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(StreamForm(net, 32, channels_last=False))
     )
     path = folder / "exported.onnx"
     info = ModelInfo(mode=mode, precision="fp32", card=card, state=state, events=TUNED.model_dump())

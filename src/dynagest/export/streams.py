@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.card import NetworkCard
 from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.gates import ChannelGates, MeansFirst, SqueezeFirst
@@ -42,7 +41,7 @@ class StreamForm(nn.Module):
                 if isinstance(child, OnlineAction):
                     squeeze = MeansFirst(child) if channels_last else SqueezeFirst(child)
                     setattr(module, name, StreamAction(child, squeeze))
-        self.stream = StreamNet(net)
+        self.size, self.stream = size, StreamNet(net)
         state = self.stream.initial_state(1, size)
         self.turned = {name for name in state if channels_last and name.endswith(".shift")}
         self.first = {name: self._outside(name, each).contiguous() for name, each in state.items()}
@@ -87,17 +86,11 @@ class StreamAction(nn.Module):
         return cast(Tensor, self.net(x * (gate_NC[..., None, None] + pixel_gate)))
 
 
-def convert_stream(
-    net: ClipNet, card: NetworkCard, *, channels_last: bool, frames: int = 1
-) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
-    """The network as an ONNX model that takes the next ``frames`` of one stream, and the shapes of its state.
-
-    ``channels_last``: see ``StreamForm``. Raises ``ModelError`` for a network that is not online.
-    """
-    form = StreamForm(net, card.size, channels_last)
+def convert_stream(form: StreamForm, frames: int = 1) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
+    """An ONNX model that takes the next ``frames`` of one stream, and the shapes of its state."""
     model = to_onnx(
         form,
-        (torch.zeros(frames, 3, card.size, card.size), list(form.first.values())),
+        (torch.zeros(frames, 3, form.size, form.size), list(form.first.values())),
         [FRAME, *(STATE_IN + name for name in form.first)],
         [LOGITS, *(STATE_OUT + name for name in form.first)],
         dynamic=False,
@@ -105,14 +98,11 @@ def convert_stream(
     return model, {name: StateTensor(shape=tuple(tensor.shape)) for name, tensor in form.first.items()}
 
 
-def stream_inputs(
-    net: ClipNet, card: NetworkCard, clips: np.ndarray, *, channels_last: bool, frames: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
+def stream_inputs(form: StreamForm, clips: np.ndarray, frames: int) -> Iterator[dict[str, np.ndarray]]:
     """What the exported graph is given while clips (n, T, 3, s, s) run through the network, ``frames`` at a time.
 
     Frames beyond a multiple of that are left out.
     """
-    form = StreamForm(net, card.size, channels_last)
     with torch.inference_mode():
         for clip in clips:
             state = list(form.first.values())

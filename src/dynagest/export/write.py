@@ -20,7 +20,7 @@ from dynagest.export.convert import check, set_metadata, to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
 from dynagest.export.quantise import Inputs, keep_state_in_bytes, pooled_nodes, quantise_onnx, quantise_openvino
-from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
 from dynagest.export.volumes import VolumeNet
 from dynagest.networks.clipnet import ClipNet
@@ -108,10 +108,10 @@ def export(
         model, state = convert_clips(net, card, to)
         inputs: Iterable[Inputs] = ({CLIPS: clip[None]} for clip in calibration.clips)
     else:
-        channels_last = computes_channels_last(to, precision)
-        model, state = convert_stream(net, card, channels_last=channels_last, frames=frames)
+        form = StreamForm(net, card.size, computes_channels_last(to, precision))
+        model, state = convert_stream(form, frames)
         few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
-        inputs = stream_inputs(net, card, few, channels_last=channels_last, frames=frames)
+        inputs = stream_inputs(form, few, frames)
     events = tuned_settings(folder)
     info = ModelInfo(
         mode=mode,

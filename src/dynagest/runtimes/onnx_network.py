@@ -12,7 +12,7 @@ CPU = ("CPUExecutionProvider",)
 _KINDS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
-def open_onnx(path: Path, threads: int | None = None, providers: Sequence[str] = CPU) -> tuple[ModelInfo, Run]:
+def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tuple[ModelInfo, Run]:
     """What an ONNX file says of itself, and what runs it.
 
     ``threads``: how many it computes with (default: one for each core). ``providers``: ONNX Runtime's, first choice

@@ -11,7 +11,7 @@ from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Tensor, check_fi
 _KINDS = {"f32": "float32", "u8": "uint8"}
 
 
-def open_openvino(path: Path, threads: int | None = None) -> tuple[ModelInfo, Run]:
+def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
     """What an OpenVINO network (``.xml`` with its ``.bin`` beside it) says of itself, and what runs it.
 
     ``threads``: how many it computes with (default: one for each core). Raises ``WeightsError`` for files that are

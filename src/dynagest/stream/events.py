@@ -89,9 +89,7 @@ class EventDetector:
         """Forget everything: the next scores begin a stream."""
         count = len(self.classes)
         self._time: float | None = None
-        self._mean = np.full(count, 1 / count)
-        if self._none is not None:
-            self._mean = np.eye(count)[self._none]
+        self._mean = np.full(count, 1 / count) if self._none is None else np.eye(count)[self._none]
         self._valley = np.zeros(count)
         self._onset = np.zeros(count)
         self._active: Event | None = None

@@ -36,8 +36,6 @@ HEADERS = {
 
 _READS, _WRITES = ("GET", "HEAD"), ("POST", "DELETE")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
-
-
 _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -61,7 +59,7 @@ class Guard:
     an attacker's DNS points at this machine is none of them.
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str] = (), writes_a_minute: int = WRITES_A_MINUTE) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str], writes_a_minute: int) -> None:
         self.app, self.names = app, frozenset({"localhost", *(name.lower() for name in names)})
         self.rate = Rate(writes_a_minute)
 
