@@ -160,11 +160,12 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
     shipped = own.model_copy(update={"affine": None})
     if wanted == "raw":
         return shipped
-    known = [each for name, each in PRESETS.items() if f"{name.removesuffix('-aligned')}-aligned" == name]
-    aligned = next((each for each in known if each.model_copy(update={"affine": None}) == shipped), None)
-    if own.affine is None and aligned is None:
-        raise RecipeError(f"{manifest}: its depth.yaml has no affine that lays depth over RGB; add one")
-    return own if own.affine is not None or aligned is None else aligned
+    if own.affine is not None:
+        return own
+    for name, preset in PRESETS.items():
+        if name.endswith("-aligned") and preset.model_copy(update={"affine": None}) == own:
+            return preset
+    raise RecipeError(f"{manifest}: its depth.yaml has no affine that lays depth over RGB; add one")
 
 
 def _held_out(manifest: Path) -> Literal["val", "test"]:
