@@ -317,6 +317,19 @@ def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
         with_settings(made, {"acumulate": "2"})
 
 
+def test_other_splits_to_train_on_are_told_or_refused(datasets):
+    made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="has no clip in split val, which TSM on NVGesture needs"):
+        with_settings(made, {"train_splits": "val"})
+    held_out = manifest(datasets["nvgesture"].parent, {"train": 3, "val": 1, "test": 3}, numbered_classes(25))
+    made = plan(TABLES["IV"], get_scale("paper"), datasets | {"nvgesture": held_out}, range(1), NO_SPEEDS)
+    told = departures([with_settings(made, {"train_splits": "train,val"})])
+    assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
+    isogd = plan(TABLES["III"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="--set train_splits: C3D on IsoGD is tested on val, so it cannot train on it"):
+        with_settings(isogd, {"train_splits": "train,val"})
+
+
 @pytest.mark.parametrize("table", ["I", "II", "III", "V"])
 def test_every_network_takes_the_views_that_it_is_tested_on(table, datasets):
     for job in plan(TABLES[table], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs:

@@ -33,7 +33,7 @@ def departures(plans: Sequence[Plan]) -> list[str]:
     for job in jobs:
         if isinstance(job.data, OnDisk) and job.data.name in DATASETS:
             there = Counter(clip.split for clip in job.data.read().clips)
-            published = ADAPTERS[job.data.name].published
+            published = Counter(ADAPTERS[job.data.name].published)  # of a split that it does not have, 0
             splits = (*job.recipe.train_splits, job.data.split)
             if any(there[split] != published[split] for split in splits):
                 others[job.data.name] = f"{_told(there, splits)} clips here, {_told(published, splits)} as published"

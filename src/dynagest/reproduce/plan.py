@@ -234,15 +234,18 @@ def _ordered(
     for seed in sorted({seed for cell in cells for seed in cell.jobs}):
         for cell in cells:
             jobs[cell.jobs[seed].key] = cell.jobs[seed]
-    made = Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()))
-    for job in made.jobs:
+    return _checked(Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values())))
+
+
+def _checked(plan: Plan) -> Plan:
+    """The plan, if its runs can do with their clips: ``RecipeError`` now, not after all that come before them."""
+    for job in plan.jobs:
         if isinstance(job.data, OnDisk):
-            _check_clips(job.data, job.recipe, made.title(job))
-    return made
+            _check_clips(job.data, job.recipe, plan.title(job))
+    return plan
 
 
 def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
-    """Raise ``RecipeError`` for clips that a run cannot do with: now, not after all that come before it."""
     manifest, where = data.read(), str(data.manifest)
     classes = CLASSES.get(data.name, len(manifest.classes))
     if len(manifest.classes) != classes:
@@ -250,6 +253,8 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
             f"{where}: has {len(manifest.classes)} classes and {DATASETS[data.name]} {classes}; give the manifest that "
             f"`dynagest data index {data.name}` wrote"
         )
+    if data.split in recipe.train_splits:
+        raise RecipeError(f"--set train_splits: {title} is tested on {data.split}, so it cannot train on it")
     trained = [clip for clip in manifest.clips if clip.split in recipe.train_splits]
     for splits, there in ((recipe.train_splits, trained), ((data.split,), manifest.split(data.split).clips)):
         if not there:
@@ -267,7 +272,8 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
 def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
     """The plan with fields of every run's recipe replaced, in its stages too, as `--set` gives them.
 
-    Raises ``RecipeError`` for a field that tells the table's runs apart, and as ``Recipe.with_overrides`` does.
+    Raises ``RecipeError`` for a field that tells the table's runs apart, for clips that do not suffice any more, and as
+    ``Recipe.with_overrides`` does.
     """
     own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in plan.table.rows for name in row.changes}
     refused = sorted(own & settings.keys())
@@ -276,4 +282,4 @@ def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
             f"--set {refused[0]}: table {plan.table.name} sets it itself, run by run; --rows, --seeds and --init say "
             "which runs"
         )
-    return plan.changed(lambda job: job.model_copy(update={"recipe": job.recipe.throughout(settings)}))
+    return _checked(plan.changed(lambda job: job.model_copy(update={"recipe": job.recipe.throughout(settings)})))
