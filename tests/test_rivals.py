@@ -363,6 +363,7 @@ def test_odd_widths(name: str, width: int) -> None:
         ("c3d", {"num_segments": 8}, "8 frames of 224 x 224; its poolings need at least 9 frames and 16 pixels"),
         ("c3d", {"num_segments": 16, "size": 8}, "16 frames of 8 x 8"),
         ("prernn_c3d", {"num_segments": 9}, "short clips of 9 frames in a clip of 9"),
+        ("prernn_c3d", {"num_segments": 32, "size": 8}, "16 frames of 8 x 8; its poolings need at least 9 frames and"),
         ("prernn_c3d", {"num_segments": 32, "options": {"clip": 4}}, "short clips of 4 frames"),
         ("prernn_c3d", {"num_segments": 32, "options": {"clip": "16"}}, "short clips of '16' frames"),
         ("nas1", {"num_segments": 10}, "multiple of 4"),

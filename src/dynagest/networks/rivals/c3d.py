@@ -22,17 +22,15 @@ class C3D(ClipNet):
     connected layers, 0.5 as published. Raises ``ModelError`` for T or a size that five poolings leave nothing of.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, clip_frames: int | None = None) -> None:
+        """``clip_frames``: frames that the convolutions see at once, by default all T."""
         super().__init__(spec)
-        self.clip_frames, self.size = self.num_segments, spec.size
-        if self.num_segments < MIN_FRAMES or spec.size < MIN_SIDE:
+        self.clip_frames, self.size = clip_frames or self.num_segments, spec.size
+        if self.clip_frames < MIN_FRAMES or self.size < MIN_SIDE:
             raise ModelError(
-                f"{self.name}: {self.num_segments} frames of {spec.size} x {spec.size}; its poolings need at least "
+                f"{self.name}: {self.clip_frames} frames of {self.size} x {self.size}; its poolings need at least "
                 f"{MIN_FRAMES} frames and {MIN_SIDE} pixels a side"
             )
-        self._build(spec.dropout)
-
-    def _build(self, dropout: float) -> None:
         self.features = nn.Sequential()
         channels = self.channels
         for group, multiples in enumerate(GROUPS, start=1):
@@ -46,7 +44,7 @@ class C3D(ClipNet):
         self.fc6 = nn.Linear(channels * _positions(self.clip_frames, self.size), hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(hidden, self.num_classes)
         self.reset_classifier()
 

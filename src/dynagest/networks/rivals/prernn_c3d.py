@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import NetworkSpec
 from dynagest.networks.rivals.c3d import C3D, MIN_FRAMES
 
 
@@ -20,7 +20,7 @@ class PreRnnC3D(C3D):
     Option ``clip``: frames of a short clip, at least 9; neighbours overlap by half, the first begins and the last ends
     with the clip. Default: 16, or half of a clip shorter than 32. Its weights but ``recurrent.*`` have C3D's names and
     shapes: ``load_weights`` takes those of a ``c3d`` built for ``clip`` frames and leaves ``recurrent`` as initialised.
-    Raises ``ModelError`` when fewer than two short clips fit.
+    Raises ``ModelError`` when fewer than two short clips fit, or for a size that five poolings leave nothing of.
 
         >>> create_model("prernn_c3d", 25, num_segments=32, size=112, options={"clip": 16}).starts
         (0, 8, 16)
@@ -33,10 +33,8 @@ class PreRnnC3D(C3D):
                 f"{spec.name}: short clips of {clip!r} frames in a clip of {spec.num_segments}; at least {MIN_FRAMES} "
                 "and fewer than the clip has: choose the option clip, or more segments"
             )
-        ClipNet.__init__(self, spec)
-        self.clip_frames, self.size = clip, spec.size
+        super().__init__(spec, clip)
         self.starts = short_clips(self.num_segments, clip)
-        self._build(spec.dropout)
         self.recurrent = nn.ModuleDict(
             {layer: nn.Linear(32 * self.width, 32 * self.width, bias=False) for layer in ("fc6", "fc7")}
         )
