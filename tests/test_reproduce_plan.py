@@ -326,7 +326,7 @@ def test_other_splits_to_train_on_are_told_or_refused(datasets):
     told = departures([with_settings(made, {"train_splits": "train,val"})])
     assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
     isogd = plan(TABLES["III"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
-    with pytest.raises(RecipeError, match="--set train_splits: C3D on IsoGD is tested on val, so it cannot train on it"):
+    with pytest.raises(RecipeError, match="--set train_splits: C3D on IsoGD is tested on val, so it cannot "):
         with_settings(isogd, {"train_splits": "train,val"})
 
 

@@ -29,8 +29,8 @@ class OnlineShift(TemporalShift):
     It has no weights.
     """
 
-    def __init__(self, net: nn.Conv2d, shift_div: int = 8) -> None:
-        super().__init__(net, shift_div)
+    def __init__(self, net: nn.Conv2d) -> None:
+        super().__init__(net)
         self.shift = Previous()
 
     def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
@@ -43,8 +43,8 @@ class OnlineShift(TemporalShift):
 class OnlineAction(Action):
     """ACTION from the past only, with the parameters of ``Action``."""
 
-    def __init__(self, net: nn.Conv2d, reduction: int = 16, shift_div: int = 8) -> None:
-        super().__init__(net, reduction, shift_div)
+    def __init__(self, net: nn.Conv2d) -> None:
+        super().__init__(net)
         self.action_shift = OnlineConv(self.action_shift.weight.detach())
         self.action_p1_conv1 = OnlineSpatioTemporalConv()
         self.ce, self.me = Previous(), Previous()

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,8 +281,7 @@ def _check_whole_modules(path: Path, loaded: list[str], absent: list[str]) -> No
 def _source(stored: Mapping[str, Tensor]) -> str:
     if any(name.startswith("classifier.") for name in stored):
         return "dynagest"
-    prefixes = Counter("base_model." in name for name in stored)
-    return "published" if prefixes[True] else "ImageNet"
+    return "published" if any("base_model." in name for name in stored) else "ImageNet"
 
 
 def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:

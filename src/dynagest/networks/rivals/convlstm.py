@@ -5,7 +5,8 @@ Both take (N, T, C, H, W) and give the hidden state of every step, (N, T, hidden
 is computed for all steps at once. Neither has biases; the forget gate's 1 is a constant.
 """
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,11 @@ class State(NamedTuple):
     cell: Tensor
 
 
-def next_state(gates: tuple[Tensor, Tensor, Tensor], candidate: Tensor, cell: Tensor) -> State:
+def next_state(gates: Sequence[Tensor], candidate: Tensor, cell: Tensor) -> State:
     """One step of an LSTM, from pre-activations. ``gates``: input, forget, output; they may be (N, hidden, 1, 1)."""
-    taken, kept, shown = gates
-    cell = torch.sigmoid(kept + FORGET) * cell + torch.sigmoid(taken) * torch.tanh(candidate)
-    return State(torch.sigmoid(shown) * torch.tanh(cell), cell)
+    input_gate, forget_gate, output_gate = gates
+    cell = torch.sigmoid(forget_gate + FORGET) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
+    return State(torch.sigmoid(output_gate) * torch.tanh(cell), cell)
 
 
 class ConvLSTM(nn.Module):
@@ -47,7 +48,7 @@ class ConvLSTM(nn.Module):
         outputs = []
         for step in from_input.unbind(1):
             *gates, candidate = (step + self.from_hidden(state.hidden)).chunk(4, dim=1)
-            state = next_state(cast(tuple[Tensor, Tensor, Tensor], tuple(gates)), candidate, state.cell)
+            state = next_state(gates, candidate, state.cell)
             outputs.append(state.hidden)
         return torch.stack(outputs, dim=1)
 
@@ -86,7 +87,7 @@ class GatedAttentionLSTM(nn.Module):
             score = self.attention_map(torch.tanh(attention + self.attention_from_hidden(state.hidden)))
             positions = score.shape[2] * score.shape[3]
             candidate = self.candidate(step * (positions * spatial_softmax(score)))
-            state = next_state(cast(tuple[Tensor, Tensor, Tensor], gates.chunk(3, dim=1)), candidate, state.cell)
+            state = next_state(gates.chunk(3, dim=1), candidate, state.cell)
             outputs.append(state.hidden)
         return torch.stack(outputs, dim=1)
 
