@@ -160,6 +160,12 @@ def test_missing_number_is_named_and_shifts_nothing(folder: Path) -> None:
         read_frames(folder, [2, 3, 4])
 
 
+def test_images_named_by_the_clock_are_refused_instead_of_counting_every_tick(folder: Path) -> None:
+    (folder / "2000000.jpg").write_bytes((folder / "000004.jpg").read_bytes())
+    with pytest.raises(ClipError, match=r"its images are numbered from 1 to 2000000, .*: number them 1, 2, 3, \.\.\."):
+        count_frames(folder)
+
+
 def test_corrupt_image_is_named_and_spoils_no_other(folder: Path) -> None:
     path = folder / "000006.jpg"
     path.write_bytes(path.read_bytes()[:-40])

@@ -34,6 +34,7 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts", ".m2ts")
 )
 ARRAY_SUFFIX = ".npz"
+_MOST_MISSING = 1_000_000  # images of a folder; to list all numbers between two time stamps would take all memory
 
 _GAP = "missing; the images of a clip must be numbered without gaps"
 _NPZ_ADVICE = "write depth with numpy.savez_compressed(path, depth=array), array uint8 or uint16 (frames, H, W)"
@@ -219,6 +220,10 @@ class _ImageFolder:
         found = sorted((int(m[2]), m[1], m[3], len(m[2])) for m in parts.values() if m)
         (first, prefix, suffix, _), last = found[0], found[-1][0]
         count, there = last - first + 1, {number for number, *_ in found}
+        if count - len(there) > _MOST_MISSING:
+            raise ClipError(
+                f"{path}: its images are numbered from {first} to {last}, as by a clock: number them 1, 2, 3, ..."
+            )
         missing = tuple(n - first for n in range(first, last + 1) if n not in there) if len(there) < count else ()
         digits = min(width for *_, width in found)
         folder = cls(path, prefix, suffix, digits, first, count, missing, bytearray(count))
