@@ -1,5 +1,6 @@
 """The picture that ``data check --sheet`` draws."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from clip_files import make_clip, make_manifest, rgb_frames, save_video
 from dynagest.clips import captions
 from dynagest.clips.captions import caption, letters_without_font
 from dynagest.clips.checks.contact import _name, contact_sheet
-from dynagest.clips.manifest import Clip
+from dynagest.clips.manifest import SPLITS, Clip, Manifest
 from dynagest.errors import ManifestError, RunError
 
 
@@ -33,6 +34,19 @@ def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
     cyan = (overlay == (255, 255, 0)).all(axis=2)
     assert 50 < cyan.sum() < 0.2 * cyan.size
     assert not (rgb == (255, 255, 0)).all(axis=2).any()
+
+
+def test_a_sheet_of_many_clips_sorts_them_into_splits_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [Clip(tmp_path / f"{number}.avi", "a", split=SPLITS[number % 2]) for number in range(50)]
+    split, asked = Manifest.split, Counter[str]()
+
+    def counted(manifest: Manifest, name: str) -> Manifest:
+        asked[name] += 1
+        return split(manifest, name)
+
+    monkeypatch.setattr(Manifest, "split", counted)
+    contact_sheet(Manifest.of(clips), tmp_path / "sheet.png", rows=2)
+    assert asked == dict.fromkeys(SPLITS, 1)
 
 
 def test_contact_sheet_takes_many_classes_and_splits(tmp_path: Path) -> None:

@@ -45,9 +45,8 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
 def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:
     """Splits in turn, and in each a class not shown yet as long as there is one."""
     rng = np.random.default_rng(seed)
-    left = {
-        split: [manifest.split(split).clips[i] for i in rng.permutation(len(manifest.split(split)))] for split in SPLITS
-    }
+    clips = {split: manifest.split(split).clips for split in SPLITS}
+    left = {split: [clips[split][i] for i in rng.permutation(len(clips[split]))] for split in SPLITS}
     shown: list[Clip] = []
     while len(shown) < rows and any(left.values()):
         for split in SPLITS:
