@@ -28,7 +28,7 @@ class Line:
 
 def describe(job: Job, jobs: Sequence[Job]) -> Line:
     """What ``job`` is; ``jobs`` are those of the plan, among them the one that it starts from."""
-    recipe, (training, testing, classes) = job.recipe, _sizes(job)
+    recipe, classes, (training, testing) = job.recipe, job.data.num_classes, _clips(job)
     protocol = get_protocol(job.protocol)
     passes = sum(
         (1 + _BACKWARD)
@@ -68,14 +68,14 @@ def _start(job: Job, jobs: Sequence[Job]) -> str:
     return f"random weights{meant}"
 
 
-def _sizes(job: Job) -> tuple[int, int, int]:
-    """Clips to train on, clips to test on, classes."""
+def _clips(job: Job) -> tuple[int, int]:
+    """How many there are to train on, and to test on."""
     if isinstance(job.data, Generated):
         spec = job.data.spec
-        return job.data.first or spec.length("train"), spec.length("test"), len(spec.classes)
+        return job.data.first or spec.length("train"), spec.length("test")
     manifest = job.data.read()
     training = sum(clip.split in job.recipe.train_splits for clip in manifest.clips)
-    return training, len(manifest.split(job.data.split)), len(manifest.classes)
+    return training, len(manifest.split(job.data.split))
 
 
 def network_cost(recipe: Recipe, classes: int, side: int) -> Count:

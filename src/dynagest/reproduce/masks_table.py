@@ -11,7 +11,7 @@ from dynagest.clips.dataset import ClipDataset, ClipSource
 from dynagest.clips.manifest import Manifest
 from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Job
-from dynagest.reproduce.masks import MaskScore, score_masks
+from dynagest.reproduce.masks import GUESSES, MaskScore, score_masks
 from dynagest.reproduce.plan import Plan
 from dynagest.training.data import validation_view
 from dynagest.training.recipe import Recipe
@@ -26,7 +26,7 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
             for job in cell.jobs.values()
         ]
         scores[cell.row.name] = [_mean(alike) for alike in zip(*each, strict=True)]
-    head = ["target", "mask", *(f"{guess}: error, correlation" for guess in _guesses(scores))]
+    head = ["target", "mask", *(f"{guess}: error, correlation" for guess in GUESSES)]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for row, found in scores.items():
         for mask in dict.fromkeys(score.mask for score in found):
@@ -53,10 +53,6 @@ def _mean(scores: Sequence[MaskScore]) -> MaskScore:
     """Over the seeds of one guess at one scale."""
     mse, correlation = (mean(getattr(score, name) for score in scores) for name in ("mse", "correlation"))
     return replace(scores[0], mse=mse, correlation=correlation)
-
-
-def _guesses(scores: dict[str, list[MaskScore]]) -> list[str]:
-    return list(dict.fromkeys(score.guess for found in scores.values() for score in found))
 
 
 def _seen_plainly(job: Job, footage: Path) -> tuple[ClipSource, ClipSource]:

@@ -30,6 +30,11 @@ class Cell:
     dataset: str
     jobs: Mapping[int, Job]
 
+    @property
+    def protocol(self) -> str:
+        """How its networks are tested, whatever their seed."""
+        return next(iter(self.jobs.values())).protocol
+
 
 @dataclass(frozen=True)
 class Plan:

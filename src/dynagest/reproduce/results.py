@@ -78,10 +78,6 @@ def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
     return network_cost(recipe, CLASSES[datasets[0] if datasets else "egogesture"], recipe.size)
 
 
-def _protocols(cell: Cell) -> set[str]:
-    return {job.protocol for job in cell.jobs.values()}
-
-
 def _accuracies(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[int, float]:
     tops = {seed: outcomes[job.key].top1 for seed, job in cell.jobs.items() if job.key in outcomes}
     return {seed: 100 * top1 for seed, top1 in tops.items() if top1 is not None}
@@ -94,7 +90,7 @@ def _score(
     paper = row.paper.get(cell.dataset)
     difference = printed = None
     if row.against is not None:
-        if _protocols(cell) == _protocols(plan.cell(row.against, cell.dataset)):
+        if cell.protocol == plan.cell(row.against, cell.dataset).protocol:
             difference = paired(ours, found[row.against, cell.dataset])
         theirs = plan.table.row(row.against).paper.get(cell.dataset)
         printed = None if paper is None or theirs is None else round(paper - theirs, 1)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dynagest.atomic import write_atomically
@@ -220,8 +221,7 @@ def _line(job: Job, outcome: Outcome | None, code: int) -> str:
 
 def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     """Train, resuming where it stopped, test, and put down the outcome. Another process that is at it is waited for."""
-    import torch
-
+    # Slow to import, and of no use to the process that only starts the runs.
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate
     from dynagest.training.data import choose_workers
@@ -271,8 +271,6 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
 
 
 def _machine() -> str:
-    import torch
-
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"{torch.get_num_threads()} of {available_cores()} CPU cores"

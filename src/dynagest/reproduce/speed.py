@@ -31,8 +31,8 @@ class Speeds:
 
     def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
         """Of one pass over a clip by each of the recipe's trainings together; measured if it is not known yet."""
-        decisive = ("model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages")
-        key = json.dumps({name: recipe.model_dump(mode="json")[name] for name in decisive}, sort_keys=True)
+        decisive = {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
+        key = json.dumps(recipe.model_dump(mode="json", include=decisive), sort_keys=True)
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,7 @@ def _legend(results: Results) -> str:
         "parameters, multiply-adds and legacy GFLOPs are of one view of the published network on square input, the "
         "paper's in brackets; docs/rivals.md has those of other input",
     ]
-    center = [
-        cell.row.name for cell in results.plan.cells if {job.protocol for job in cell.jobs.values()} == {"center"}
-    ]
+    center = [cell.row.name for cell in results.plan.cells if cell.protocol == "center"]
     if 0 < len(center) < len(results.plan.cells):
         names = ", ".join(dict.fromkeys(center))
         parts.append(
@@ -182,8 +180,5 @@ def _compared(results: Results) -> list[str]:
     return [f"differences in points, paired by seed, from {', '.join(against)}{which}"] if against else []
 
 
-def _range(values: Mapping[int, Any] | list[int]) -> str:
-    ordered = sorted(values)
-    if not ordered:
-        return "none"
+def _range(ordered: Sequence[int]) -> str:
     return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
