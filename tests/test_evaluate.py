@@ -16,7 +16,7 @@ from dynagest.clips.depth import DepthSpec
 from dynagest.clips.frames import FrameReader, read_frames
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import segment_indices
-from dynagest.clips.transforms import apply, center_crop, squash, three_crops
+from dynagest.clips.transforms import WHOLE_FRAME, apply, center_crop, three_crops
 from dynagest.clips.view import View
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
@@ -73,7 +73,7 @@ def naive(net: nn.Module, card: NetworkCard, clip: Clip, index: int, protocol: s
     for _ in range(1 if protocol == "center" else 10):
         indices = segment_indices(num_frames, card.num_segments, None if protocol == "center" else rng)
         frames = read_frames(clip.video, indices)
-        crops = {"center": [center_crop(60, 80)], "clips10": [squash(60, 80)], "paper": three_crops(60, 80)}[protocol]
+        crops = {"center": [center_crop(60, 80)], "clips10": [WHOLE_FRAME], "paper": three_crops(60, 80)}[protocol]
         for crop in crops:
             view = apply(crop, frames, 64 if protocol == "paper" else 56)
             rgb = normalise(torch.from_numpy(view).permute(0, 3, 1, 2), card.mean, card.std)

@@ -12,13 +12,13 @@ from dynagest.clips import jitter
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.jitter import ColourJitter
 from dynagest.clips.transforms import (
+    WHOLE_FRAME,
     Crop,
     action_crop,
     apply,
     apply_depth,
     center_crop,
     paper_crop,
-    squash,
     three_crops,
 )
 from dynagest.clips.view import View
@@ -83,7 +83,7 @@ def test_fixed_crops() -> None:
         (80, 0, 240, 240),
     ]
     assert [pixels(crop, 320, 240)[:2] for crop in three_crops(320, 240)] == [(0, 0), (0, 40), (0, 80)]
-    assert pixels(squash(240, 320), 240, 320) == (0, 0, 320, 240)
+    assert pixels(WHOLE_FRAME, 240, 320) == (0, 0, 320, 240)
 
 
 def test_apply_cuts_and_resizes() -> None:
@@ -166,7 +166,7 @@ def test_depth_of_noise_is_the_same_pixels(seed: int, action: bool) -> None:
 def test_no_depth_where_the_camera_did_not_look() -> None:
     spec = PRESETS["isogd-aligned"]  # covers x 20..298.4, y 30..238.8 of 320 x 240
     depth = np.full((1, 240, 320), 55, np.uint8)
-    canonical = apply_depth(squash(240, 320), depth, 240, spec, (240, 320))[0]
+    canonical = apply_depth(WHOLE_FRAME, depth, 240, spec, (240, 320))[0]
     assert not canonical[:, :14].any()
     assert not canonical[:29].any()
     np.testing.assert_allclose(canonical[31:237, 17:222], 200 / 255, atol=1e-6)
@@ -203,10 +203,10 @@ def test_canonical_depth_needs_no_spec() -> None:
 
 def test_16_bit_depth() -> None:
     raw = np.full((1, 60, 80), 700, np.uint16)
-    cut = apply_depth(squash(60, 80), raw, 32, PRESETS["realsense"], (60, 80))
+    cut = apply_depth(WHOLE_FRAME, raw, 32, PRESETS["realsense"], (60, 80))
     np.testing.assert_allclose(cut, 0.5, atol=1e-6)
     with pytest.raises(DepthError):
-        apply_depth(squash(60, 80), raw, 32, BRIGHT, (60, 80))
+        apply_depth(WHOLE_FRAME, raw, 32, BRIGHT, (60, 80))
 
 
 def test_view_without_augmentation_draws_nothing() -> None:

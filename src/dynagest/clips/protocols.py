@@ -26,7 +26,7 @@ import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.clips.sampling import dense_indices, segment_indices
-from dynagest.clips.transforms import apply, center_crop, squash, three_crops
+from dynagest.clips.transforms import WHOLE_FRAME, Crop, apply, center_crop, three_crops
 from dynagest.errors import RecipeError
 
 
@@ -103,12 +103,12 @@ def _sample(card: NetworkCard, num_frames: int, rng: np.random.Generator | None)
 def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np.ndarray:
     """The protocol's 1 or 3 squares of every frame: (F, H, W, 3) uint8 -> (crops, F, s, s, 3) uint8."""
     height, width = frames.shape[1:3]
-    crops = {
-        "squash": lambda: (squash(height, width),),
-        "centre": lambda: (center_crop(height, width),),
-        "along": lambda: three_crops(height, width),
-    }[protocol.shape]()
-    return np.stack([apply(crop, frames, protocol.size(network_size)) for crop in crops])
+    crops: dict[str, tuple[Crop, ...]] = {
+        "squash": (WHOLE_FRAME,),
+        "centre": (center_crop(height, width),),
+        "along": three_crops(height, width),
+    }
+    return np.stack([apply(crop, frames, protocol.size(network_size)) for crop in crops[protocol.shape]])
 
 
 def iterate_views(squares: np.ndarray, samples: np.ndarray) -> Iterator[np.ndarray]:

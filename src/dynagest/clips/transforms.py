@@ -41,9 +41,7 @@ class Crop:
         return cls(y / frame[0], x / frame[1], height / frame[0], width / frame[1], flip)
 
 
-def squash(height: int, width: int) -> Crop:
-    """The whole frame; made square, it is squashed."""
-    return Crop(0.0, 0.0, 1.0, 1.0)
+WHOLE_FRAME = Crop(top=0.0, left=0.0, height=1.0, width=1.0)
 
 
 def center_crop(height: int, width: int, fraction: float = 1.0) -> Crop:
