@@ -38,6 +38,7 @@ LIMITS_DEG = (THUMB_LIMITS, FINGER_LIMITS, FINGER_LIMITS, FINGER_LIMITS, FINGER_
 # The direction to which the thumb's outer joints bend: across the palm and a little out of it.
 _THUMB_CURL = (0.80, -0.05, 0.60)
 FOREARM_MM = 245.0
+HAND_SOLIDS = 21  # phalanges, metacarpals, heel of the hand, web; those of the arm come behind them
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,8 @@ def hand_solids(pose: Pose, subject: Subject) -> Solids:
     radius = torch.cat((finger_radii, palm_radii, arm_radii), 0)
 
     back, palm, cloth = table(subject.skin), table(subject.palm_skin), table(subject.sleeve)
-    skin_count = 15 + 6 + 4
-    albedo = torch.cat((back.expand(skin_count, 3), cloth.expand(2, 3)))
-    under = torch.cat((palm.expand(21, 3), (0.5 * (back + palm)).expand(4, 3), cloth.expand(2, 3)))
+    albedo = torch.cat((back.expand(HAND_SOLIDS + 4, 3), cloth.expand(2, 3)))
+    under = torch.cat((palm.expand(HAND_SOLIDS, 3), (0.5 * (back + palm)).expand(4, 3), cloth.expand(2, 3)))
     is_tip = [float(i % 3 == 2) for i in range(15)]
     is_finger = [1.0] * 15
     return Solids(
@@ -192,9 +192,6 @@ def hand_solids(pose: Pose, subject: Subject) -> Solids:
         crease=table(is_finger + [0.0] * 12),
         stripe=table([0.0] * 25 + [subject.sleeve_stripe] * 2),
     )
-
-
-HAND_SOLIDS = 21
 
 
 def _arm(pose: Pose, subject: Subject) -> tuple[Tensor, Tensor, Tensor]:

@@ -51,9 +51,9 @@ class Events:
     """What differs between two clips of one scene.
 
     ``stage``: where the hand is. ``movers``: distractors. ``sway``: (2, 2, 3) of the camera in widths of the image,
-    sines of (amplitude, frequency, phase) for x and y. ``body``: (2, 3) likewise, of the person in frontal view, mm.
-    ``offset``: (x, y) where the camera looks on the canvas. ``defocus``: sigma in pixels of a 112-pixel image;
-    ``shutter``: the share of the time between two frames that motion smears.
+    sines of (amplitude, frequency, phase) for x and y. ``body``: (1, 3) likewise, in mm along x, of the person in
+    frontal view. ``offset``: (x, y) where the camera looks on the canvas. ``defocus``: sigma in pixels of a 112-pixel
+    image; ``shutter``: the share of the time between two frames that motion smears.
     """
 
     stage: Stage
@@ -110,7 +110,8 @@ def draw_events(rng: np.random.Generator, spec: SynthSpec, scene: Scene, subject
         ),
         -1,
     )
-    body = np.stack((rng.normal(0, 6.0, 2), rng.uniform(0.3, 1.0, 2), rng.uniform(0, 2 * math.pi, 2)), -1)
+    # Of two sines the first is used; one draw fewer would make another clip of every seed.
+    body = np.stack((rng.normal(0, 6.0, 2), rng.uniform(0.3, 1.0, 2), rng.uniform(0, 2 * math.pi, 2)), -1)[:1]
     return Events(
         stage=stage,
         movers=movers,
@@ -186,9 +187,8 @@ def _person_solids(events: Events, subject: Subject, pose: Pose, times: np.ndarr
     """Head, neck, torso and upper arm behind the hand. Sizes in mm of an average adult."""
     x, y, z = events.stage.centre
     side, size = subject.side, subject.scale
-    sway = _sines(events.body[None], times)  # (F, 1) or (F,)
     origin = np.zeros((len(times), 3))
-    origin[:, 0] = x - side * 105.0 + sway.reshape(len(times), -1)[:, 0]
+    origin[:, 0] = x - side * 105.0 + _sines(events.body, times)
     origin[:, 1] = y + 95.0
     origin[:, 2] = z + _PERSON_MM
     skin, cloth, hair = subject.skin, subject.sleeve, subject.hair
