@@ -24,9 +24,10 @@ def test_output(batch: tuple[torch.Tensor, ...]) -> None:
     assert torch.equal(output.logits, net(batch[0]))
     assert output.masks.local.shape == (6, 1, 32, 32)
     assert output.masks.global_.shape == (6, 1, 8, 8)
-    torch.testing.assert_close(output.parts.cross_entropy, F.cross_entropy(output.logits, batch[1]))
-    torch.testing.assert_close(output.parts.local, F.mse_loss(output.masks.local, batch[2].flatten(0, 1)))
-    assert output.loss is output.parts.total
+    entropy, local, global_ = (output.terms[name] for name in ("cross_entropy", "local", "global"))
+    torch.testing.assert_close(entropy, F.cross_entropy(output.logits, batch[1]))
+    torch.testing.assert_close(local, F.mse_loss(output.masks.local, batch[2].flatten(0, 1)))
+    torch.testing.assert_close(output.loss, entropy + local + 0.01 * global_)
     assert not any(module._forward_hooks for module in net.modules())
 
 
@@ -84,5 +85,5 @@ def test_decoders_learn_a_mask() -> None:
         output.loss.backward()
         optimiser.step()
     assert depth.square().mean().item() == 0.25
-    assert output.parts.local < 0.03
-    assert output.parts.global_ < 0.1
+    assert output.terms["local"] < 0.03
+    assert output.terms["global"] < 0.1

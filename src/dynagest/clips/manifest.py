@@ -111,7 +111,8 @@ class Manifest:
 
         A ``depth_end`` of ``None`` where ``end`` is set is written as a range as long as the RGB's. Files that say the
         same already are left as they are, a ``depth.yaml`` in the user's own words included. Without ``overwrite``
-        raises ``ManifestError``, and changes nothing, if one of the files exists and says something else.
+        raises ``ManifestError``, and changes nothing, if one of the files exists and says something else; in any case
+        for a path that is not UTF-8, and ``RunError`` when the files cannot be written.
         """
         path = absolute(path)
         files = {file: data for file, data in self._files(path).items() if not _says(file, data, self.depth)}

@@ -107,7 +107,10 @@ class StreamSet:
         return cls(streams, classes, path)
 
     def write(self, path: Path | str) -> "StreamSet":
-        """Write ``path`` with ``classes.txt`` beside it, both or none; returns it as read back."""
+        """Write ``path`` with ``classes.txt`` beside it, both or none; returns it as read back.
+
+        Raises ``RunError`` when they cannot be written, ``ManifestError`` for a path that is not UTF-8.
+        """
         path = absolute(path)
         rows: list[tuple[str, ...]] = []
         for stream in self.streams:
@@ -123,7 +126,10 @@ class StreamSet:
         return StreamSet.read(path)
 
     def split(self, name: str) -> "StreamSet":
-        """The streams of split ``train``, ``val`` or ``test`` (maybe none), with all the classes."""
+        """The streams of split ``train``, ``val`` or ``test`` (maybe none), with all the classes.
+
+        Raises ``ManifestError`` for another name.
+        """
         if name not in SPLITS:
             raise ManifestError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
         return replace(self, streams=tuple(stream for stream in self.streams if stream.split == name))

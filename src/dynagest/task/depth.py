@@ -9,15 +9,14 @@ from torch import nn
 from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.decoder import Masks, MultiScaleDecoder
 from dynagest.task.inputs import network_input
-from dynagest.task.loss import Counts, DepthLoss, LossParts
+from dynagest.task.loss import Counts, DepthLoss
 from dynagest.task.saved import save_decoders
 
 
 @dataclass(frozen=True, slots=True)
 class DepthOutput(TaskOutput):
-    """With the loss's ``parts``, and ``masks`` (N*T, 1, h, w) or ``None``."""
+    """With the ``masks`` (N*T, 1, h, w), ``None`` without decoders."""
 
-    parts: LossParts
     masks: Masks | None
 
 
@@ -61,7 +60,7 @@ class DepthTask(Task):
             masks = self.decoder(self.decoder.features(taps))
         parts = self.loss(logits, label, masks, depth, has_depth, counts)
         terms = {"cross_entropy": parts.cross_entropy, "local": parts.local, "global": parts.global_}
-        return DepthOutput(parts.total, logits, terms, parts, masks)
+        return DepthOutput(parts.total, logits, terms, masks)
 
     def save_companions(self, run_dir: Path) -> None:
         """The decoders that belong to the network. Raises ``RunError`` when they cannot be written."""

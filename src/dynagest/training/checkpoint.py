@@ -93,7 +93,10 @@ def read_checkpoint(run_dir: Path) -> Checkpoint:
 
 
 def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and the optimiser's state into ``task`` and ``optimiser``, bit for bit."""
+    """Put a checkpoint's weights and the optimiser's state into ``task`` and ``optimiser``, bit for bit.
+
+    Raises ``RunError`` for the tensors of another network.
+    """
     path = run_dir / CHECKPOINT_FILE
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())

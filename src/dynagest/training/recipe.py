@@ -16,8 +16,6 @@ Split = Literal["train", "val", "test"]
 WITHOUT_EFFECT = frozenset(
     {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
 )
-
-
 # Of the run as a whole: a stage cannot have its own.
 OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages"})
 

@@ -87,12 +87,9 @@ def webcam() -> Recipe:
 
     A handful of clips leaves none to select on, so the last epoch is kept.
     """
-    return _small().with_overrides(
-        {
-            **{"name": "webcam", "starts_from": "a network that knows gestures, of the same model (such as runs/demo)"},
-            **{"msd": "none", "batch": 8, "lr": 0.002, "epochs": 40, "validate_on": None},
-        }
-    )
+    changes = {"name": "webcam", "msd": "none", "batch": 8, "lr": 0.002, "epochs": 40, "validate_on": None}
+    origin = "a network that knows gestures, of the same model (such as runs/demo)"
+    return _small().with_overrides({**changes, "starts_from": origin})
 
 
 PAPERS: dict[str, Callable[[], Recipe]] = {"egogesture": egogesture, "nvgesture": nvgesture, "isogd": isogd}
