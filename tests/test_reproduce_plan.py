@@ -428,6 +428,17 @@ def test_rows_that_need_depth_are_refused_where_there_is_none(tmp_path):
     assert len(plan(plain, SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs) == 2
 
 
+@pytest.mark.parametrize("table", ["masks", "fig5"])
+def test_masks_need_depth_to_be_compared_with(table, tmp_path):
+    path = manifest(tmp_path, {"train": 3, "test": 3})
+    made = Manifest.read(path)
+    assert plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS).pictured
+    without = [replace(clip, depth=None) if clip.split == "test" else clip for clip in made.clips]
+    replace(made, clips=tuple(without)).write(path)
+    with pytest.raises(RecipeError, match=r"manifest\.csv: no clip in split test has depth, with which table"):
+        plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+
+
 def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
     job = next(cell.jobs[0] for cell in made.cells if cell.row.name == "ACTION-Net + MSD")

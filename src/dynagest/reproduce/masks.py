@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from dynagest.atomic import write_atomically
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
+from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import MASKS_FILE
@@ -78,7 +79,8 @@ class _Fit:
 def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSource) -> list[MaskScore]:
     """The scores of a run's decoders and of the guesses on ``held_out``; kept in ``masks.json`` of the run.
 
-    Both sources are seen without augmentation and with depth; clips without it are left out.
+    Both sources are seen without augmentation and with depth; clips without it are left out. Raises ``RunError`` where
+    none of ``held_out`` has any.
     """
     path = run / MASKS_FILE
     if path.exists():
@@ -106,6 +108,8 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
                 guess = guesses[name]
                 error = float(np.mean((factor * guess + offset - target) ** 2))
                 found[name].append((error, _correlation(guess, target)))
+        if not found["decoder"]:
+            raise RunError(f"{run}: none of the held-out clips has readable depth to compare the masks with")
         scores += [_mean_score(mask, name, values) for name, values in found.items()]
     write_atomically(path, json.dumps([asdict(score) for score in scores], indent=1).encode())
     return scores

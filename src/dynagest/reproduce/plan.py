@@ -247,6 +247,12 @@ def _checked(plan: Plan) -> Plan:
     for job in plan.jobs:
         if isinstance(job.data, OnDisk):
             _check_clips(job.data, job.recipe, plan.title(job))
+    for data in [job.data for job in plan.pictured if isinstance(job.data, OnDisk)]:
+        if not any(clip.depth for clip in data.read().split(data.split).clips):
+            raise RecipeError(
+                f"{data.manifest}: no clip in split {data.split} has depth, with which table {plan.table.name} "
+                "compares the masks; give held-out clips with depth"
+            )
     return plan
 
 
