@@ -57,7 +57,7 @@ def create_model(
     their features depend on them. ``options`` are the network's own switches: ``inputs`` "rgb", "rgbd" or "depth";
     ``online`` (TSM and ACTION) for the form that looks at no frame to come and has a streaming form; those of a rival
     are in the docstring of its class (``dynagest.networks.rivals``).
-    Raises ``ModelError`` when there is no such network or option.
+    Raises ``ModelError`` when there is no such network or option, or none of this size.
     """
     if name not in list_models():
         raise ModelError(f"there is no network {name!r}; {hint(name, list_models())}")

@@ -37,7 +37,7 @@ class Count:
 
 
 def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> Count:
-    """Count what ``net`` costs on an input of ``clip_shape``, in evaluation mode.
+    """Count what ``net`` costs on an input of ``clip_shape``, (N, T, 3, H, W) for a ``ClipNet``, in evaluation mode.
 
     Only shapes are computed, which takes milliseconds at any size; the network itself is left as it was.
 

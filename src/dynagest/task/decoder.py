@@ -79,11 +79,14 @@ class MultiScaleDecoder(nn.Module):
     ) -> Self:
         """Decoders that fit ``net``, which takes clips (N, T, 3, H, W) or images (B, 3, H, W).
 
+        ``which`` decoders there are (Table VI), and how large their masks: at "full" scale as the frame, at "quarter"
+        a fourth of its side (Table VII). The paper does not give the output's ``activation``.
+
         ``local`` and ``global_`` name modules as in ``net.named_modules()`` (default: ``net.taps``). Their channels and
         strides are found by a dry run at ``image_size`` in eval mode that leaves the network as it was. The weights
         come from ``seed`` alone and torch's global generator is not touched, so that the network and the data of a run
-        are the same with decoders and without. Raises ``ModelError`` for a wrong name or a tap that gives no feature
-        maps.
+        are the same with decoders and without. Raises ``ModelError`` for a wrong name, a tap that gives no feature
+        maps, or one whose stride no decoder bridges.
         """
         wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
         if which != "both":

@@ -50,7 +50,7 @@ def evaluate(
     A clip that cannot be read is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for
     an empty split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
     dataset's view does not fit the network, ``WeightsError`` when scores are not finite, ``RecipeError`` for unknown
-    protocols and types, and for a ``batch`` that a GPU has no memory for.
+    protocols and types, a view that augments, and a ``batch`` that a GPU has no memory for.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """

@@ -1,6 +1,6 @@
 """Figures of the report as inline SVG and PNG. Colours are CSS variables, so that they follow light and dark mode.
 
-Every function returns ``Markup``: text that comes from outside (class names) is escaped here.
+A figure is ``Markup``: text that comes from outside (class names) is escaped here.
 """
 
 import base64

@@ -3,8 +3,8 @@
 A line of ``log.jsonl`` is one JSON object with ``event``, ``time`` (seconds since 1970) and ``step`` (optimiser steps
 done):
 
-* ``train``: the mean over the last ``log_steps`` steps: ``epoch`` (1-based, fraction), ``loss``, its terms (unweighted,
-  null where the run does not have one), ``top1`` (0 to 1), ``lr``, ``grad_norm`` (before clipping),
+* ``train``: the mean over the last ``log_steps`` steps: ``epoch`` (how many are done, as a fraction), ``loss``, its
+  terms (unweighted, null where the run does not have one), ``top1`` (0 to 1), ``lr``, ``grad_norm`` (before clipping),
   ``clips_per_second``
 * ``epoch``: at the end of epoch ``epoch`` (1-based): ``train`` and ``validation`` (null if there is none), each an
   object with ``loss``, its terms, ``top1``, ``clips``; and ``best`` (whether the network was kept)
