@@ -16,7 +16,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -180,8 +180,7 @@ def _next_number(home: Path) -> Iterator[tuple[Path, Path]]:
                 yield path, temporary
                 return
         finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: Sequence[np.ndarray], times: Sequence[float]) -> None:
