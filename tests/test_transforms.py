@@ -220,6 +220,11 @@ def test_view_without_augmentation_draws_nothing() -> None:
     assert view.indices(20, np.random.default_rng(0)).tolist() == [4, 14]
 
 
+def test_a_view_larger_than_its_frames_is_refused() -> None:
+    with pytest.raises(RecipeError, match="short_side 32 is less than size 48"):
+        View(size=48, short_side=32)
+
+
 def test_flips_are_off_unless_a_map_is_given() -> None:
     rng = np.random.default_rng(0)
     assert not any(View(augment=True).draw_crop(60, 80, rng).flip for _ in range(100))

@@ -39,7 +39,7 @@ class View:
     * ``flip_labels``: ``None`` mirrors nothing, for left and right differ. A mapping mirrors half of the clips, RGB and
       depth, and renames their labels by it; labels not in it keep their name when mirrored.
 
-    ``depth``: whether depth is read at all.
+    ``depth``: whether depth is read at all. Raises ``RecipeError`` for a ``short_side`` below ``size``.
     """
 
     num_segments: int = 8
@@ -57,6 +57,13 @@ class View:
     hue: float = 0.2
     flip_labels: Mapping[str, str] | None = None
     depth: bool = True
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < self.size:
+            raise RecipeError(
+                f"a view's short_side {self.short_side} is less than size {self.size}, so its squares would reach "
+                "beyond the frames; choose a larger short_side, or none"
+            )
 
     def indices(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """The frames to read of a clip of ``n``: int64 (num_segments,), ascending. Draw before ``transform``."""
