@@ -93,7 +93,7 @@ class Recipe(BaseModel):
         default=10.0, ge=0, le=255, description="of 255; depth above it is 1 when binarised, or hand (Segmentation)"
     )
 
-    epochs: int = Field(default=25, ge=1)
+    epochs: int = Field(default=25, ge=1, description="passes over the training clips")
     batch: int = Field(
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
     )
@@ -102,15 +102,17 @@ class Recipe(BaseModel):
         default="sgd", description="the paper's is sgd; adamw learns faster from scratch"
     )
     lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to a step's clips")
-    lr_batch: int = Field(default=16, ge=1)
-    schedule: Literal["step", "cosine", "constant"] = "step"
+    lr_batch: int = Field(default=16, ge=1, description="clips of a step that `lr` is for")
+    schedule: Literal["step", "cosine", "constant"] = Field(
+        default="step", description="how lr falls: at the milestones, by a cosine to 0, or not at all (constant)"
+    )
     milestones: tuple[int, ...] = Field(
         default=(10, 15, 20), description="epochs after which lr is multiplied by `gamma`"
     )
-    gamma: float = Field(default=0.1, gt=0, le=1)
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor of lr after each milestone")
     warmup_epochs: float = Field(default=0.0, ge=0, description="lr rises linearly from 0 over these")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adam's and adamw's first beta")
-    weight_decay: float = Field(default=1e-5, ge=0)
+    weight_decay: float = Field(default=1e-5, ge=0, description="of weights; biases and normalisation have none")
     classifier_lr: float = Field(
         default=5.0, gt=0, description="the classifier's learning rate, as a multiple of lr; its bias has twice that"
     )
@@ -120,11 +122,15 @@ class Recipe(BaseModel):
     )
     clip_norm: float = Field(default=20.0, gt=0, description="the gradient's norm is cut to this")
 
-    train_splits: tuple[Split, ...] = Field(default=("train",), min_length=1)
+    train_splits: tuple[Split, ...] = Field(
+        default=("train",), min_length=1, description="splits whose clips are trained on"
+    )
     validate_on: Literal["val", None] = Field(
         default="val", description="split that chooses the best epoch; none: the last is kept"
     )
-    sampling: Literal["segment", "dense"] = "segment"
+    sampling: Literal["segment", "dense"] = Field(
+        default="segment", description="a frame of each of T equal parts, or T frames of one window (dense)"
+    )
     stride: int = Field(default=2, ge=1, description="frames from one to the next, with dense sampling")
     crop: Literal["paper", "action"] = Field(
         default="paper", description="5 places and equal sides, or ACTION-Net's 13 places"
@@ -133,10 +139,10 @@ class Recipe(BaseModel):
         default=None, min_length=1, description="crop side / short side; none: the published"
     )
     jitter: float = Field(default=0.4, ge=0, le=1, description="share of clips whose colours are jittered")
-    brightness: float = Field(default=0.8, ge=0)
-    contrast: float = Field(default=0.8, ge=0)
-    saturation: float = Field(default=0.8, ge=0)
-    hue: float = Field(default=0.2, ge=0, le=0.5)
+    brightness: float = Field(default=0.8, ge=0, description="jittered by a factor of 1 - this to 1 + this")
+    contrast: float = Field(default=0.8, ge=0, description="jittered as brightness is")
+    saturation: float = Field(default=0.8, ge=0, description="jittered as brightness is")
+    hue: float = Field(default=0.2, ge=0, le=0.5, description="jittered by up to this part of the colour circle")
     flip_labels: dict[str, str] | None = Field(
         default=None, description="mirror clips, renaming these classes; none: no mirroring"
     )
