@@ -326,8 +326,9 @@ def test_other_splits_to_train_on_are_told_or_refused(datasets):
     told = departures([with_settings(made, {"train_splits": "train,val"})])
     assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
     isogd = plan(TABLES["III"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
-    with pytest.raises(RecipeError, match="--set train_splits: C3D on IsoGD is tested on val, so it cannot "):
-        with_settings(isogd, {"train_splits": "train,val"})
+    for settings in ({"train_splits": "train,val"}, {"train_splits": "train", "validate_on": "val"}):
+        with pytest.raises(RecipeError, match="C3D on IsoGD is tested on val, so it can neither train nor choose its"):
+            with_settings(isogd, settings)
 
 
 @pytest.mark.parametrize("table", ["I", "II", "III", "V"])

@@ -264,8 +264,11 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
             f"{where}: has {len(manifest.classes)} classes and {DATASETS[data.name]} {classes}; give the manifest that "
             f"`dynagest data index {data.name}` wrote"
         )
-    if data.split in recipe.train_splits:
-        raise RecipeError(f"--set train_splits: {title} is tested on {data.split}, so it cannot train on it")
+    if data.split in (*recipe.train_splits, recipe.validate_on):
+        raise RecipeError(
+            f"{title} is tested on {data.split}, so it can neither train nor choose its epoch on that split; leave it "
+            "out of train_splits and validate_on"
+        )
     trained = [clip for clip in manifest.clips if clip.split in recipe.train_splits]
     for splits, there in ((recipe.train_splits, trained), ((data.split,), manifest.split(data.split).clips)):
         if not there:
