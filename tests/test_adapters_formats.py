@@ -139,6 +139,7 @@ def test_jester(tmp_path: Path) -> None:
         (tmp_path / "20bn-jester-v1" / "2", "Swiping Left", "val"),
     ]
     assert index.manifest.depth is None
+    assert {clip.fps for clip in index.manifest.clips} == {12.0}
     assert "jester-v1-test.csv: no labels" in index.notes[0]
     _write(tmp_path / "jester-v1-train.csv", "34870;Drumming Fingrs\n")
     with pytest.raises(ManifestError, match=r"train\.csv:1: label 'Drumming Fingrs'"):

@@ -108,6 +108,16 @@ def test_written_and_read_back(tmp_path: Path) -> None:
     assert back.write(tmp_path / "out" / "again.csv").clips == back.clips
 
 
+def test_a_frame_rate_has_a_column_where_a_clip_states_one(tmp_path: Path) -> None:
+    stated = (Clip(tmp_path / "a", "x", fps=12.0), Clip(tmp_path / "b.mp4", "x"), Clip(tmp_path / "c", "x", fps=29.97))
+    back = Manifest.of(stated).write(tmp_path / "stated.csv")
+    assert [replace(clip, row=0) for clip in back.clips] == list(stated)
+    assert "fps" not in Manifest.of(stated[1:2]).write(tmp_path / "not.csv").path.read_text(encoding="utf-8")
+    for rate in ("0", "-5", "nan", "inf", "fast"):
+        with pytest.raises(ManifestError, match=f"line 2: fps '{rate}' is not a frame rate"):
+            Manifest.read(write(tmp_path, f"video,label,fps\na,x,{rate}\n"))
+
+
 def test_moved_with_its_clips(tmp_path: Path) -> None:
     old = tmp_path / "old"
     Manifest.of([Clip(old / "a.avi", "x")]).write(old / "manifest.csv")

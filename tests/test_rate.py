@@ -4,6 +4,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.frames import frame_rate
@@ -114,6 +115,17 @@ def test_of_a_manifest(tmp_path: Path) -> None:
     rate = stream_rate(dataset, 6)
     assert rate is not None
     assert rate.fps == pytest.approx(4.0)
+
+
+def test_images_are_as_fast_as_the_manifest_says(tmp_path: Path) -> None:
+    folder = tmp_path / "34870"
+    folder.mkdir()
+    for number in range(1, 37):
+        Image.new("RGB", (32, 32)).save(folder / f"{number:05d}.jpg")
+    for fps, expected in ((12.0, 8 / 3), (None, 8 / (36 / 30))):
+        rate = stream_rate(ClipDataset(Manifest.of([Clip(folder, "wave", fps=fps)]), View(depth=False), seed=0), 8)
+        assert rate is not None
+        assert rate.fps == pytest.approx(expected)
 
 
 def test_of_generated_clips() -> None:

@@ -102,9 +102,9 @@ class ClipDataset:
         return self._labels[index]
 
     def timing(self, index: int) -> tuple[int, float | None]:
-        """Frames of clip ``index``, and frames a second if its files say. Raises ``ClipError`` if it is unreadable."""
+        """Frames of clip ``index``, and frames a second if it says so. Raises ``ClipError`` if it is unreadable."""
         clip = self.manifest.clips[index]
-        return self._reader.length(clip), frame_rate(clip.video)
+        return self._reader.length(clip), clip.fps or frame_rate(clip.video)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         epoch, index = key

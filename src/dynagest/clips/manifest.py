@@ -1,10 +1,11 @@
 """Which clips there are: one record a clip, and the CSV file that lists them. Needs no torch.
 
-``manifest.csv`` has the header ``video,label[,depth,start,end,depth_start,depth_end,split,subject]`` in any order.
+``manifest.csv`` has the header ``video,label[,depth,start,end,depth_start,depth_end,split,subject,fps]`` in any order.
 Paths are relative to it; labels are names; frames are 0-based and half-open; a blank range is the whole clip, a blank
-``depth_start`` or ``depth_end`` is the same as ``start`` or ``end``; a blank split is ``train``. Beside it lie
-``depth.yaml`` (``DepthSpec``, needed as soon as one clip has depth) and ``classes.txt`` (one label a line, in the order
-of the logits; without it the labels in natural order).
+``depth_start`` or ``depth_end`` is the same as ``start`` or ``end``; a blank split is ``train``; a blank ``fps``, in
+frames a second, is what the video says of itself. Beside it lie ``depth.yaml`` (``DepthSpec``, needed as soon as one
+clip has depth) and ``classes.txt`` (one label a line, in the order of the logits; without it the labels in natural
+order).
 """
 
 import os
@@ -17,23 +18,24 @@ from pathlib import Path
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
-from dynagest.clips.table import absolute, encoded, read_table, read_text, table_text
+from dynagest.clips.table import absolute, encoded, read_rate, read_table, read_text, table_text
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
 CLASSES_FILE = "classes.txt"
 SPLITS = ("train", "val", "test")
 NEEDED = ("video", "label")
-COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split", "subject")
+COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split", "subject", "fps")
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One gesture: RGB, optional depth, frame ranges, label, split and subject.
+    """One gesture: RGB, optional depth, frame ranges, label, split, subject and frame rate.
 
     ``video`` and ``depth`` are absolute paths of a video file or a folder of numbered images (depth also npz). Frames
     are 0-based, ``end`` excluded; ``None`` = to the end. Frame ``start + i`` goes with depth frame ``depth_start + i``.
-    ``row`` is the line in the manifest, 0 if it does not come from one.
+    ``row`` is the line in the manifest, 0 if it does not come from one. ``fps`` is in frames a second; ``None`` = what
+    the video says of itself, and a folder of images says nothing.
     """
 
     video: Path
@@ -46,6 +48,7 @@ class Clip:
     split: str = "train"
     subject: str = ""
     row: int = 0
+    fps: float | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +130,9 @@ class Manifest:
 
     def _files(self, path: Path) -> dict[Path, bytes]:
         """What ``write`` has to write, the manifest last."""
-        rows = table_text(COLUMNS, (_row(clip, path.parent) for clip in self.clips))
+        timed = any(clip.fps is not None for clip in self.clips)
+        columns = COLUMNS if timed else COLUMNS[:-1]
+        rows = table_text(columns, (_row(clip, path.parent)[: len(columns)] for clip in self.clips))
         files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes)}
         if self.depth is not None:
             files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml()
@@ -203,7 +208,8 @@ def _row(clip: Clip, folder: Path) -> list[str | int]:
             last = clip.depth_start + clip.end - clip.start
         depth_start = "" if (clip.depth_start, clip.start) == (0, 0) and start == "" else str(clip.depth_start)
         depth_end = "" if last is None else str(last)
-    return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, clip.split, clip.subject]
+    rest = (clip.split, clip.subject, "" if clip.fps is None else f"{clip.fps:.10g}")
+    return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, *rest]
 
 
 def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int, clips: list[Clip]) -> list[str]:
@@ -239,7 +245,8 @@ def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int
             faults.append(f"the range from depth_start {depth_start} to depth_end {depth_end} holds no frame")
     elif depth_start is not None or depth_end is not None:
         faults.append("has depth_start or depth_end but no depth")
+    fps = read_rate(row.get("fps", ""), faults)
     if not faults:
         video, at = absolute(folder / row["video"]), absolute(folder / depth) if depth else None
-        clips.append(Clip(video, label, at, start, end, depth_start or 0, depth_end, split, subject, line))
+        clips.append(Clip(video, label, at, start, end, depth_start or 0, depth_end, split, subject, line, fps))
     return faults

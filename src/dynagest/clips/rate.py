@@ -20,7 +20,7 @@ class TimedSource(Protocol):
     """A ``ClipSource`` that knows how long its clips last."""
 
     def timing(self, index: int) -> tuple[int, float | None]:
-        """Frames of clip ``index``, and frames a second if its files say. Raises ``ClipError`` if it is unreadable."""
+        """Frames of clip ``index``, and frames a second if it says so. Raises ``ClipError`` if it is unreadable."""
 
 
 @dataclass(frozen=True, slots=True)

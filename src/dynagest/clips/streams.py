@@ -18,7 +18,7 @@ import numpy as np
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
-from dynagest.clips.table import absolute, encoded, read_table, table_text
+from dynagest.clips.table import absolute, encoded, read_rate, read_table, table_text
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError
 
@@ -147,13 +147,14 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream])
         return ["the stream is empty"]
     if split not in SPLITS:
         return [f"split {split!r} is none of {', '.join(SPLITS)}"]
+    faults: list[str] = []
+    fps = read_rate(row.get("fps", ""), faults)
     try:
-        fps = float(row["fps"]) if row.get("fps") else None
         begin, end = (float(row[key]) if row[key] else math.nan for key in ("begin", "end"))
     except ValueError as error:
-        return [f"begin, end and fps are numbers: {error}"]
-    if fps is not None and not 0 < fps < math.inf:
-        return [f"fps {fps:g} is not a frame rate"]
+        faults.append(f"begin and end are numbers: {error}")
+    if faults:
+        return faults
     video = absolute(folder / name)
     stream = found.setdefault(name, Stream(video, (), fps, split, row.get("subject", ""), line))
     if (stream.fps, stream.split, stream.subject) != (fps, split, row.get("subject", "")):

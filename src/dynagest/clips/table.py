@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -49,6 +50,20 @@ def read_table(
         raise ManifestError(f"{path}: {count} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
     if not rows:
         raise ManifestError(f"{path}: has no rows; list one {what} a line below the header")
+
+
+def read_rate(cell: str, faults: list[str]) -> float | None:
+    """Frames a second, ``None`` for a blank cell, and for what is no frame rate, which is added to ``faults``."""
+    if not cell:
+        return None
+    try:
+        rate = float(cell)
+    except ValueError:
+        rate = math.nan
+    if 0 < rate < math.inf:
+        return rate
+    faults.append(f"fps {cell!r} is not a frame rate")
+    return None
 
 
 def read_text(path: Path, writer: str) -> str:

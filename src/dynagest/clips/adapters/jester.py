@@ -7,6 +7,7 @@ from dynagest.clips.manifest import Clip, natural_order
 
 LAYOUT = """<root>/jester-v1-{train,validation,test}.csv   (or --list; jester-v1-labels.csv gives the class order)
 <root>/20bn-jester-v1/34870/00001.jpg"""
+FPS = 12.0  # frames a second of the folders of images, which do not say
 
 
 def index_jester(root: Path, options: IndexOptions) -> Found:
@@ -30,6 +31,6 @@ def index_jester(root: Path, options: IndexOptions) -> Found:
             elif known is not None and label.strip() not in known:
                 bad.add(path, line, f"label {label.strip()!r} is not in {names_file.name}")
             else:
-                clips.append(Clip(video=videos / video.strip(), label=label.strip(), split=split))
+                clips.append(Clip(video=videos / video.strip(), label=label.strip(), split=split, fps=FPS))
     bad.raise_if_any()
     return Found(clips, known or natural_order(clip.label for clip in clips), None, notes)
