@@ -28,11 +28,16 @@ COMMANDS = [
     ["train"],
     ["evaluate"],
     ["predict"],
+    ["export"],
+    ["reproduce"],
+    ["serve"],
+    ["live"],
     ["count"],
     ["doctor"],
     ["data", "index"],
     ["data", "check"],
     ["data", "synth"],
+    ["data", "streams"],
 ]
 
 
@@ -59,6 +64,8 @@ def test_help_shows_an_example(command: list[str]) -> None:
     assert code == 0
     assert "Example" in output
     assert f"dynagest {' '.join(command)}" in output
+    examples = output[output.index("Example") :].splitlines()
+    assert all(line.count("dynagest ") <= 1 for line in examples), "each has a line of its own"
 
 
 def test_help_needs_no_torch() -> None:

@@ -210,8 +210,13 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    for place, named in ((tmp_path / "nowhere.csv", "nowhere.csv"), (tmp_path, "manifest.csv")):
-        with pytest.raises(ManifestError, match=rf"{named}: is not there; `dynagest data index` writes one"):
+    for place, named, home in (
+        (tmp_path / "nowhere.csv", "nowhere.csv", tmp_path),
+        (tmp_path, "manifest.csv", tmp_path),
+        (tmp_path / "nowhere", "nowhere", tmp_path / "nowhere"),
+    ):
+        told = rf"{named}: is not there; `dynagest data index` writes one, as in `dynagest data index folders {home} "
+        with pytest.raises(ManifestError, match=told):
             Manifest.read(place)
 
 

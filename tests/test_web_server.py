@@ -199,6 +199,8 @@ class TestStart:
         for path in (tmp_path / "missing.onnx", tmp_path / "text.onnx"):
             with pytest.raises(DynagestError, match=path.name):
                 load_model(path)
+        with pytest.raises(WeightsError, match=r"nowhere: cannot be read \(.*\); name a run folder, or an ONNX file"):
+            load_model(tmp_path / "nowhere")
         (tmp_path / "network.xml").write_text("<net/>")
         with pytest.raises(WeightsError, match="--to onnx"):
             load_model(tmp_path / "network.xml")

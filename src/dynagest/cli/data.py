@@ -15,8 +15,8 @@ app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or g
 
 
 @app.command(
-    epilog="Examples: `dynagest data index folders my_clips --holdout 0.25` &nbsp; "
-    "`dynagest data index isogd /data/IsoGD --out data/isogd/manifest.csv`"
+    epilog="Examples:\n- `dynagest data index folders my_clips --holdout 0.25`"
+    "\n- `dynagest data index isogd /data/IsoGD --out data/isogd/manifest.csv`"
 )
 def index(
     dataset: Annotated[
@@ -125,8 +125,8 @@ def synth(
 
 
 @app.command(
-    epilog="Examples: `dynagest data streams data/streams --like data/generated` &nbsp; "
-    "`dynagest data streams soak --preset demo --val 0 --test 1 --minutes 30`"
+    epilog="Examples:\n- `dynagest data streams data/streams --like data/generated`"
+    "\n- `dynagest data streams soak --preset demo --val 0 --test 1 --minutes 30`"
 )
 def streams(
     folder: Annotated[

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command(
-        epilog="Examples: `dynagest live --model runs/demo` &nbsp; "
-        "`dynagest live talk.mp4 --model runs/mine --fast --json` &nbsp; "
-        "`dynagest live 0 --model runs/mine --window --actions keys.yaml`"
+        epilog="Examples:\n- `dynagest live --model runs/demo`"
+        "\n- `dynagest live talk.mp4 --model runs/mine --fast --json`"
+        "\n- `dynagest live 0 --model runs/mine --window --actions keys.yaml`"
     )(live)
     app.command(epilog="Example: `dynagest record my_gestures --gestures wave,swipe,none --clips 8`")(record)
 

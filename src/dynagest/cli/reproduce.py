@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command of this file to ``app``."""
     app.command(
-        epilog="Examples: `dynagest reproduce IV --scale smoke` &nbsp; "
-        "`dynagest reproduce decoders --parallel 2 --hours 8` &nbsp; "
-        "`dynagest reproduce I --scale paper --data egogesture=data/ego --dry-run`"
+        epilog="Examples:\n- `dynagest reproduce IV --scale smoke`"
+        "\n- `dynagest reproduce decoders --parallel 2 --hours 8`"
+        "\n- `dynagest reproduce I --scale paper --data egogesture=data/ego --dry-run`"
     )(reproduce)
 
 

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to ``app``."""
     app.command(
-        epilog="Examples: `dynagest train webcam --data my_clips --init runs/demo` &nbsp; "
-        "`dynagest train isogd --data data/isogd --set epochs=5 --set batch=8` &nbsp; "
-        "`dynagest train --resume --out runs/isogd`"
+        epilog="Examples:\n- `dynagest train webcam --data my_clips --init runs/demo`"
+        "\n- `dynagest train isogd --data data/isogd --set epochs=5 --set batch=8`"
+        "\n- `dynagest train --resume --out runs/isogd`"
     )(train)
     app.command(
-        epilog="Examples: `dynagest evaluate runs/demo --split test --protocol paper` &nbsp; "
-        "`dynagest evaluate runs/demo --stream data/streams`"
+        epilog="Examples:\n- `dynagest evaluate runs/demo --split test --protocol paper`"
+        "\n- `dynagest evaluate runs/demo --stream data/streams`"
     )(evaluate)
     app.command(epilog="Example: `dynagest predict runs/demo wave.mp4`")(predict)
 

@@ -11,8 +11,9 @@ from dynagest.errors import RunError
 def register(app: typer.Typer) -> None:
     """Add ``serve`` to ``app``."""
     app.command(
-        epilog="Examples: `dynagest serve runs/demo` &nbsp; `dynagest serve network.onnx --data my_gestures --init "
-        "runs/demo` &nbsp; once, before the first time: `dynagest serve --fetch-runtime`"
+        epilog="Examples:\n- `dynagest serve runs/demo`"
+        "\n- `dynagest serve network.onnx --data my_gestures --init runs/demo`"
+        "\n- once, before the first time: `dynagest serve --fetch-runtime`"
     )(serve)
 
 

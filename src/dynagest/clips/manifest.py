@@ -90,7 +90,8 @@ class Manifest:
         path = absolute(path)
         if path.is_dir():
             path = path / MANIFEST_FILE
-        classes, home = read_classes(path.with_name(CLASSES_FILE)), shlex.quote(str(path.parent))
+        classes = read_classes(path.with_name(CLASSES_FILE))
+        home = shlex.quote(str(path.parent if path.suffix else path))  # a folder that is not there was meant as one
         clips: list[Clip] = []
         read_table(
             path,

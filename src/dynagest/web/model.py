@@ -55,7 +55,7 @@ def load_model(
             raise WeightsError(f"{path}: is larger than {LARGEST:,} bytes; a browser cannot be asked to load that")
         data = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); name a run folder, or an ONNX file") from error
     if path.suffix != ".onnx":
         raise WeightsError(
             f"{path}: the page runs ONNX files alone; name a run folder, or what `dynagest export RUN --to onnx` writes"
