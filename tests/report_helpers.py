@@ -8,7 +8,7 @@ import numpy as np
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.report import write_report
 
-VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "line", "circle", "polyline"}
+VOID = {"meta", "img", "br", "wbr", "hr", "link", "input", "rect", "line", "circle", "polyline"}
 
 
 class Page(HTMLParser):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from report_helpers import made_up, report
+from safetensors.numpy import save_file
+from web_browser import browser, needs_browser
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RunError
@@ -168,7 +170,7 @@ def test_249_classes(tmp_path: Path) -> None:
 def test_a_run_without_depth(tmp_path: Path) -> None:
     page = report(fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5), depth=False))
     assert len(page.all("svg", "chart")) == 3
-    assert "No panels: they have not been made" in page.text
+    assert "No panels: this run has no depth decoders" in page.text
 
 
 @pytest.mark.parametrize(
@@ -197,8 +199,11 @@ def test_what_other_tasks_learn_has_its_curve(tmp_path: Path, terms: dict[str, f
 
 
 def test_parts_may_be_missing(tmp_path: Path) -> None:
-    trained = report(fill(tmp_path / "trained", None))
+    save_file({"weight": np.zeros(3)}, fill(tmp_path / "trained", None) / "decoders.safetensors")
+    trained = report(tmp_path / "trained")
     assert "Not tested yet" in trained.text
+    assert f"dynagest evaluate {tmp_path / 'trained'} writes it" in trained.text
+    assert "No panels: they have not been made" in trained.text
     assert len(trained.all("svg", "chart")) == 4
     tested = report(fill(tmp_path / "tested", made_up(("a", "b"), 10, 0.5), log=False))
     assert "No curves" in tested.text
@@ -219,6 +224,19 @@ def test_clips_that_training_could_not_read_are_listed_once(tmp_path: Path) -> N
     text = report(run).text
     assert "1 clip could not be read while training" in text
     assert len(re.findall("x.avi: empty file", text)) == 1
+
+
+def test_on_a_phone_tables_fit_and_charts_can_be_read(tmp_path: Path) -> None:
+    needs_browser()
+    run = fill(tmp_path / "run", made_up(("rotate_counterclockwise", "swipe_left", "rotate_clockwise"), 60, 0.7))
+    with browser(None, viewport={"width": 390, "height": 844}) as page:
+        page.goto(write_report(run).as_uri())
+        widths = "[...document.querySelectorAll('.scroll:has(table)')].map(box => [box.scrollWidth, box.clientWidth])"
+        for inside, room in page.evaluate(widths):
+            assert inside <= room
+        letters = "[...document.querySelectorAll('.chart text')].map(text => text.getBoundingClientRect().height)"
+        assert min(page.evaluate(letters)) > 9
+        assert page.faults == []
 
 
 def test_axes_end_at_round_numbers() -> None:

@@ -196,6 +196,7 @@ def test_a_long_recording_goes_on_in_the_next_row():
     long = replace(recording, seconds=50.0, truth=(Span("left", 19.0, 21.0),), found=())
     drawn = str(timeline(long))
     assert drawn.count('class="rail"') == 6
+    assert ">45 s</text>" in drawn
     assert drawn.count("<title>") == 2  # the gesture lies in two rows
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command of this file to ``app``."""
     app.command(
-        epilog="Examples:\n- `dynagest export runs/demo`"
-        "\n- `dynagest export runs/demo --to openvino --precision int8`"
+        epilog="Examples:\n- `dynagest export runs/demo`\n- `dynagest export runs/demo --to openvino --precision int8`"
     )(export)
 
 

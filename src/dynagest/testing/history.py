@@ -59,7 +59,12 @@ class History:
                 "Accuracy", self._epoch_lines("top1"), percent=True, reference=("chance", chance) if chance else None
             ),
             _chart(
-                "Loss", [*self._step_lines(("loss", "total"), ("cross_entropy", "class")), *self._validation_loss()]
+                "Loss",  # the second line, and so the second colour, is that of validation, as in the other charts
+                [
+                    *self._step_lines(("loss", "total")),
+                    *self._validation_loss(),
+                    *self._step_lines(("cross_entropy", "class")),
+                ],
             ),
             _chart(
                 "Depth masks, squared error",

@@ -32,6 +32,7 @@ CAPTIONS = "panels.json"  # in their folder
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
 SIDE = 224  # pixels of a picture in the figure
 GAP = 8
+NO_DECODERS = "this run has no depth decoders, so there are no masks to show"
 TRIES = 10  # clips looked at for each row wanted, before a set counts as one without depth
 
 
@@ -197,7 +198,7 @@ def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, 
     if count == 0:
         return "none were asked for"
     if not (run / DECODERS_CARD_FILE).exists():
-        return "this run has no depth decoders, so there are no masks to show"
+        return NO_DECODERS
     if isinstance(source, Manifest) and not any(clip.depth for clip in source.split(evaluation.conditions.split).clips):
         return "the tested clips have no depth to compare the masks with"
     return None

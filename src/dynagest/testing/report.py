@@ -38,7 +38,7 @@ from dynagest.run_folder import (
 from dynagest.testing.evaluation import Evaluation, Unread
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg, png_uri
 from dynagest.testing.history import History
-from dynagest.testing.panels import CAPTIONS
+from dynagest.testing.panels import CAPTIONS, NO_DECODERS
 from dynagest.testing.stream_evaluation import StreamEvaluation
 from dynagest.testing.timeline import CSS as TIMELINE_CSS
 from dynagest.testing.timeline import timeline
@@ -92,6 +92,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
         version=__version__,
         written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         run_name=run.resolve().name,
+        run_path=shlex.quote(str(run)),
         title=_title(card, test, recipe),
         subtitle=_subtitle(test),
         test=test,
@@ -236,7 +237,8 @@ def _streams(run: Path) -> dict[str, Any] | None:
 def _panels(run: Path) -> dict[str, Any]:
     captions = _read_json(run / PANELS_FOLDER / CAPTIONS)
     if not captions:
-        return {"rows": [], "missing": "they have not been made; dynagest evaluate makes them from clips with depth"}
+        made = "they have not been made; dynagest evaluate makes them from clips with depth"
+        return {"rows": [], "missing": made if (run / DECODERS_FILE).exists() else NO_DECODERS}
     rows = [{**row, "source": _image_uri(run / PANELS_FOLDER / row["image"])} for row in captions["rows"]]
     return {**captions, "rows": rows}
 
@@ -283,7 +285,7 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or "none"
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from dynagest.stream.metrics import Recording, match
 WIDTH, LEFT, RIGHT, LANE, GAP, TICKS = 960, 64, 8, 18, 3, 18
 ROW_SECONDS = 20.0  # longer recordings go on in the next row
 _TICK = 5  # seconds
-_LETTER = 5.4  # width of a letter in pixels, about
+_LETTER = 6.2  # width of a letter in pixels, about
 
 _STYLE = """
 svg { --card: #ffffff; --ink: #1c2024; --soft: #5b636b; --rule: #e0ddd6; --faint: #efede8; --s1: #0e7c86;
@@ -21,7 +21,7 @@ svg { --card: #ffffff; --ink: #1c2024; --soft: #5b636b; --rule: #e0ddd6; --faint
  --faint: #222a2f; --s1: #35b3bd; --miss: #f0824a; } }
 """
 CSS = """
-.timeline { margin-top: 1rem; min-width: 40rem; }
+.timeline { margin-top: 1rem; min-width: 60rem; }
 .timeline text { fill: var(--soft); font-size: 10px; } .timeline .name { fill: var(--ink); font-size: 11px; }
 .timeline .rail { fill: var(--faint); } .timeline .tick { stroke: var(--rule); }
 .timeline .true { fill: var(--soft); fill-opacity: .28; } .timeline .missed { stroke: var(--miss); stroke-width: 1.5; }
@@ -89,7 +89,7 @@ def _row(one: Recording, start: float, y: float) -> list[str]:
     for second in range(int(start), int(min(end, one.seconds)) + 1, _TICK):
         x = across(second)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{found_y + LANE:.1f}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{found_y + LANE + 11:.1f}" text-anchor="middle">{second}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{found_y + LANE + 11:.1f}" text-anchor="middle">{second} s</text>')
     pairs = match(one.truth, one.found)
     hits, seen = [event for _, event in pairs], [span for span, _ in pairs]
     for span in one.truth:
