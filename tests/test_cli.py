@@ -98,7 +98,7 @@ def test_the_advice_for_a_missing_manifest_leads_to_one(clips: Path, tmp_path: P
         run("data", "check", str(folder))
     advised = shlex.split(str(missing.value).split("`")[-2])
     assert run(*advised[1:])[0] == 0
-    assert "0 errors" in run("data", "check", str(folder))[1]
+    assert "errors: 0" in run("data", "check", str(folder))[1]
 
 
 def test_index_and_check(clips: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_index_and_check(clips: Path, tmp_path: Path) -> None:
     assert "4 train, 2 val clips of 2 classes: left, right\n" in output
     code, output = run("data", "check", str(manifest), "--sheet", str(tmp_path / "sheet.png"))
     assert code == 0
-    assert "0 errors" in output
+    assert "errors: 0" in output
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] > 40
 
 

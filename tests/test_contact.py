@@ -24,8 +24,10 @@ def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
     ]
     path = contact_sheet(make_manifest(*clips), tmp_path / "sheets" / "sheet.png", rows=8)
     sheet = cv2.imread(str(path))
-    assert sheet.shape == (3 * (120 + 22), 9 * 160 + 2 * 6, 3)
-    row = sheet[22:142]
+    assert sheet.shape == (22 + 3 * (120 + 22), 9 * 160 + 2 * 6, 3)
+    for left in (0, 486, 972):  # each block has its title
+        assert (sheet[:22, left : left + 480] < 128).any()
+    row = sheet[44:164]
     rgb, depth, overlay = row[:, :480], row[:, 486:966], row[:, 972:]
     grey = depth.astype(int)
     assert np.ptp(grey, axis=2).max() == 0
@@ -69,7 +71,7 @@ def test_the_sheet_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
     manifest = make_manifest(Clip(save_video(tmp_path / "a.avi", rgb_frames(12)), "a"), depth=None)
     path = contact_sheet(manifest, tmp_path / "new" / "s.foo")
     assert path.read_bytes() == contact_sheet(manifest, tmp_path / "s.png").read_bytes()
-    assert cv2.imread(str(path)).shape == (120 + 22, 9 * 160 + 2 * 6, 3)
+    assert cv2.imread(str(path)).shape == (22 + 120 + 22, 9 * 160 + 2 * 6, 3)
     with pytest.raises(RunError, match="is a folder"):
         contact_sheet(manifest, tmp_path)
 

@@ -20,12 +20,14 @@ _CAPTION = 22
 _GAP = 6
 _EDGE = 0.12
 _INK, _ALARM = (0, 0, 0), (200, 0, 0)
+_TITLES = ("RGB", "depth: near is white, none is black", "depth over RGB: its edges, in cyan, should follow the hand")
 
 Image = npt.NDArray[np.uint8]
 
 
 def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int = 0) -> Path:
-    """Write a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other.
+    """Write a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other, and
+    above them what they are.
 
     The overlay warms RGB by nearness and draws the depth's edges in cyan, in the place that the declared affine gives
     them: where the edges do not follow the hand, depth is not aligned. A clip without depth says so, and so does one
@@ -38,7 +40,7 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
     if not clips:
         raise ManifestError(f"{manifest.path or 'manifest'}: no clip to show")
     reader = FrameReader()
-    sheet = np.concatenate([_row(clip, manifest, reader) for clip in clips])
+    sheet = np.concatenate([_titles(), *(_row(clip, manifest, reader) for clip in clips)])
     return write_png(Path(path), sheet)
 
 
@@ -56,6 +58,12 @@ def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:
             fresh = next((i for i, clip in enumerate(left[split]) if clip.label not in labels), 0)
             shown.append(left[split].pop(fresh))
     return sorted(shown, key=lambda clip: (SPLITS.index(clip.split), manifest.classes.index(clip.label)))
+
+
+def _titles() -> Image:
+    """What the three blocks of a row are, above the first one."""
+    width = FRAMES * CELL[0] + _GAP
+    return np.concatenate([caption(title, width, _CAPTION, _INK) for title in _TITLES], axis=1)[:, :-_GAP]
 
 
 def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:

@@ -124,12 +124,13 @@ class CheckReport:
         if warnings_shown is not None:
             hidden = {kind: count - warnings_shown for kind, count in shown.items() if count > warnings_shown}
             lines += [f"warning: ... and {count} more of the kind '{kind}'" for kind, count in hidden.items()]
-        lines.append(f"{len(self.errors)} errors, {len(self.warnings)} warnings")
+        lines.append(f"errors: {len(self.errors)}, warnings: {len(self.warnings)}")
         return "\n".join(lines)
 
     def _split_line(self, split: str) -> str:
         counts = [count for count in self.counts[split].values() if count]
-        line = f"{split}: {sum(counts)} clips of {len(counts)} classes ({min(counts)} to {max(counts)} each)"
+        each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+        line = f"{split}: {sum(counts)} clips of {len(counts)} classes ({each} each)"
         line += f", {self.with_depth[split]} with depth"
         if split in self.lengths:
             n = self.lengths[split]
