@@ -1,6 +1,7 @@
 """What the gestures mean, measured in the pictures: positions and distances of the hand, for several people."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,3 +183,9 @@ def attitude(gesture: Gesture) -> tuple[float, ...]:
 
 def places(gesture: Gesture) -> list[tuple[float, ...]]:
     return [(key.x, key.y, key.away, key.turn, key.tilt) for key in gesture.keys]
+
+
+def test_the_documentation_says_what_each_gesture_is() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    told = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [name for name in GESTURES if not any(f"`{name}`" in names for names in told)] == []
