@@ -47,7 +47,7 @@ export class Teach extends EventTarget {
   name(label) {
     if (!label || !this.answer) return; // without a list, it is told below that the server does not answer
     if ([...this.rows.keys()].some((other) => other.toLowerCase() === label.toLowerCase())) {
-      this.fault("add-fault", new Error(`There is ${label} already.`));
+      this.fault("add-fault", new Error(`“${label}” is on the list already.`));
       return;
     }
     if (/[^\p{L}\p{M}\p{N}_ -]/u.test(label)) {
