@@ -99,11 +99,17 @@ def figure(results: Results) -> bytes:
     left.set_ylim(len(names) - 0.5, -0.5)
     right.axvline(0, color="0.6", linewidth=0.8)
     left.set_xlabel("accuracy in %")
-    right.set_xlabel("paired difference, in points")
+    right.set_xlabel("paired difference, in points,\nfrom the nearest row above without one")
     for axes in (left, right):
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
-    drawn.suptitle(f"Table {results.plan.table.name}, scale {results.plan.scale}: ours with 95 % interval", fontsize=11)
+    scores = [score for line in lines for score in line.scores]
+    told = "ours with 95 % interval over seeds"
+    if any(score.mean and score.mean.half is None for score in scores):
+        told += "; a bare dot is one seed"
+    if any(score.paper is not None for score in scores):
+        told += "; diamonds as printed"
+    drawn.suptitle(f"Table {results.plan.table.name}, scale {results.plan.scale}: {told}", fontsize=11)
     out = io.BytesIO()
     drawn.savefig(out, format="png", dpi=150, metadata={"Software": None})
     return out.getvalue()
