@@ -99,14 +99,14 @@ def figure(results: Results) -> bytes:
     left.set_ylim(len(names) - 0.5, -0.5)
     right.axvline(0, color="0.6", linewidth=0.8)
     left.set_xlabel("accuracy in %")
-    right.set_xlabel("paired difference, in points,\nfrom the nearest row above without one")
+    right.set_xlabel("paired difference, in points,\nfrom the row above without one")
     for axes in (left, right):
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
     scores = [score for line in lines for score in line.scores]
     told = "ours with 95 % interval over seeds"
     if any(score.mean and score.mean.half is None for score in scores):
-        told += "; a bare dot is one seed"
+        told += "; hollow: one seed"
     if any(score.paper is not None for score in scores):
         told += "; diamonds as printed"
     drawn.suptitle(f"Table {results.plan.table.name}, scale {results.plan.scale}: {told}", fontsize=11)
@@ -117,7 +117,11 @@ def figure(results: Results) -> bytes:
 
 def _point(axes: Any, value: Interval | None, place: int, colour: str) -> None:
     if value is not None:
-        axes.errorbar(value.mean, place, xerr=value.half, fmt="o", color=colour, capsize=3, markersize=5)
+        # An interval may be narrower than its dot: what has none, of one seed, is told by the dot itself.
+        fill = "none" if value.half is None else "full"
+        axes.errorbar(
+            value.mean, place, xerr=value.half, fmt="o", color=colour, fillstyle=fill, capsize=3, markersize=5
+        )
 
 
 def _number(value: float | None) -> str:
