@@ -44,6 +44,24 @@ def test_the_default_has_every_gesture_and_round_trips_through_json():
     assert SynthSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_a_camera_that_faces_its_user_sees_frontal_clips_unmirrored():
+    unmirrored = SMALL.model_copy(update={"unmirrored": True})
+    takes = [plan(SMALL, "train", index) for index in range(SMALL.length("train"))]
+    assert {take.events.stage.view for take in takes} == {"egocentric", "frontal"}
+    for take in takes:
+        mirror, camera = record(SMALL, take), record(unmirrored, take)
+        flips = take.events.stage.view == "frontal"
+        assert not torch.equal(mirror.rgb, mirror.rgb.flip(-1))
+        for name in ("rgb", "depth", "hand"):
+            image = getattr(mirror, name)
+            assert torch.equal(getattr(camera, name), image.flip(-1) if flips else image)
+    desk = PRESETS["desk"]
+    assert (desk.views, desk.unmirrored, desk.labels) == (("frontal",), True, PRESETS["live"].labels)
+    assert "unmirrored" not in SMALL.model_dump_json()
+    with pytest.raises(ValidationError, match="declare_misalignment"):
+        SynthSpec(unmirrored=True, misalign="isogd", declare_misalignment=True)
+
+
 def test_subjects_and_scenes_of_different_splits_never_meet():
     spec = SMALL.model_copy(update={"clips_per_class": PerSplit(train=40, val=20, test=20)})
     for number in (subject_number, scene_number):

@@ -90,7 +90,11 @@ def synth(
         Path, typer.Argument(help="A new folder; one that was begun with the same options is completed.")
     ],
     preset: Annotated[
-        str, typer.Option(help="default, demo (small and easy), live (demo, to train for streams) or hard.")
+        str,
+        typer.Option(
+            help="default, demo (small and easy), live (demo, to train for streams), desk (live, as from a camera "
+            "that faces its user) or hard."
+        ),
     ] = "default",
     train: Annotated[int | None, typer.Option(min=1, help="Training clips of each class.")] = None,
     val: Annotated[int | None, typer.Option(min=1, help="Validation clips of each class.")] = None,

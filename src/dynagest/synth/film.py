@@ -59,8 +59,10 @@ def film(spec: SynthSpec, take: Take, frames: np.ndarray, device: torch.device |
     device = torch.device(device)
     with torch.inference_mode(), _one_thread() if device.type == "cpu" else contextlib.nullcontext():
         footage = _film(spec, take, take.times[frames], take.noise.select(frames), device)
+    flip = spec.unmirrored and take.events.stage.view == "frontal"
+    images = (image.flip(-1) if flip else image for image in (footage.rgb, footage.depth, footage.hand))
     # Copies that anything may be done with: tensors made in inference mode cannot be changed outside of it.
-    return Footage(footage.rgb.clone(), footage.depth.clone(), footage.hand.clone())
+    return Footage(*(image.clone() for image in images))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The gestures: hand shapes, and for each gesture the keyframes between which the hand moves.
 
 Directions are those that the performer sees. In egocentric frames that is the image; frontal frames are the mirrored
-self view that webcam software shows, so that there, too, a swipe to the performer's left goes to the image's left.
+self view that webcam software shows, so that there, too, a swipe to the performer's left goes to the image's left,
+but for a spec whose frontal clips are ``unmirrored``.
 Left-handed people mirror their hand, never the direction.
 """
 

@@ -26,7 +26,7 @@ FRAME_RATE = 12  # frames of a clip in a second
 # Fields of a spec that change the depth of a clip and not a pixel of its RGB.
 SENSOR = frozenset({"depth_noise", "depth_holes", "misalign", "declare_misalignment"})
 NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
-_FOR_STREAMS = ("background", "slack")
+_FOR_USE = ("background", "slack", "unmirrored")
 
 
 class PerSplit(BaseModel):
@@ -69,6 +69,9 @@ class SynthSpec(BaseModel):
     size: int = Field(default=112, ge=16, le=1024, description="height and width of a frame in pixels")
     num_frames: int = Field(default=16, ge=2, description="frames recorded of a clip")
     views: tuple[Viewpoint, ...] = ("egocentric", "frontal")
+    unmirrored: bool = Field(
+        default=False, description="frontal clips as a camera takes them, not as a mirror shows the performer"
+    )
     left_handed: float = Field(default=0.25, ge=0, le=1, description="share of left-handed subjects")
     style: float = Field(default=0.7, ge=0, le=1, description="how much people and performances differ")
     clutter: float = Field(default=0.5, ge=0, le=1, description="background texture and objects, from none to hard")
@@ -97,15 +100,17 @@ class SynthSpec(BaseModel):
             raise ValueError(f"classes must be different names out of {', '.join(GESTURES)}; got {self.classes}")
         if not self.views:
             raise ValueError("views must name at least one of egocentric and frontal")
+        if self.unmirrored and "frontal" in self.views and self.declare_misalignment:
+            raise ValueError("declare_misalignment: the map between depth and colour is not that of unmirrored clips")
         return self
 
-    # Specs name folders and fingerprint runs: one without what streams need reads as it did before there was any.
+    # Specs name folders and fingerprint runs: one without what live use needs reads as it did before there was any.
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name not in _FOR_STREAMS or value}
+        return {name: value for name, value in handler(self).items() if name not in _FOR_USE or value}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        return [(name, value) for name, value in super().__repr_args__() if name not in _FOR_STREAMS or value]
+        return [(name, value) for name, value in super().__repr_args__() if name not in _FOR_USE or value]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -149,19 +154,22 @@ _DEMO = SynthSpec(
     shake=0.2,
 )
 
+# For networks that watch a stream: they must know pauses, and gestures that are not in the middle of a clip.
+_LIVE = _DEMO.model_copy(
+    update={
+        "background": 4,
+        "slack": 0.3,
+        "clips_per_class": PerSplit(train=200, val=12, test=40),
+        "subjects": PerSplit(train=80, val=8, test=16),
+        "scenes": PerSplit(train=400, val=40, test=80),
+    }
+)
+
 PRESETS: dict[str, SynthSpec] = {
     "default": SynthSpec(),
     "demo": _DEMO,
-    # For networks that watch a stream: they must know pauses, and gestures that are not in the middle of a clip.
-    "live": _DEMO.model_copy(
-        update={
-            "background": 4,
-            "slack": 0.3,
-            "clips_per_class": PerSplit(train=200, val=12, test=40),
-            "subjects": PerSplit(train=80, val=8, test=16),
-            "scenes": PerSplit(train=400, val=40, test=80),
-        }
-    ),
+    "live": _LIVE,
+    "desk": _LIVE.model_copy(update={"views": ("frontal",), "unmirrored": True}),
     "hard": SynthSpec(
         style=1.0,
         clutter=1.0,
