@@ -26,7 +26,7 @@ FRAME_RATE = 12  # frames of a clip in a second
 # Fields of a spec that change the depth of a clip and not a pixel of its RGB.
 SENSOR = frozenset({"depth_noise", "depth_holes", "misalign", "declare_misalignment"})
 NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
-_FOR_USE = ("background", "slack", "unmirrored")
+_OMITTED_UNUSED = ("background", "slack", "unmirrored")
 
 
 class PerSplit(BaseModel):
@@ -107,10 +107,10 @@ class SynthSpec(BaseModel):
     # Specs name folders and fingerprint runs: one without what live use needs reads as it did before there was any.
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name not in _FOR_USE or value}
+        return {name: value for name, value in handler(self).items() if name not in _OMITTED_UNUSED or value}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        return [(name, value) for name, value in super().__repr_args__() if name not in _FOR_USE or value]
+        return [(name, value) for name, value in super().__repr_args__() if name not in _OMITTED_UNUSED or value]
 
     @property
     def labels(self) -> tuple[str, ...]:

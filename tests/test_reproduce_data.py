@@ -1,0 +1,296 @@
+"""Tables on data that lies on disk: the paper's schedules on its sets, what is refused, what is told."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from reproduce_helpers import NO_SPEEDS
+
+from dynagest.card import NetworkCard
+from dynagest.clips.adapters.common import numbered_classes
+from dynagest.clips.depth import DepthSpec
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.protocols import get_protocol
+from dynagest.errors import RecipeError, WeightsError
+from dynagest.networks.build import create_model
+from dynagest.networks.weights import save_network
+from dynagest.reproduce.cost import describe, network_cost, told
+from dynagest.reproduce.departures import departures
+from dynagest.reproduce.plan import Plan, plan, with_settings
+from dynagest.reproduce.pretrained import start_from
+from dynagest.reproduce.results import collect
+from dynagest.reproduce.scales import SCALES, get_scale
+from dynagest.reproduce.study import STUDY
+from dynagest.reproduce.tables import CLASSES, TABLES, get_table
+from dynagest.reproduce.write import markdown
+
+
+def manifest(folder: Path, splits: dict[str, int], classes: tuple[str, ...] = ("a", "b")) -> Path:
+    clips = [
+        Clip(folder / f"{split}{index}.avi", classes[index % 2], folder / "d.avi", split=split)
+        for split, count in splits.items()
+        for index in range(count)
+    ]
+    path = Manifest.of(clips, depth=DepthSpec(near="bright"), classes=classes).write(folder / "manifest.csv").path
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def datasets(tmp_path) -> dict[str, Path]:
+    made = {}
+    for name, splits in {
+        "egogesture": {"train": 4, "val": 2, "test": 3},
+        "nvgesture": {"train": 4, "test": 3},
+        "isogd": {"train": 4, "val": 5},
+    }.items():
+        (tmp_path / name).mkdir()
+        made[name] = manifest(tmp_path / name, splits, numbered_classes(CLASSES[name]))
+    return made
+
+
+def test_the_paper_scale_is_the_published_schedule(datasets):
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    by = {(cell.row.name, cell.dataset): cell.jobs[0] for cell in made.cells}
+    nv, ego, iso = (by["raw depth", name] for name in ("nvgesture", "egogesture", "isogd"))
+    assert (ego.recipe.epochs, ego.recipe.milestones) == (25, (10, 15, 20))
+    assert (nv.recipe.epochs, nv.recipe.milestones) == (80, (50, 60, 70))
+    assert (iso.recipe.epochs, iso.recipe.milestones) == (35, (15, 25, 30))
+    for job in (ego, nv, iso):
+        assert (job.recipe.lr, job.recipe.batch, job.recipe.weight_decay, job.recipe.width) == (0.0025, 16, 1e-5, 64)
+        assert (job.recipe.local_weight, job.recipe.global_weight, job.recipe.msd) == (1.0, 0.01, "both")
+        assert job.protocol == "paper"
+    assert ego.recipe.train_splits == ("train", "val")
+    assert (ego.data.split, nv.data.split, iso.data.split) == ("test", "test", "val")
+    # NVGesture and IsoGD start from the EgoGesture model of the same row.
+    assert ego.after is None
+    assert nv.after == iso.after == ego.key
+    assert [job.key for job in made.jobs].index(ego.key) < [job.key for job in made.jobs].index(nv.key)
+
+
+def test_the_paper_scale_says_what_is_missing(datasets):
+    with pytest.raises(RecipeError, match="--data egogesture=MANIFEST --data nvgesture=MANIFEST"):
+        plan(TABLES["IV"], get_scale("paper"), {}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match=r"also needs --data egogesture=MANIFEST: .*action-msd@nvgesture --init M"):
+        plan(TABLES["II"], get_scale("paper"), {"nvgesture": datasets["nvgesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="also needs --data nvgesture=MANIFEST: "):
+        plan(TABLES["II"], get_scale("paper"), {"egogesture": datasets["egogesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="--data egogestur: names no dataset of the paper"):
+        plan(TABLES["II"], get_scale("paper"), {"egogestur": datasets["egogesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match=r"--data egogestur: names no dataset.*did you mean egogesture"):
+        plan(TABLES["I"], get_scale("small"), {"egogestur": datasets["egogesture"]}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="decoders is not of the paper"):
+        plan(STUDY["decoders"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="there is no scale 'big'"):
+        get_scale("big")
+    with pytest.raises(RecipeError, match="did you mean VIII"):
+        get_table("VIIII", TABLES)
+
+
+def test_a_table_has_the_columns_that_there_is_data_for(datasets):
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    del datasets["nvgesture"]
+    fewer = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    assert (made.datasets, fewer.datasets) == (("egogesture", "nvgesture", "isogd"), ("egogesture", "isogd"))
+    assert [job for job in made.jobs if job.data.name != "nvgesture"] == list(fewer.jobs)
+    assert "table VIII without NVGesture: there is no --data nvgesture=MANIFEST" in departures([fewer])
+
+
+def test_clips_that_a_run_cannot_do_with_are_refused_before_any_starts(tmp_path, datasets):
+    """IsoGD's challenge had no labels for valid: 35 epochs would pass before that is known."""
+    challenge = manifest(tmp_path, {"train": 4}, numbered_classes(CLASSES["isogd"]))
+    with pytest.raises(RecipeError, match="has no clip in split val, which C3D on IsoGD needs; index the set with a l"):
+        plan(TABLES["III"], get_scale("paper"), datasets | {"isogd": challenge}, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="has 249 classes and NVGesture 25; give the manifest that `dynagest data in"):
+        plan(TABLES["II"], get_scale("paper"), datasets | {"nvgesture": challenge}, range(1), NO_SPEEDS)
+
+
+def test_other_clips_than_published_are_told(datasets):
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    told = departures([made])
+    assert told == [
+        "action_resnet50 starts from random weights (3 of the runs), not from ImageNet weights of the backbone "
+        "(torchvision's or Res2Net's), and will end up worse: give --init action_resnet50=FILE",
+        "EgoGesture has 4 train, 2 val, 3 test clips here, 14,416 train, 4,768 val, 4,977 test as published",
+        "NVGesture has 4 train, 3 test clips here, 1,050 train, 482 test as published",
+        "IsoGD has 4 train, 5 val clips here, 35,878 train, 5,784 val as published",
+    ]
+    legend = markdown(collect(made, {}), "dynagest reproduce VIII")
+    assert all(f"NOT AS PUBLISHED: {line}" in legend for line in told)
+    generated = plan(TABLES["VIII"], SCALES["small"], {}, range(1), NO_SPEEDS)
+    assert departures([generated]) == []
+    assert "NOT AS PUBLISHED" not in markdown(collect(generated, {}), "dynagest reproduce VIII")
+
+
+def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
+    made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    halved = with_settings(made, {"accumulate": "2"})
+    assert all(each.accumulate == 2 for job in halved.jobs for each in job.recipe.trainings)
+    assert {job.key for job in halved.jobs}.isdisjoint(job.key for job in made.jobs)
+    assert all(job.after in {each.key for each in halved.jobs} for job in halved.jobs if job.after)
+    assert with_settings(made, {"workers": "3"}).cells[0].jobs[0].key == made.cells[0].jobs[0].key
+    for field in ("msd", "model", "seed", "init", "stages"):
+        with pytest.raises(RecipeError, match=f"--set {field}: table II sets it itself"):
+            with_settings(made, {field: "none"})
+    with pytest.raises(RecipeError, match="no field 'acumulate'; did you mean accumulate"):
+        with_settings(made, {"acumulate": "2"})
+
+
+def test_other_splits_to_train_on_are_told_or_refused(datasets):
+    made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="has no clip in split val, which TSM on NVGesture needs"):
+        with_settings(made, {"train_splits": "val"})
+    held_out = manifest(datasets["nvgesture"].parent, {"train": 3, "val": 1, "test": 3}, numbered_classes(25))
+    made = plan(TABLES["IV"], get_scale("paper"), datasets | {"nvgesture": held_out}, range(1), NO_SPEEDS)
+    told = departures([with_settings(made, {"train_splits": "train,val"})])
+    assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
+    isogd = plan(TABLES["III"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    for settings in ({"train_splits": "train,val"}, {"train_splits": "train", "validate_on": "val"}):
+        with pytest.raises(RecipeError, match="C3D on IsoGD is tested on val, so it can neither train nor choose its"):
+            with_settings(isogd, settings)
+
+
+@pytest.mark.parametrize("table", ["I", "II", "III", "V"])
+def test_every_network_takes_the_views_that_it_is_tested_on(table, datasets):
+    for job in plan(TABLES[table], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs:
+        recipe, side = job.recipe, get_protocol(job.protocol).size(job.recipe.size)
+        with torch.device("meta"):
+            net = create_model(recipe.model, 2, recipe.num_segments, size=recipe.size, options=recipe.options).eval()
+            assert net(torch.empty(1, recipe.num_segments, net.channels, side, side)).shape == (1, 2)
+        assert job.protocol == "center" or net.inputs == "rgb", "only RGB is cut into the paper's views"
+
+
+def test_runs_start_from_the_weights_that_are_given(tmp_path, datasets):
+    made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+
+    def at_random(made: Plan) -> list[str]:
+        return [line.split(", ")[0] for line in departures([made]) if "random" in line]
+
+    tsm, tea = (f"{model} starts from random weights (2 of the runs)" for model in ("tsm_resnet50", "tea_res2net50"))
+    assert at_random(made) == [tsm, tea]
+    assert "NOT from ImageNet weights" in describe(made.jobs[0], made.jobs).starts_from
+    card = NetworkCard(model="tsm_resnet50", classes=("a", "b", "c"))
+    file = save_network(tmp_path, create_model("tsm_resnet50", 3), card)
+    (started,) = start_from([made], {"tsm_resnet50": file})
+    by = {
+        (cell.row.name, cell.dataset): (cell.jobs[0], old.jobs[0])
+        for cell, old in zip(started.cells, made.cells, strict=True)
+    }
+    for row in ("TSM", "TSM + MSD"):
+        (ego, ego_before), (nv, nv_before) = by[row, "egogesture"], by[row, "nvgesture"]
+        assert (ego.recipe.init, nv.recipe.init, nv.after) == (str(file), None, ego.key)
+        assert len({ego.key, ego_before.key, nv.key, nv_before.key}) == 4
+        assert describe(ego, started.jobs).starts_from == str(file)
+    assert by["TEA", "nvgesture"][0] == by["TEA", "nvgesture"][1]
+    # The same weights elsewhere make the same runs, other weights at the same place make others.
+    before = {job.key for job in started.jobs if job.recipe.model == "tsm_resnet50"}
+    (elsewhere,) = start_from([made], {"tsm_resnet50": Path(shutil.copy(file, tmp_path / "copy.safetensors"))})
+    assert before < {job.key for job in elsewhere.jobs}
+    save_network(tmp_path, create_model("tsm_resnet50", 3), card)
+    (again,) = start_from([made], {"tsm_resnet50": file})
+    assert before.isdisjoint(job.key for job in again.jobs)
+    assert {job.key for cell in started.cells for job in cell.jobs.values()} <= {job.key for job in started.jobs}
+    assert all(job.after in {each.key for each in started.jobs} for job in started.jobs if job.after)
+    assert at_random(started) == [tea]
+    for init, error, message in (
+        ({"": file}, RecipeError, "say for which model"),
+        ({"c3d": file}, RecipeError, "no run starts with that model; there are tea_res2net50, tsm_resnet50"),
+        ({"tea_res2net50": file}, WeightsError, "weights of another network than tea_res2net50"),
+        ({"tea_res2net50": tmp_path / "nothing"}, WeightsError, "there is no such file"),
+    ):
+        with pytest.raises(error, match=message):
+            start_from([made], init)
+
+
+def test_the_only_model_needs_no_name_and_a_staged_system_starts_its_first_stage(tmp_path, datasets):
+    card = NetworkCard(model="c3d", classes=("a", "b"), num_segments=16, size=112)
+    file = save_network(tmp_path, create_model("c3d", 2, 16, size=112), card)
+    row = next(row for row in TABLES["II"].rows if row.system == "prernn")
+    made = plan(replace(TABLES["II"], rows=(row,)), get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    (started,) = start_from([made], {"": file})
+    first, second = started.jobs
+    assert (first.first_recipe.model, first.first_recipe.init) == ("c3d", str(file))
+    assert second.after == first.key
+
+
+def test_another_manifest_at_the_same_place_is_another_run(datasets):
+    def keys() -> list[str]:
+        return [job.key for job in plan(TABLES["I"], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs]
+
+    before = keys()
+    assert keys() == before
+    moved = datasets["egogesture"].parent.rename(datasets["egogesture"].parent.with_name("elsewhere"))
+    datasets["egogesture"] = moved / "manifest.csv"
+    assert keys() == before
+    manifest(moved, {"train": 5, "val": 2, "test": 3}, numbered_classes(CLASSES["egogesture"]))
+    assert not set(keys()) & set(before)
+
+
+def test_data_that_a_table_cannot_take_is_refused(datasets):
+    two = {name: datasets[name] for name in ("egogesture", "isogd")}
+    with pytest.raises(RecipeError, match="given 2 times"):
+        plan(TABLES["IV"], SCALES["small"], two, range(1), NO_SPEEDS)
+    with pytest.raises(RecipeError, match="compares kinds of generated clips"):
+        plan(STUDY["conditions"], SCALES["small"], {"": datasets["isogd"]}, range(1), NO_SPEEDS)
+
+
+def test_rows_that_need_depth_are_refused_where_there_is_none(tmp_path):
+    clips = [
+        Clip(tmp_path / f"{index}.avi", "ab"[index % 2], split=split)
+        for index, split in enumerate(("train", "test") * 4)
+    ]
+    path = Manifest.of(clips, classes=("a", "b")).write(tmp_path / "manifest.csv").path
+    with pytest.raises(
+        RecipeError, match=r"manifest\.csv: no clip to train on has depth, which TSM \+ MSD on data needs"
+    ):
+        plan(TABLES["IV"], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+    plain = TABLES["IV"].only(["TSM", "TEA"])
+    assert len(plan(plain, SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs) == 2
+
+
+@pytest.mark.parametrize("table", ["masks", "fig5"])
+def test_masks_need_depth_to_be_compared_with(table, tmp_path):
+    path = manifest(tmp_path, {"train": 3, "test": 3})
+    made = Manifest.read(path)
+    assert plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS).pictured
+    without = [replace(clip, depth=None) if clip.split == "test" else clip for clip in made.clips]
+    replace(made, clips=tuple(without)).write(path)
+    with pytest.raises(RecipeError, match=r"manifest\.csv: no clip in split test has depth, with which table"):
+        plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+
+
+def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
+    made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    job = next(cell.jobs[0] for cell in made.cells if cell.row.name == "ACTION-Net + MSD")
+    line = describe(job, made.jobs)
+    assert line.clips == 4
+    # 0.0025 for 16 clips; a step here has all four that there are.
+    assert line.schedule == ("80 epochs of batch 16, sgd lr 0.000625, lr / 10 after 50, 60, 70, 8 x 224",)
+    assert line.test == "3 clips, paper (30 views)"
+    assert line.starts_from == next(each.name for each in made.jobs if each.key == job.after)
+    # method.md: 34.435 GMAC a clip at 224, 44.97 a view at 256; both are for 83 classes, here there are 25.
+    assert line.multiply_adds == pytest.approx(3 * 4 * 80 * 34.435e9 + 3 * 30 * 44.97e9, rel=1e-4)
+    assert told(line.multiply_adds) == "37 T multiply-adds (0.0 hours at 10 T a second)"
+    assert made.title(next(each for each in made.jobs if each.key == job.after)) == (
+        "ACTION-Net + MSD on EgoGesture, to start from"
+    )
+
+
+def test_two_networks_that_train_at_once_cost_both(datasets):
+    made = plan(TABLES["I"].only(["MTUT"]), get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    # method.md: 111.151 GMAC a clip of 64 x 224; of EgoGesture 6 clips are trained on, 25 epochs in each of two stages.
+    view = network_cost(made.jobs[0].recipe, 83, 256).multiply_adds
+    expected = 2 * 2 * 3 * 6 * 25 * 111.151e9 + 3 * 30 * view
+    assert describe(made.jobs[0], made.jobs).multiply_adds == pytest.approx(expected, rel=1e-4)
+
+
+def test_own_clips_are_tested_on_what_was_held_out(tmp_path, datasets):
+    made = plan(TABLES["IV"], SCALES["small"], {"": datasets["isogd"]}, range(1), NO_SPEEDS)
+    assert made.datasets == ("data",)
+    assert {job.data.split for job in made.jobs} == {"val"}
+    (tmp_path / "none").mkdir()
+    only_train = manifest(tmp_path / "none", {"train": 3})
+    with pytest.raises(RecipeError, match="no clips in split test or val"):
+        plan(TABLES["IV"], SCALES["small"], {"": only_train}, range(1), NO_SPEEDS)
