@@ -1,7 +1,7 @@
 """From a table, a scale and data to the jobs that fill it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
-from dynagest.reproduce.tables import DATASETS, Row, Table
+from dynagest.reproduce.tables import DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
@@ -73,7 +73,7 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
     if scale.spec is None:
         return _published(table, scale, data, tuple(seeds))
     column = OWN if data else GENERATED
-    cells = []
+    cells, before = [], {}
     for row in table.rows:
         jobs = {}
         for seed in seeds:
@@ -84,9 +84,15 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
                 reference = _at_scale(table.row(row.against), scale, seed)
                 epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
                 recipe = recipe.throughout(epochs_of(recipe, epochs))
-            jobs[seed] = Job(recipe=recipe, data=clips, protocol="center")
+            start = None
+            if row.first is not None:
+                plain = _at_scale(Row(row.name, row.system, PLAIN), scale, seed)
+                known = _clips(replace(row, data=row.first), scale, data, plain)
+                first = Job(recipe=plain, data=known, protocol="center")
+                before[first.key], start = first, first.key
+            jobs[seed] = Job(recipe=recipe, data=clips, protocol="center", after=start)
         cells.append(Cell(row, column, jobs))
-    return _ordered(table, scale, (column,), cells, {})
+    return _ordered(table, scale, (column,), cells, before)
 
 
 def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
