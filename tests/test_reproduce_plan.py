@@ -179,6 +179,20 @@ def test_a_network_that_never_sees_depth_is_trained_once_for_all_sensors():
     assert len({keys[f"{sensor}: both"] for sensor in sensors}) == 4
 
 
+def test_rows_that_know_the_gestures_start_from_the_plain_run_of_their_seed():
+    made = plan(STUDY["conditions"], SCALES["small"], {}, range(2), NO_SPEEDS)
+    rows = {cell.row.name: cell.jobs for cell in made.cells}
+    for seed in range(2):
+        known = rows["no clutter: none"][seed]
+        for arm in ("none", "both", "both, 1 : 1 : 10"):
+            first, fresh = (rows[f"{name}hard clutter: {arm}"][seed] for name in ("first without, then ", ""))
+            assert (first.after, fresh.after) == (known.key, None)
+            assert (first.recipe, first.data) == (fresh.recipe, fresh.data)
+    alone = plan(STUDY["conditions"].only(["first without*"]), SCALES["small"], {}, [1], NO_SPEEDS)
+    assert alone.jobs[0] == rows["no clutter: none"][1]
+    assert alone.title(alone.jobs[0]) == "first without, then hard clutter: none on generated, to start from"
+
+
 def test_a_key_tells_runs_apart_by_what_decides_their_result():
     job = plan(TABLES["IV"], SCALES["smoke"], {}, range(1), NO_SPEEDS).jobs[0]
 

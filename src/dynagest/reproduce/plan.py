@@ -11,7 +11,7 @@ from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
-from dynagest.reproduce.tables import CLASSES, DATASETS, Row, Table
+from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import OF_THE_WHOLE, Recipe
 from dynagest.training.recipes import get_recipe
@@ -66,7 +66,7 @@ class Plan:
             if job in cell.jobs.values():
                 return f"{cell.row.name} on {DATASETS.get(cell.dataset, cell.dataset)}"
         row = next(cell.row for cell in self.cells if job.key in {each.after for each in cell.jobs.values()})
-        return f"{row.name} on {DATASETS[job.data.name]}, to start from"
+        return f"{row.name} on {DATASETS.get(job.data.name, job.data.name)}, to start from"
 
     def changed(self, change: Callable[[Job], Job]) -> "Plan":
         """The plan with every job changed; one that starts from another follows its new key."""
@@ -91,7 +91,7 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
     if scale.spec is None:
         return _published(table, scale, data, tuple(seeds))
     column = OWN if data else GENERATED
-    cells = []
+    cells, before = [], {}
     for row in table.rows:
         jobs = {}
         for seed in seeds:
@@ -102,9 +102,15 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
                 reference = _at_scale(table.row(row.against), scale, seed)
                 epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
                 recipe = recipe.throughout(epochs_of(recipe, epochs))
-            jobs[seed] = Job(recipe=recipe, data=clips, protocol="center")
+            start = None
+            if row.first is not None:
+                plain = _at_scale(Row(row.name, row.system, PLAIN), scale, seed)
+                known = _clips(replace(row, data=row.first), scale, data, plain)
+                first = Job(recipe=plain, data=known, protocol="center")
+                before[first.key], start = first, first.key
+            jobs[seed] = Job(recipe=recipe, data=clips, protocol="center", after=start)
         cells.append(Cell(row, column, jobs))
-    return _ordered(table, scale, (column,), cells, {})
+    return _ordered(table, scale, (column,), cells, before)
 
 
 def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
