@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from rich.console import Console
 from training_toys import ToyClips, assert_same, toy_data, toy_recipe, weights
 
+from dynagest.clips.dataset import collate
 from dynagest.errors import RunError, TrainingError
 from dynagest.task.depth import DepthTask
+from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.data import TrainingData
+from dynagest.training.engine import Engine
 from dynagest.training.log import read_log
 from dynagest.training.trainer import train
 
@@ -41,6 +45,24 @@ def test_a_full_gpu_ends_in_an_error_that_says_what_to_set(tmp_path: Path, monke
     assert "step 1: 4 clips, in 2 parts, do not fit" in str(caught.value)
     assert "(CUDA out of memory. Tried to allocate 2.00 GiB.). Set a larger accumulate" in str(caught.value)
     assert train(toy_recipe(accumulate=2), toy_data(), tmp_path / "run", resume=True).steps == 6
+
+
+def test_validation_takes_no_more_memory_than_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares, forward = [], DepthTask.forward
+
+    def watched(task: DepthTask, rgb: torch.Tensor, *others: torch.Tensor) -> object:
+        shares.append(len(rgb))
+        return forward(task, rgb, *others)
+
+    monkeypatch.setattr(DepthTask, "forward", watched)
+    clips, found = ToyClips(sparse_depth=True), []
+    for accumulate in (1, 2, 9):
+        recipe = toy_recipe(accumulate=accumulate)
+        task, _ = build_task(recipe, len(clips.classes), torch.device("cpu"))
+        sums, _ = Engine(Accelerator(cpu=True), task, recipe).validate([collate([clips[0, i] for i in range(5)])])
+        found.append(sums.means(task.terms) | {"clips": sums.clips})
+    assert shares == [5, 3, 2, 1, 1, 1, 1, 1]
+    assert found[1:] == [pytest.approx(found[0], rel=1e-4)] * 2
 
 
 def test_unreadable_clips_are_left_out_counted_and_listed(tmp_path: Path) -> None:

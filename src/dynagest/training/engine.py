@@ -127,7 +127,8 @@ class Engine:
             failed += unreadable
             if batch is not None:
                 counts = Counts.of(batch["label"], batch["has_depth"])
-                total += self._forward(self.task, batch, counts)[1]
+                for part in cut(batch, min(self.recipe.accumulate, len(batch["label"]))):  # what training has room for
+                    total += self._forward(self.task, part, counts)[1]
         raise_together(error)
         return Sums.of(self._add_up(total).tolist()), failed
 
