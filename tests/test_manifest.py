@@ -1,6 +1,7 @@
 """The manifest: what is written is read back, and every bad row is named with its line."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,13 +211,14 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    for place, named, home in (
-        (tmp_path / "nowhere.csv", "nowhere.csv", tmp_path),
-        (tmp_path, "manifest.csv", tmp_path),
-        (tmp_path / "nowhere", "nowhere", tmp_path / "nowhere"),
+    for place, named, clips, home in (
+        (tmp_path / "nowhere.csv", "nowhere.csv", tmp_path, tmp_path),
+        (tmp_path, "manifest.csv", tmp_path, tmp_path),
+        (tmp_path / "nowhere", "nowhere", "CLIPS", tmp_path / "nowhere"),
     ):
-        told = rf"{named}: is not there; `dynagest data index` writes one, as in `dynagest data index folders {home} "
-        with pytest.raises(ManifestError, match=told):
+        command = f"dynagest data index folders {clips} --out {home}`"
+        told = f"{named}: is not there; `dynagest data index` writes one, as in `{command}"
+        with pytest.raises(ManifestError, match=re.escape(told)):
             Manifest.read(place)
 
 

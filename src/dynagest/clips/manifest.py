@@ -91,7 +91,9 @@ class Manifest:
         if path.is_dir():
             path = path / MANIFEST_FILE
         classes = read_classes(path.with_name(CLASSES_FILE))
-        home = shlex.quote(str(path.parent if path.suffix else path))  # a folder that is not there was meant as one
+        folder = path.parent if path.suffix else path  # a folder that is not there was meant as one
+        home = shlex.quote(str(folder))
+        indexed = home if folder.exists() else "CLIPS"
         clips: list[Clip] = []
         read_table(
             path,
@@ -99,7 +101,7 @@ class Manifest:
             needed=NEEDED,
             columns=COLUMNS,
             what="clip",
-            writer=f"`dynagest data index` writes one, as in `dynagest data index folders {home} --out {home}`",
+            writer=f"`dynagest data index` writes one, as in `dynagest data index folders {indexed} --out {home}`",
         )
         depth_file = path.with_name(DEPTH_FILE)
         depth = DepthSpec.read(depth_file) if depth_file.exists() else None
