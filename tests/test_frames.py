@@ -177,6 +177,16 @@ def test_corrupt_image_is_named_and_spoils_no_other(folder: Path) -> None:
         read_frames(folder, [5])
 
 
+def test_an_image_that_claims_to_be_enormous(tmp_path: Path) -> None:
+    """A few flipped bits are enough in a BMP, which has no check sum."""
+    cv2.imwrite(str(tmp_path / "1.bmp"), numbered(0))
+    data = bytearray((tmp_path / "1.bmp").read_bytes())
+    data[18:26] = struct.pack("<ii", 1 << 20, 1 << 20)  # width and height
+    (tmp_path / "1.bmp").write_bytes(data)
+    with pytest.raises(ClipError, match=r"1\.bmp: truncated or corrupt"):
+        read_frames(tmp_path, [0])
+
+
 def test_folder_faults(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"has 10 frames, but frame 10 .* 000011\.jpg"):
         read_frames(folder, [10])
@@ -268,6 +278,14 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
         file.mux(stream.encode(sound))
     with pytest.raises(ClipError, match="no pictures"):
         read_frames(path, [0])
+
+
+def test_pictures_that_ffmpeg_cannot_decode(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", "mpeg4", "yuv420p", count=3)
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))  # a codec that nobody knows
+    for read in (count_frames, lambda file: read_frames(file, [0]), lambda file: list(iterate_video(file))):
+        with pytest.raises(ClipError, match=r"a\.avi: FFmpeg has no decoder for its pictures; convert it"):
+            read(path)
 
 
 def test_reader_remembers_counts(tmp_path: Path) -> None:

@@ -267,6 +267,13 @@ def test_a_video_whose_times_jump_back_is_a_named_error(tmp_path: Path) -> None:
         drain(capture)
 
 
+def test_pictures_that_ffmpeg_cannot_decode_are_a_named_error(write_video: Callable[..., Path]) -> None:
+    path = write_video(range(0, 300, 100))
+    path.write_bytes(path.read_bytes().replace(b"V_MJPEG", b"V_OTHER"))
+    with Capture(VideoFile(path), fast=True) as capture, pytest.raises(CameraError, match="FFmpeg has no decoder"):
+        capture.next(5.0)
+
+
 def test_a_video_without_frames_is_a_named_error(tmp_path: Path) -> None:
     path = tmp_path / "none.avi"
     with av.open(str(path), "w") as container:

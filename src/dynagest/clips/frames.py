@@ -256,7 +256,10 @@ def _load_image(path: Path, flags: int, judge: bool) -> Array:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
     damaged = jpeg.is_damaged if judge else jpeg.is_truncated
     whole = not (data.startswith(jpeg.HEAD) and damaged(data))
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and whole else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and whole else None
+    except cv2.error:  # it claims to be larger than any picture
+        image = None
     if image is None:
         raise ClipError(f"{path}: {'truncated or corrupt image' if data else 'empty file'}")
     return image

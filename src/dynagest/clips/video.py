@@ -14,6 +14,7 @@ from dynagest.errors import ClipError
 # Grey is stored with three channels that lossy compression moves apart by a few values; a colour map by far more.
 _COLOUR_SPREAD = 16
 _AGAIN = "copy or record it again, or leave it out"
+NO_DECODER = "FFmpeg has no decoder for its pictures; convert it, to H.264 say"
 
 Array = npt.NDArray[Any]
 
@@ -146,6 +147,9 @@ class _Video:
             self.container.close()
             raise ClipError(f"{path}: has no pictures in it")
         self.stream = self.container.streams.video[0]
+        if self.stream.codec_context is None:
+            self.container.close()
+            raise ClipError(f"{path}: {NO_DECODER}")
         # The sizes of an AVI's packets, by its index; an empty entry repeats a picture.
         entries = self.stream.index_entries if self.container.format.name == "avi" else ()
         self.listed = [entry.size for entry in entries if entry.size > 0]

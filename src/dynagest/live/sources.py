@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dynagest.clips.frames import VIDEO_SUFFIXES
-from dynagest.clips.video import as_shown
+from dynagest.clips.video import NO_DECODER, as_shown
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 
@@ -212,6 +212,8 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
     if not container.streams.video:
         raise CameraError(f"{name}: has no pictures in it")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise CameraError(f"{name}: {NO_DECODER}")
     if stream.codec_context.name == "mjpeg":
         stream.codec_context.options = {"err_detect": "explode"}  # otherwise it covers faults up
     reformatter = VideoReformatter()
