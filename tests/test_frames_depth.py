@@ -108,6 +108,10 @@ def test_npz_faults(tmp_path: Path) -> None:
     data[45:70] = b"\xab" * 25
     path.write_bytes(data)
     assert "corrupt npz file" in message()
+    data[6] = 1  # encrypted, it says
+    data[data.index(b"PK\x01\x02") + 8] = 1
+    path.write_bytes(data)
+    assert "corrupt npz file" in message()
 
 
 def test_real_isogd_counts_and_depth(shared_data: Path) -> None:

@@ -288,7 +288,7 @@ def _load_array(path: Path) -> Array:
         raise ClipError(f"{path}: cannot be read ({error.strerror or error})") from error
     except EOFError as error:
         raise ClipError(f"{path}: empty file; {_NPZ_ADVICE}") from error
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted, or packed in another way
         raise ClipError(f"{path}: corrupt npz file; write it again") from error
     except ValueError as error:
         raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}") from error
