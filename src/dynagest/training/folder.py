@@ -12,6 +12,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource
 from dynagest.clips.rate import stream_rate
 from dynagest.errors import RunError, some
+from dynagest.fields import read_record
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
 from dynagest.run_folder import CHECKPOINT_FILE, CONTENTS, ENVIRONMENT_FILE, NETWORK_FILE, RECIPE_FILE, STAGES_FOLDER
@@ -77,14 +78,9 @@ def _begun_stages(run_dir: Path) -> list[Path]:
 def read_recipe(run_dir: Path) -> Recipe:
     """The recipe of a run, every number resolved. Raises ``RunError`` where there is none to go on with."""
     path = run_dir / RECIPE_FILE
-    try:
-        return Recipe.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: is not there, so there is no run to resume; start one without --resume") from None
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: not a recipe that this version can resume ({error}); start the run anew with --overwrite"
-        ) from error
+    if not path.exists():
+        raise RunError(f"{path}: is not there, so there is no run to resume; start one without --resume")
+    return read_record(Recipe, path, "a recipe that this version can resume", "start the run anew with --overwrite")
 
 
 def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:
