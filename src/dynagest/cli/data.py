@@ -81,7 +81,7 @@ def check(
     with progress_bar("checking clips") as progress:
         report = check_manifest(clips, segments, workers, thorough, progress)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(1 if report.errors else 0)
 
 
 @app.command(epilog="Example: `dynagest data synth data/generated --set clutter=0.9 --sheet classes.png`")

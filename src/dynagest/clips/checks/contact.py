@@ -97,10 +97,7 @@ def _frames(
     clip: Clip, manifest: Manifest, reader: FrameReader
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
     """Frames at the cell's scale, (FRAMES, h, w, 3), and aligned canonical depth, (FRAMES, h, w)."""
-    end = reader.count(clip.video) if clip.end is None else clip.end
-    if end <= clip.start:
-        raise ClipError(f"{clip.video}: no frame in the range from {clip.start} to {end}")
-    offsets = segment_indices(end - clip.start, FRAMES)
+    offsets = segment_indices(reader.length(clip), FRAMES)
     rgb = reader.frames(clip.video, clip.start + offsets)
     if clip.depth is None or manifest.depth is None:
         return rgb, None

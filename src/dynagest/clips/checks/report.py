@@ -74,11 +74,6 @@ class CheckReport:
         """The problems worth knowing."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
-    @property
-    def exit_code(self) -> int:
-        """0 without errors, else 1."""
-        return 1 if self.errors else 0
-
     def majority(self, split: str) -> float:
         """The accuracy of always naming the split's most frequent class: what a network has to beat."""
         counts = self.counts[split]
