@@ -65,7 +65,7 @@ def test_action_crop(height: int, width: int, seed: int) -> None:
 
 def test_action_crop_draws_ten_pairs_at_thirteen_places() -> None:
     rng = np.random.default_rng(0)
-    drawn = {pixels(action_crop(240, 320, rng), 240, 320) for _ in range(6000)}
+    drawn = {pixels(action_crop(240, 320, rng), 240, 320) for _ in range(2000)}
     assert len({(w, h) for _, _, w, h in drawn}) == 10
     places = {(x, y) for x, y, w, h in drawn if (w, h) == (210, 180)}
     assert places == {
@@ -76,7 +76,6 @@ def test_action_crop_draws_ten_pairs_at_thirteen_places() -> None:
 
 def test_fixed_crops() -> None:
     assert pixels(center_crop(240, 320), 240, 320) == (40, 0, 240, 240)
-    assert pixels(center_crop(240, 320, 224 / 256), 240, 320) == (55, 15, 210, 210)
     assert [pixels(crop, 240, 320) for crop in three_crops(240, 320)] == [
         (0, 0, 240, 240),
         (40, 0, 240, 240),
@@ -128,7 +127,7 @@ def test_depth_shows_what_rgb_shows(affine: str, depth_size: tuple[int, int], si
     depth = smooth(*depth_size, AFFINES[affine])[None]
     rng = np.random.default_rng(0)
     view = View(num_segments=1, size=size, augment=True, jitter=0.0, flip_labels={})
-    action = View(num_segments=1, size=size, augment=True, jitter=0.0, crop="action", short_side=2 * size)
+    action = View(num_segments=1, size=size, augment=True, jitter=0.0, crop="action")
     flips, covered = 0, 0
     for draw in range(40):
         rgb, canonical, flip = (view if draw % 2 else action).transform(frames, depth, spec, rng)
@@ -211,18 +210,13 @@ def test_16_bit_depth() -> None:
 
 def test_view_without_augmentation_draws_nothing() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
-    view = View(num_segments=2, size=28, short_side=32)
+    view = View(num_segments=2, size=28)
     results = [view.transform(frames, None, None, np.random.default_rng(seed)) for seed in range(5)]
     for rgb, depth, flip in results:
-        np.testing.assert_array_equal(rgb, apply(center_crop(60, 80, 28 / 32), frames, 28))
+        np.testing.assert_array_equal(rgb, apply(center_crop(60, 80), frames, 28))
         assert depth is None
         assert not flip
     assert view.indices(20, np.random.default_rng(0)).tolist() == [4, 14]
-
-
-def test_a_view_larger_than_its_frames_is_refused() -> None:
-    with pytest.raises(RecipeError, match="short_side 32 is less than size 48"):
-        View(size=48, short_side=32)
 
 
 def test_flips_are_off_unless_a_map_is_given() -> None:

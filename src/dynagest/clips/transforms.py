@@ -44,9 +44,9 @@ class Crop:
 WHOLE_FRAME = Crop(top=0.0, left=0.0, height=1.0, width=1.0)
 
 
-def center_crop(height: int, width: int, fraction: float = 1.0) -> Crop:
-    """The square in the middle whose side is ``fraction`` of the shorter side."""
-    side = max(1, round(fraction * min(height, width)))
+def center_crop(height: int, width: int) -> Crop:
+    """The square in the middle, as large as the shorter side."""
+    side = min(height, width)
     return Crop.at((width - side) // 2, (height - side) // 2, side, side, (height, width))
 
 
@@ -65,15 +65,11 @@ def paper_crop(
     width: int,
     rng: np.random.Generator,
     scales: tuple[float, ...] = PAPER_SCALES,
-    fraction: float = 1.0,
     flip: bool = False,
 ) -> Crop:
-    """The paper's: a square in a corner or the centre, its side a random scale of the shorter side.
-
-    ``fraction`` is the part of the shorter side that scale 1 stands for.
-    """
+    """The paper's: a square in a corner or the centre, its side a random scale of the shorter side."""
     scale = scales[rng.integers(len(scales))]
-    return _place(height, width, scale * fraction, scale * fraction, _CORNERS_AND_CENTRE, rng, flip)
+    return _place(height, width, scale, scale, _CORNERS_AND_CENTRE, rng, flip)
 
 
 def action_crop(
@@ -81,14 +77,13 @@ def action_crop(
     width: int,
     rng: np.random.Generator,
     scales: tuple[float, ...] = ACTION_SCALES,
-    fraction: float = 1.0,
     flip: bool = False,
 ) -> Crop:
     """ACTION-Net's: width and height at scales at most one step apart, at one of 13 places."""
     steps = range(len(scales))
     pairs = [(i, j) for i in steps for j in steps if abs(i - j) <= 1]
     i, j = pairs[rng.integers(len(pairs))]
-    return _place(height, width, scales[i] * fraction, scales[j] * fraction, _THIRTEEN, rng, flip)
+    return _place(height, width, scales[i], scales[j], _THIRTEEN, rng, flip)
 
 
 def _place(

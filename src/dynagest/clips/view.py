@@ -27,9 +27,8 @@ from dynagest.errors import RecipeError, hint
 class View:
     """How every clip of a dataset is looked at. The defaults are the paper's (III-D), as it tests without ``augment``.
 
-    ``num_segments`` frames, made squares of ``size`` pixels from frames whose shorter side is scaled to ``short_side``
-    (``None``: to ``size``). Without ``augment``: the middle frame of each segment, the square in the centre, the
-    colours as they are. With it:
+    ``num_segments`` frames, made squares of ``size`` pixels. Without ``augment``: the middle frame of each segment, the
+    square in the centre, as large as the shorter side, the colours as they are. With it:
 
     * ``sampling``: "segment", a random frame of each segment, or "dense", frames ``stride`` apart from a random window.
     * ``crop``: "paper", one of 5 places at one of ``scales``, or "action", ACTION-Net's 13 places with different scales
@@ -39,12 +38,11 @@ class View:
     * ``flip_labels``: ``None`` mirrors nothing, for left and right differ. A mapping mirrors half of the clips, RGB and
       depth, and renames their labels by it; labels not in it keep their name when mirrored.
 
-    ``depth``: whether depth is read at all. Raises ``RecipeError`` for a ``short_side`` below ``size``.
+    ``depth``: whether depth is read at all.
     """
 
     num_segments: int = 8
     size: int = 224
-    short_side: int | None = None
     augment: bool = False
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 1
@@ -58,13 +56,6 @@ class View:
     flip_labels: Mapping[str, str] | None = None
     depth: bool = True
 
-    def __post_init__(self) -> None:
-        if self.short_side is not None and self.short_side < self.size:
-            raise RecipeError(
-                f"a view's short_side {self.short_side} is less than size {self.size}, so its squares would reach "
-                "beyond the frames; choose a larger short_side, or none"
-            )
-
     def indices(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """The frames to read of a clip of ``n``: int64 (num_segments,), ascending. Draw before ``transform``."""
         draws = rng if self.augment else None
@@ -74,13 +65,12 @@ class View:
 
     def draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         """The crop of a whole clip with frames of ``height`` x ``width``."""
-        fraction = self.size / (self.short_side or self.size)
         if not self.augment:
-            return center_crop(height, width, fraction)
+            return center_crop(height, width)
         flip = self.flip_labels is not None and rng.random() < 0.5
         if self.crop == "action":
-            return action_crop(height, width, rng, self.scales or ACTION_SCALES, fraction, flip)
-        return paper_crop(height, width, rng, self.scales or PAPER_SCALES, fraction, flip)
+            return action_crop(height, width, rng, self.scales or ACTION_SCALES, flip)
+        return paper_crop(height, width, rng, self.scales or PAPER_SCALES, flip)
 
     def transform(
         self,
