@@ -12,33 +12,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 from cli_helpers import run
 from typer.testing import CliRunner
 
 import dynagest
 from dynagest.card import NetworkCard
 from dynagest.cli import app, main
-from dynagest.errors import ManifestError, RunError
+from dynagest.errors import ClipError, ManifestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.interrupt import Interrupts
 
-COMMANDS = [
-    ["train"],
-    ["evaluate"],
-    ["predict"],
-    ["export"],
-    ["reproduce"],
-    ["serve"],
-    ["live"],
-    ["count"],
-    ["doctor"],
-    ["data", "index"],
-    ["data", "check"],
-    ["data", "synth"],
-    ["data", "streams"],
-]
+GROUP = typer.main.get_command(app).commands
+COMMANDS = [[name] for name in GROUP if name != "data"] + [["data", name] for name in GROUP["data"].commands]
 
 
 def test_version() -> None:
@@ -269,11 +257,6 @@ def test_only_the_main_process_tells(
 
 
 def test_predict_goes_on_after_a_missing_video(clips: Path, tmp_path: Path) -> None:
-    from dynagest.card import NetworkCard
-    from dynagest.errors import ClipError
-    from dynagest.networks.build import create_model
-    from dynagest.networks.weights import save_network
-
     card = NetworkCard(model="tsm_resnet18", classes=("left", "right"), num_segments=4, size=32, width=8)
     save_network(tmp_path, create_model("tsm_resnet18", 2, 4, width=8), card)
     video = clips / "left" / "clip0" / "color"
