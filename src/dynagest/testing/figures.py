@@ -71,14 +71,13 @@ def line_chart(
     series: Sequence[Series],
     x_label: str,
     *,
-    zero: bool = True,
     log: bool = False,
     percent: bool = False,
     reference: tuple[str, float] | None = None,
 ) -> Markup:
-    """Lines over a common x. ``zero`` starts the y axis at 0; ``reference`` is a named horizontal line."""
+    """Lines over a common x. The y axis starts at 0, unless ``log``; ``reference`` is a named horizontal line."""
     points = [value for line in series for value in line.y]
-    extra = ([0.0] if zero else []) + ([1.0] if percent else []) + ([reference[1]] if reference else [])
+    extra = [0.0, *([1.0] if percent else []), *([reference[1]] if reference else [])]
     y_axis = log_axis(points) if log else linear_axis(points, extra)
     x_axis = linear_axis([value for line in series for value in line.x], ticks=6)
 

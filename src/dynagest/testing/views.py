@@ -32,7 +32,7 @@ def read_views(
 ) -> Iterator[Seen]:
     """Every view of every readable clip; the others are appended to ``unread``."""
     if isinstance(videos, VideoSource):
-        source: Dataset | ClipSource = _PlannedFrames(videos, how, card, seed)
+        source: _PlannedFrames | ClipSource = _PlannedFrames(videos, how, card, seed)
         keys: list = list(range(len(videos)))
     elif how.name == "center":
         _check_view(getattr(videos, "view", None), card)
@@ -82,7 +82,7 @@ class _Shared(Dataset):
             return error
 
 
-class _PlannedFrames(Dataset):
+class _PlannedFrames:
     """Video i as (squares (crops, F, s, s, 3), samples (S, T)) tensors, or ``Unread``. Each frame is decoded once.
 
     The squares of a frame travel once, however many temporal samples show it.
@@ -90,9 +90,6 @@ class _PlannedFrames(Dataset):
 
     def __init__(self, videos: VideoSource, how: Protocol, card: NetworkCard, seed: int) -> None:
         self.videos, self.how, self.card, self.seed = videos, how, card, seed
-
-    def __len__(self) -> int:
-        return len(self.videos)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | Unread:
         try:
