@@ -30,7 +30,6 @@ async function load({ model, compute }) {
 
 async function recognise({ bitmap, time, late }) {
   const before = scorer.clock.newest;
-  const began = performance.now();
   let scores = [];
   try {
     scores = await scorer.push(bitmap, time, late);
@@ -44,7 +43,7 @@ async function recognise({ bitmap, time, late }) {
   const events = scores.flatMap((each) => detector.push(each));
   const newest = scores.at(-1);
   const update = newest && { time: newest.time, scores: newest.scores, evidence: detector.evidence() };
-  postMessage({ type: "done", time, update, runs: scores.length, events, milliseconds: performance.now() - began });
+  postMessage({ type: "done", update, runs: scores.length, events });
 }
 
 function reset() {
