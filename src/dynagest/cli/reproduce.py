@@ -148,7 +148,6 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
     from dynagest.reproduce.write import markdown, write_results
 
     command = shlex.join(["dynagest", *sys.argv[1:]])
-    results = collect(plan, ledger.read())
     there = all(kept_network(folder, job.key) for job in plan.pictured)
     if not there:
         missing = "table" if plan.table.name == "masks" else "picture"
@@ -158,6 +157,7 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
             return
         text, paths = write_masks(plan, folder, command)
     else:
+        results = collect(plan, ledger.read())
         text, paths = markdown(results, command), write_results(folder, results, command)
     if plan.pictured and there:
         paths += write_panels_figure(plan, folder)
