@@ -39,11 +39,6 @@ def test_a_network_that_knows_nothing_recognises_the_first_class_only() -> None:
     assert summarise(constant, np.array([0, 1, 2])).top1 == pytest.approx(1 / 3)
 
 
-def test_top_k() -> None:
-    place = ranks(SCORES, LABELS)
-    assert [(place < k).mean() for k in (1, 2, 3)] == pytest.approx([3 / 6, 4 / 6, 1])
-
-
 def test_confusion_has_truth_in_rows() -> None:
     matrix = confusion_matrix(SCORES.argmax(axis=1), LABELS, 3)
     assert matrix.tolist() == [[2, 1, 1], [0, 1, 0], [0, 1, 0]]
