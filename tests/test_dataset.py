@@ -184,10 +184,10 @@ def test_depth_is_not_opened_where_the_view_wants_none(folder: Path) -> None:
     assert sample["has_depth"] is False
 
 
-@pytest.mark.parametrize(("depth_count", "last"), [(31, 25), (33, 25), (27, 25), (30, 25)])
-def test_depth_a_little_longer_or_shorter(tmp_path: Path, depth_count: int, last: int) -> None:
+@pytest.mark.parametrize("depth_count", [27, 30, 31, 33])
+def test_depth_a_little_longer_or_shorter(tmp_path: Path, depth_count: int) -> None:
     write_clip(tmp_path, depth_count=depth_count)
-    assert numbers(only(ClipDataset(Manifest.of([clip_in(tmp_path)], BRIGHT), PLAIN, 0)))[-1] == last
+    assert numbers(only(ClipDataset(Manifest.of([clip_in(tmp_path)], BRIGHT), PLAIN, 0)))[-1] == 25
 
 
 def test_the_last_depth_frame_stands_for_up_to_three_missing_ones(tmp_path: Path) -> None:

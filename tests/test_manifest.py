@@ -14,7 +14,7 @@ from dynagest.errors import DepthError, ManifestError
 
 def write(folder: Path, text: str, classes: str | None = None, depth: bool = False) -> Path:
     path = folder / "manifest.csv"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.write_text(text, encoding="utf-8", newline="")
     if classes is not None:
         (folder / "classes.txt").write_text(classes, encoding="utf-8")
     if depth:
@@ -66,8 +66,7 @@ def test_a_folder_stands_for_its_manifest(tmp_path: Path) -> None:
 
 def test_spreadsheet_habits(tmp_path: Path) -> None:
     """A byte order mark, CR LF, blank lines, spaces, quotes and no final newline."""
-    text = '\ufeffvideo, label\r\n"a, b.mp4",wave\r\n\r\n,\r\n c.mp4 , "grab" '
-    text = text.replace('"grab"', "grab")
+    text = '\ufeffvideo, label\r\n"a, b.mp4",wave\r\n\r\n,\r\n c.mp4 , grab '
     clips = Manifest.read(write(tmp_path, text)).clips
     assert [(clip.video.name, clip.label, clip.row) for clip in clips] == [
         ("a, b.mp4", "wave", 2),

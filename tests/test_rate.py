@@ -1,10 +1,11 @@
+"""How fast a stream is sampled for a network: by the durations of the clips that it was trained on."""
+
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import numpy as np
+import cv2
 import pytest
-from PIL import Image
+from video_files import numbered, write_video
 
 from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.frames import frame_rate
@@ -37,17 +38,6 @@ class Timings:
         if not self.clips[index][0]:
             raise ClipError("truncated")
         return self.clips[index]
-
-
-def write(path: Path, frames: int, rate: int, codec: str = "mjpeg") -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for index in range(frames):
-            picture = np.full((32, 32, 3), 3 * index, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def test_t_frames_span_the_median_gesture() -> None:
@@ -98,8 +88,8 @@ def test_a_source_without_times_gives_no_rate() -> None:
 
 
 def test_videos_state_their_rate_and_folders_do_not(tmp_path: Path) -> None:
-    write(tmp_path / "a.avi", 12, 12)
-    write(tmp_path / "b.mp4", 20, 25, codec="mpeg4")
+    write_video(tmp_path / "a.avi", "mjpeg", "yuvj420p", count=12, rate=12)
+    write_video(tmp_path / "b.mp4", "mpeg4", "yuv420p", count=20, rate=25)
     assert frame_rate(tmp_path / "a.avi") == pytest.approx(12)
     assert frame_rate(tmp_path / "b.mp4") == pytest.approx(25)
     assert frame_rate(tmp_path) is None
@@ -108,7 +98,7 @@ def test_videos_state_their_rate_and_folders_do_not(tmp_path: Path) -> None:
 
 
 def test_of_a_manifest(tmp_path: Path) -> None:
-    write(tmp_path / "a.avi", 24, 12)
+    write_video(tmp_path / "a.avi", "mjpeg", "yuvj420p", count=24, rate=12)
     clips = [Clip(tmp_path / "a.avi", "wave"), Clip(tmp_path / "a.avi", "tap", start=6, end=18)]
     dataset = ClipDataset(Manifest.of(clips), View(depth=False), seed=0)
     assert [dataset.timing(index) for index in range(2)] == [(24, pytest.approx(12)), (12, pytest.approx(12))]
@@ -121,7 +111,7 @@ def test_images_are_as_fast_as_the_manifest_says(tmp_path: Path) -> None:
     folder = tmp_path / "34870"
     folder.mkdir()
     for number in range(1, 37):
-        Image.new("RGB", (32, 32)).save(folder / f"{number:05d}.jpg")
+        cv2.imwrite(str(folder / f"{number:05d}.jpg"), numbered(number))
     for fps, expected in ((12.0, 8 / 3), (None, 8 / (36 / 30))):
         rate = stream_rate(ClipDataset(Manifest.of([Clip(folder, "wave", fps=fps)]), View(depth=False), seed=0), 8)
         assert rate is not None

@@ -22,7 +22,7 @@ onnx = pytest.importorskip("onnx")
 
 
 def plain(path: Path, **fields: Any) -> Teacher:
-    return Teacher(path, TeacherSpec(mean=(0, 0, 0), std=(1, 1, 1), threads=1, **fields))
+    return Teacher(path, TeacherSpec(mean=(0, 0, 0), std=(1, 1, 1), **fields))
 
 
 def moving(count: int = 6, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:

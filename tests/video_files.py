@@ -33,13 +33,14 @@ def write_video(
     pixels: str,
     options: dict[str, str] | None = None,
     count: int = COUNT,
+    rate: int = 30,
     draw: Callable[[int], np.ndarray] = numbered,
     layout: str = "rgb24",
     container: dict[str, str] | None = None,
 ) -> Path:
     with av.open(str(path), "w", options=container or {}) as file:
         first = draw(0)
-        stream = file.add_stream(codec, rate=30, options=options or {})
+        stream = file.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *first.shape[:2], pixels
         stream.codec_context.gop_size = 12
         stream.codec_context.thread_count = 1

@@ -28,7 +28,7 @@ from typing import Any, Literal, Self
 import cv2
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dynagest.atomic import write_atomically
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
@@ -56,7 +56,6 @@ class TeacherSpec(BaseModel):
     range: Literal[1, 255] = 1
     colour: Literal["rgb", "bgr"] = "rgb"
     output: Literal["inverse", "distance"] = "inverse"
-    threads: int = Field(default=0, ge=0)  # 0: as many as there are cores
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -95,16 +94,14 @@ class Teacher:
             data = path.read_bytes()
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror}); name the teacher's ONNX file") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.spec.threads
         try:
             # From the path, not the bytes: large models keep their weights in a file beside.
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class but this one
             reason = str(error).splitlines()[0][:200]
             raise ModelError(f"{path}: not an ONNX model that runs here ({reason})") from error
         self._input, self._channels_last, self.size = self._read_input()
-        identity = data + self.spec.model_dump_json(exclude={"threads"}).encode()
+        identity = data + self.spec.model_dump_json().encode()
         self.name = f"{path.name} {hashlib.sha256(identity).hexdigest()[:16]}"
 
     def nearness(self, frames: np.ndarray) -> np.ndarray:

@@ -104,8 +104,8 @@ class CheckReport:
             "warnings": len(self.warnings),
         }
 
-    def to_text(self, warnings_shown: int | None = 10) -> str:
-        """Plain text: a line a split, every error, the first ``warnings_shown`` of each kind of warning (None: all)."""
+    def to_text(self, warnings_shown: int = 10) -> str:
+        """Plain text: a line a split, every error, the first ``warnings_shown`` of each kind of warning."""
         lines = [f"{self.manifest or 'manifest'}: {len(self.classes)} classes"]
         lines += [self._split_line(split) for split in self.counts]
         if self.polarity is not None:
@@ -114,11 +114,10 @@ class CheckReport:
         shown: Counter[str] = Counter()
         for problem in self.warnings:
             shown[problem.kind] += 1
-            if warnings_shown is None or shown[problem.kind] <= warnings_shown:
+            if shown[problem.kind] <= warnings_shown:
                 lines.append(str(problem))
-        if warnings_shown is not None:
-            hidden = {kind: count - warnings_shown for kind, count in shown.items() if count > warnings_shown}
-            lines += [f"warning: ... and {count} more of the kind '{kind}'" for kind, count in hidden.items()]
+        hidden = {kind: count - warnings_shown for kind, count in shown.items() if count > warnings_shown}
+        lines += [f"warning: ... and {count} more of the kind '{kind}'" for kind, count in hidden.items()]
         lines.append(f"errors: {len(self.errors)}, warnings: {len(self.warnings)}")
         return "\n".join(lines)
 
