@@ -54,9 +54,8 @@ def make_site(
     runtime = folder / "runtime"
     runtime.mkdir(exist_ok=True)
     (runtime / "ort.wasm.min.mjs").write_text("export {};")
-    model = ServedModel(
-        "toy", b"not a network", "0" * 32, ModelInfo(mode="clip", precision="fp32", card=CARD), EventSettings()
-    )
+    info = ModelInfo(mode="clip", precision="fp32", card=CARD)
+    model = ServedModel(b"not a network", "0" * 32, info, EventSettings())
     clips = ClipFolder(folder / "gestures", limits)
     training = Training(clips, init, folder / "runs", lambda path: "1" * 32, teacher=teacher)
     return Site(ModelShelf(model), runtime, clips, training)

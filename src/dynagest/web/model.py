@@ -22,7 +22,6 @@ LARGEST = 400_000_000  # bytes: what a browser can be asked to load
 class ServedModel:
     """``info``: what the file says of itself; ``key`` names these bytes and no others."""
 
-    name: str
     data: bytes
     key: str
     info: ModelInfo
@@ -31,10 +30,7 @@ class ServedModel:
     def describe(self) -> dict[str, Any]:
         """What the page must know, as plain JSON values."""
         return {
-            "name": self.name,
-            "key": self.key,
             "url": f"/model/{self.key}.onnx",
-            "bytes": len(self.data),
             "mode": self.info.mode,
             "state": {name: tensor.model_dump() for name, tensor in self.info.state.items()},
             "card": self.info.card.model_dump(mode="json"),
@@ -42,9 +38,7 @@ class ServedModel:
         }
 
 
-def load_model(
-    path: Path, name: str | None = None, fps: float | None = None, events: EventSettings | None = None
-) -> ServedModel:
+def load_model(path: Path, fps: float | None = None, events: EventSettings | None = None) -> ServedModel:
     """Read an exported network. ``fps`` overrides the rate of its card, ``events`` the settings that travel with it.
 
     Raises ``WeightsError`` when it is no file of this version's ``dynagest export --to onnx``, is damaged or too large,
@@ -73,7 +67,7 @@ def load_model(
         )
     events = events or exported_settings(path, info) or EventSettings()
     key = hashlib.sha256(data).hexdigest()[:32]
-    return ServedModel(name or path.stem, data, key, info.model_copy(update={"card": card}), events)
+    return ServedModel(data, key, info.model_copy(update={"card": card}), events)
 
 
 class ModelShelf:

@@ -63,17 +63,17 @@ def build_site(options: ServeOptions) -> Site:
     if options.teacher is not None:
         _check_teacher(options.teacher, data, init)
     runtime = find_runtime()
-    name, events = options.model.stem, None
+    events = None
     if options.model.is_dir():  # a run, which may have been tuned since it was exported
-        name, events = options.model.name, tuned_settings(options.model) or EventSettings()
-    shelf = ModelShelf(load_model(_exported(options.model), name, options.fps, events))
+        events = tuned_settings(options.model) or EventSettings()
+    shelf = ModelShelf(load_model(_exported(options.model), options.fps, events))
     if data is None:
         return Site(
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
         )
 
     def adopt(path: Path) -> str:
-        model = load_model(path, path.parent.name)
+        model = load_model(path)
         shelf.put(model)
         return model.key
 

@@ -19,7 +19,7 @@ async function ask(path, options = {}) {
 
 const json = async (path, options) => (await ask(path, options)).json();
 
-/** {name, key, url, bytes, mode, card, events, runtime}: the network to run. */
+/** {url, mode, state, card, events, runtime}: the network to run. */
 export const getModel = () => json("/api/model");
 
 /** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], limits?, trainable?} */

@@ -11,6 +11,13 @@ export function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
+/** Frames (3*s*s each) as the clip (T*3*s*s) that a network takes. */
+export function joined(frames) {
+  const clip = new Float32Array(frames.length * frames[0].length);
+  frames.forEach((each, t) => clip.set(each, t * each.length));
+  return clip;
+}
+
 /** The clock of a network: its rate, and no gap longer than its T frames. */
 function clockOf(card) {
   return new Clock(card.fps, card.num_segments / card.fps);
@@ -44,9 +51,7 @@ export class WindowScorer {
       this.frames.push(tick.repeated ? this.frames.at(-1) : this.prepare(tick.frame));
       if (this.frames.length > length) this.frames.shift();
       if (this.frames.length < length || (late && index < ticks.length - 1)) continue;
-      const clip = new Float32Array(length * this.frames[0].length);
-      this.frames.forEach((each, t) => clip.set(each, t * each.length));
-      scores.push({ time: tick.time, scores: softmax(await this.network.clip(clip)) });
+      scores.push({ time: tick.time, scores: softmax(await this.network.clip(joined(this.frames))) });
     }
     return scores;
   }

@@ -3,7 +3,7 @@
 import { EventDetector } from "./events.js";
 import { loadNetwork } from "./network.js";
 import { Shrinker, centreSquare, checkPixels, normalise } from "./preprocess.js";
-import { StateScorer, WindowScorer } from "./scorer.js";
+import { StateScorer, WindowScorer, joined } from "./scorer.js";
 
 let network, scorer, detector, canvas, context, shrinker;
 
@@ -55,11 +55,6 @@ function reset() {
 
 /** Frames a second that the network could take, with all that is done to one: what benchmarks/browser.py reads. */
 async function measure({ bitmap, seconds }) {
-  const clip = (frames) => {
-    const values = new Float32Array(frames.length * frames[0].length);
-    frames.forEach((each, t) => values.set(each, t * each.length));
-    return network.clip(values);
-  };
   const frames = Array.from({ length: network.card.num_segments }, () => prepare(bitmap));
   let state = network.mode === "stream" ? network.initialState() : null;
   const times = [];
@@ -71,7 +66,7 @@ async function measure({ bitmap, seconds }) {
     frames.shift();
     preparing.push(performance.now() - began);
     if (state) ({ state } = await network.step(frames.at(-1), state));
-    else await clip(frames);
+    else await network.clip(joined(frames));
     times.push(performance.now() - began);
   }
   bitmap.close();
