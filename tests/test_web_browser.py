@@ -87,15 +87,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serve(
     folder: Path, network: Path, init: Path | None = None, epochs: int | None = None, fps: float | None = None
 ) -> Site:
-    shelf = ModelShelf(load_model(network, fps=fps))
-
-    def adopt(path: Path) -> str:
-        model = load_model(path)
-        shelf.put(model)
-        return model.key
-
-    clips = ClipFolder(folder / "gestures")
-    training = Training(clips, init, folder / "runs", adopt, epochs)
+    shelf, clips = ModelShelf(load_model(network, fps=fps)), ClipFolder(folder / "gestures")
+    training = Training(clips, init, folder / "runs", lambda path: shelf.put(load_model(path)), epochs)
     return Site(shelf, find_runtime(), clips, training)
 
 

@@ -132,7 +132,7 @@ class _Handlers:
             "teach": True,
             "folder": str(folder.folder),
             "gestures": await run_in_threadpool(folder.listing),
-            "limits": asdict(folder.limits) | {"fewest_clips": FEWEST_CLIPS},
+            "fewest_clips": FEWEST_CLIPS,
             "trainable": training.init is not None,
         }
         return JSONResponse(body)

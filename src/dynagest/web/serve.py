@@ -72,17 +72,12 @@ def build_site(options: ServeOptions) -> Site:
             shelf, runtime, teach_off="on an address that others can reach, recording must be asked for: --data"
         )
 
-    def adopt(path: Path) -> str:
-        model = load_model(path)
-        shelf.put(model)
-        return model.key
-
     clips = ClipFolder(data.absolute())
     training = Training(
         clips,
         init and init.absolute(),
         options.runs.absolute(),
-        adopt,
+        lambda path: shelf.put(load_model(path)),
         options.epochs,
         options.teacher and options.teacher.absolute(),
     )

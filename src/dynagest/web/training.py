@@ -45,8 +45,7 @@ State = Literal["idle", "running", "done", "failed", "cancelled"]
 @dataclass(frozen=True, slots=True)
 class Status:
     """How the training stands. ``stage``: in words, for the page; ``progress`` in [0, 1]; ``left``: seconds to go, once
-    that can be told; ``top1`` on the clips trained on; ``note``: what went wrong without ending it; ``key``: of the
-    network that came out."""
+    that can be told; ``top1`` on the clips trained on; ``note``: what went wrong without ending it."""
 
     state: State = "idle"
     stage: str = ""
@@ -54,17 +53,15 @@ class Status:
     epoch: int = 0
     epochs: int = 0
     top1: float | None = None
-    seconds: float = 0.0
     left: float | None = None
     note: str = ""
     message: str = ""
-    key: str = ""
 
 
 class Training:
     """Trains on ``clips`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
 
-    ``adopt`` is given the exported file when all went well and returns its key. ``epochs`` overrides ``enough_epochs``.
+    ``adopt`` is given the exported file when all went well. ``epochs`` overrides ``enough_epochs``.
     ``teacher``: a depth model (ONNX) that gives the clips depth first, from which decoders then learn along.
     """
 
@@ -73,14 +70,14 @@ class Training:
         clips: ClipFolder,
         init: Path | None,
         runs: Path,
-        adopt: Callable[[Path], str],
+        adopt: Callable[[Path], None],
         epochs: int | None = None,
         teacher: Path | None = None,
     ) -> None:
         self.clips, self.init, self.runs, self.adopt, self.epochs = clips, init, runs, adopt, epochs
         self.teacher = teacher
         self._lock = threading.Lock()
-        self._status, self._started, self._learning = Status(), 0.0, 0.0
+        self._status, self._learning = Status(), 0.0
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
@@ -92,16 +89,16 @@ class Training:
             status, run, learning = self._status, self._run, self._learning
         if status.state != "running":
             return asdict(status)
-        now, begun = time.monotonic(), status.progress
         if run is not None:
-            status = _with_progress(status, run)
+            begun, status = status.progress, _with_progress(status, run)
             if (gone := status.progress - begun) > _TELLING:
-                status = replace(status, left=round((now - learning) * (1 - status.progress) / gone, 1))
+                taken = time.monotonic() - learning
+                status = replace(status, left=round(taken * (1 - status.progress) / gone, 1))
         elif status.stage == _LOOKING:
             done, clips = self.clips.count_depth()
             stage = f"{_LOOKING}: {done} of {clips} clips"
             status = replace(status, stage=stage, progress=_LOOKED * done / max(clips, 1))
-        return asdict(replace(status, seconds=round(now - self._started, 1)))
+        return asdict(status)
 
     def start(self) -> None:
         """Begin. Raises ``RequestError`` 409 when one is running or there is too little to train on."""
@@ -126,8 +123,7 @@ class Training:
         with self._lock:
             if self._status.state == "running":
                 raise RequestError(HTTPStatus.CONFLICT, "a training is running already; wait for it, or cancel it")
-            self._status, self._started = Status("running", "Getting ready"), time.monotonic()
-            self._run = None
+            self._status, self._run = Status("running", "Getting ready"), None
             self._cancelled.clear()
         self._thread = threading.Thread(
             target=self._go, args=(self.init, card, sum(counts.values())), name="training", daemon=True
@@ -166,8 +162,8 @@ class Training:
                 self._run, self._learning = run, time.monotonic()
             self._do("Learning", [*_COMMAND, *train, "--out", str(run), *chosen])
             self._do("Making it run in the browser", export)
-            key = self.adopt(exported)
-            self._end("done", message=f"The new network lies in {run}", key=key, progress=1.0)
+            self.adopt(exported)
+            self._end("done", message=f"The new network lies in {run}", progress=1.0)
         except _Stopped:
             self._end("cancelled", message="Cancelled; the network is the one before")
         except DynagestError as error:
@@ -233,8 +229,7 @@ class Training:
     def _end(self, state: State, **values: Any) -> None:
         with self._lock:
             status = _with_progress(self._status, self._run) if self._run is not None else self._status
-            seconds = round(time.monotonic() - self._started, 1)
-            self._status = replace(status, **{"state": state, "seconds": seconds, "stage": "", **values})
+            self._status = replace(status, state=state, stage="", **values)
 
 
 def enough_epochs(clips: int) -> int:

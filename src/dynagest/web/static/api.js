@@ -22,10 +22,10 @@ const json = async (path, options) => (await ask(path, options)).json();
 /** {url, mode, state, card, events, runtime}: the network to run. */
 export const getModel = () => json("/api/model");
 
-/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], limits?, trainable?} */
+/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], fewest_clips?, trainable?} */
 export const getGestures = () => json("/api/gestures");
 
-/** {state, stage, progress, epoch, epochs, top1, seconds, left, note, message, key} */
+/** {state, stage, progress, epoch, epochs, top1, left, note, message} */
 export const getTraining = () => json("/api/training");
 
 export const startTraining = () =>

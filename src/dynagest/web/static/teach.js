@@ -148,7 +148,7 @@ export class Teach extends EventTarget {
   }
 
   hint(clips) {
-    const fewest = this.answer.limits.fewest_clips;
+    const fewest = this.answer.fewest_clips;
     const counts = [...clips].filter(([, each]) => each.length);
     const few = counts.filter(([, each]) => each.length < fewest).map(([label]) => label);
     let text = "";
