@@ -22,7 +22,7 @@ LABEL_LENGTH = 26
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line. ``x`` and ``y`` have the same length; gaps are NaN."""
+    """A named line. ``x`` and ``y`` have the same length and are finite."""
 
     name: str
     x: Sequence[float]
@@ -47,7 +47,7 @@ class Axis:
 
 def linear_axis(values: Sequence[float], include: Sequence[float] = (), ticks: int = 5) -> Axis:
     """An axis over ``values`` and ``include`` that ends at round numbers (1, 2 or 5 times a power of ten apart)."""
-    known = [value for value in (*values, *include) if math.isfinite(value)]
+    known = (*values, *include)
     low, high = min(known), max(known)
     if low == high:
         low, high = low - 0.5, high + 0.5
@@ -106,9 +106,7 @@ def line_chart(
         parts.append(f'<line class="reference" x1="{LEFT}" x2="{LEFT + 18}" y1="{HEIGHT - 9}" y2="{HEIGHT - 9}"/>')
         parts.append(f'<text x="{LEFT + 24}" y="{HEIGHT - 5}">{label}</text>')
     for slot, line in enumerate(series, start=1):
-        known = [
-            (across(x), down(y)) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y) and (y > 0 or not log)
-        ]
+        known = [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True) if y > 0 or not log]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in known)
         parts.append(f'<polyline class="line s{slot}" points="{path}"/>')
         if len(known) <= 40:

@@ -98,7 +98,7 @@ class History:
 
 
 def _series(name: str, lines: Sequence[tuple[dict[str, Any], dict[str, Any]]], key: str) -> Series:
-    """``values[key]`` over the epoch of (line, values); unknown ones are gaps, too many neighbours are averaged."""
+    """``values[key]`` over the epoch of (line, values); unknown ones are left out, too many neighbours are averaged."""
     values = [(float(line["epoch"]), part.get(key)) for line, part in lines]
     points = [(x, float(y)) for x, y in values if y is not None and math.isfinite(y)]
     size = math.ceil(len(points) / MOST_POINTS) or 1
