@@ -16,8 +16,9 @@ from dynagest.card import NetworkCard
 from dynagest.cli import main
 from dynagest.cli.export import _print as print_export
 from dynagest.cli.live import _told as announce
+from dynagest.cli.options import choose_device
 from dynagest.cli.progress import rendering
-from dynagest.errors import RunError
+from dynagest.errors import RecipeError, RunError
 from dynagest.export.verify import Comparison
 from dynagest.export.write import Export
 from dynagest.live.record import Prompt
@@ -129,8 +130,6 @@ def test_a_package_that_dynagest_does_not_name_is_a_bug(monkeypatch: pytest.Monk
 
 
 def test_a_device_that_is_not_there() -> None:
-    from dynagest.errors import RecipeError
-
     for arguments in (["evaluate", "run"], ["predict", "run", "x.mp4"]):
         with pytest.raises(RecipeError, match="--device quantum: not to be used here"):
             run(*arguments, "--device", "quantum")
@@ -146,9 +145,6 @@ def test_the_module_is_the_command() -> None:
 
 @pytest.mark.parametrize("device", ["hpu", "privateuseone", "meta", "opengl", "vulkan", "foo", "cuda:x", ""])
 def test_a_device_that_computes_nothing_is_refused_in_one_line(device: str) -> None:
-    from dynagest.cli.options import choose_device
-    from dynagest.errors import RecipeError
-
     with pytest.raises(RecipeError, match=f"^--device {device}: not to be used here") as told:
         choose_device(device)
     assert len(str(told.value)) < 120
@@ -156,7 +152,6 @@ def test_a_device_that_computes_nothing_is_refused_in_one_line(device: str) -> N
 
 
 def test_evaluate_refuses_a_file_before_it_tests(tmp_path: Path) -> None:
-
     weights = tmp_path / "network.safetensors"
     weights.write_bytes(b"anything")
     with pytest.raises(RunError, match=f"network.safetensors: is a file; .* as in {tmp_path}$"):

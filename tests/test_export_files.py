@@ -17,6 +17,7 @@ import dynagest as dg
 from dynagest.errors import DynagestError, ModelError, RecipeError, RunError, WeightsError
 from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.exported import ExportedNetwork
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
@@ -132,8 +133,6 @@ except RecipeError as error:
 
 
 def test_a_network_in_memory_a_run_folder_and_a_file_have_one_interface(tmp_path: Path, video: Path) -> None:
-    from dynagest.networks.weights import save_network
-
     net, card = make_network("tsn_resnet18")
     save_network(tmp_path, net, card)
     in_memory, folder = dg.Predictor.of(net, card), dg.Predictor.load(tmp_path)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -184,8 +185,6 @@ def test_a_camera_keeps_to_one_clock(
 @pytest.fixture
 def write_video(tmp_path: Path) -> Callable[..., Path]:
     def write(times_ms: Sequence[int], name: str = "video.mkv") -> Path:
-        from fractions import Fraction
-
         path = tmp_path / name
         with av.open(str(path), "w") as container:
             stream = container.add_stream("mjpeg")

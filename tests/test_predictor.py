@@ -13,7 +13,7 @@ from dynagest.clips.dataset import normalise
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ClipError, WeightsError
 from dynagest.networks.build import create_model
-from dynagest.networks.weights import save_network
+from dynagest.networks.weights import load_network, save_network
 from dynagest.predictor import Prediction, Predictor
 from dynagest.runtimes.arrays import normalise_frames, softmax
 from dynagest.runtimes.torch_network import TorchNetwork
@@ -120,15 +120,9 @@ def test_files_and_frames_agree_with_each_other_and_with_the_test(
     network = predictor.network
     assert isinstance(network, TorchNetwork)
     manifest = Manifest((Clip(video, "wave", split="test"),), CARD.classes)
-    tested = evaluate(create_and_load(run), network.card, manifest)
+    tested = evaluate(load_network(run)[0], network.card, manifest)
     assert tested.scores is not None
     np.testing.assert_allclose(from_file.scores, tested.scores[0], atol=1e-6)
-
-
-def create_and_load(run: Path) -> nn.Module:
-    from dynagest.networks.weights import load_network
-
-    return load_network(run)[0]
 
 
 def test_a_weights_file_is_as_good_as_its_run_folder(run: Path, frames: np.ndarray) -> None:

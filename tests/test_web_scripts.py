@@ -15,6 +15,7 @@ from web_helpers import CARD, picture
 from dynagest.card import NetworkCard
 from dynagest.runtimes.model_file import StateTensor
 from dynagest.stream.clock import Clock
+from dynagest.stream.events import EventSettings
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.state import StateScorer
 from dynagest.stream.window import Unsplit, WindowScorer
@@ -83,8 +84,6 @@ def test_events_refuse_what_python_refuses(tmp_path: Path) -> None:
       attempt([{ time: 2, scores: [1, 0] }, { time: 1, scores: [1, 0] }]),
       attempt([{ time: 0, scores: [NaN, 0] }]),
     ];"""
-    from dynagest.stream.events import EventSettings
-
     older, broken = node(script, EventSettings().model_dump(), tmp_path)
     assert "came after" in older
     assert "not finite" in broken

@@ -7,6 +7,7 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -354,8 +355,6 @@ class TestUploads:
         assert [path.name for path in (tmp_path / "gestures").iterdir()] == ["wave"]
 
     def test_two_at_once_get_two_numbers(self, site: Site) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
         assert site.clips is not None
         with ThreadPoolExecutor(4) as pool:
             names = {each.name for each in pool.map(lambda _: site.clips.add("wave", body()), range(8))}  # type: ignore[union-attr]
