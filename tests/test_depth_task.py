@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dynagest.networks.build import create_model
+from dynagest.networks.streaming import StreamNet
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
@@ -45,6 +46,31 @@ def test_without_decoders_depth_is_not_looked_at(batch: tuple[torch.Tensor, ...]
     output = DepthTask(net)(batch[0], batch[1])
     assert output.masks is None
     torch.testing.assert_close(output.loss, F.cross_entropy(net(batch[0]), batch[1]))
+
+
+@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
+def test_chained_clips_are_seen_as_a_stream_sees_them(name: str) -> None:
+    """What is trained is what runs: the streaming form's logits after the last frame of each clip."""
+    net = create_model(name, 5, 3, width=16, options={"online": True}).eval()
+    clips = torch.randn(4, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 1, 2, 3])
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32), chained=True)
+    alone = task.eval()(clips, labels, torch.rand(4, 3, 1, 32, 32), torch.ones(4, dtype=torch.bool))
+    assert torch.equal(alone.logits, net(clips))
+    task.train()
+    net.eval()
+    chained = task(clips, labels, torch.rand(4, 3, 1, 32, 32), torch.ones(4, dtype=torch.bool))
+    stream, expected = StreamNet(net), []
+    state = stream.initial_state(size=32)
+    for frame in clips.flatten(0, 1):
+        logits, state = stream(frame[None], state)
+        expected.append(logits[0])
+    torch.testing.assert_close(chained.logits, torch.stack(expected[2::3]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chained.logits[0], alone.logits[0], rtol=1e-4, atol=1e-4)
+    assert (chained.logits[1:] - alone.logits[1:]).abs().max() > 0.1 * alone.logits.std()
+    assert chained.masks is not None
+    assert chained.masks.local is not None
+    assert chained.masks.local.shape == (12, 1, 32, 32)
 
 
 def test_zero_weights_give_the_class_gradient_alone(batch: tuple[torch.Tensor, ...]) -> None:

@@ -114,6 +114,8 @@ def test_tables_vi_to_viii_are_overrides() -> None:
         ({"warmup_epochs": "25"}, "fewer than epochs"),
         ({"lr": "nan"}, "finite"),
         ({"flip_labels": "{a: b"}, "not a list or a map"),
+        ({"chained": "true"}, "set options='{online: true}' and task=msd, or chained=false"),
+        ({"chained": "true", "options": "{online: true}", "task": "segmentation", "msd": "none"}, "chained: only"),
     ],
 )
 def test_wrong_overrides(overrides: dict[str, str], message: str) -> None:

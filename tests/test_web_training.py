@@ -110,6 +110,8 @@ class TestTraining:
         recipe = get_recipe("webcam").with_overrides(_settings(card))
         for field in ("model", "width", "size", "num_segments", "sampling", "stride", "options"):
             assert getattr(recipe, field) == getattr(card, field), field
+        assert recipe.chained, "what remembers learns with a past"
+        assert not get_recipe("webcam").with_overrides(_settings(CARD)).chained
 
     def test_progress_while_a_line_is_being_written(self, tmp_path: Path) -> None:
         (tmp_path / "recipe.json").write_text('{"epochs": 8}')

@@ -154,12 +154,13 @@ _DEMO = SynthSpec(
     shake=0.2,
 )
 
-# For networks that watch a stream: they must know pauses, and gestures that are not in the middle of a clip.
+# For networks that watch a stream: they must know what is between gestures, which is most of it, and gestures that are
+# not in the middle of a clip.
 _LIVE = _DEMO.model_copy(
     update={
-        "background": 4,
+        "background": 8,
         "slack": 0.3,
-        "clips_per_class": PerSplit(train=200, val=12, test=40),
+        "clips_per_class": PerSplit(train=170, val=10, test=34),
         "subjects": PerSplit(train=80, val=8, test=16),
         "scenes": PerSplit(train=400, val=40, test=80),
     }

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
+from dynagest.networks.video import VideoNet
 from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.decoder import Masks, MultiScaleDecoder
 from dynagest.task.inputs import network_input
@@ -26,11 +28,22 @@ class DepthTask(Task):
     The network is hooked during ``forward`` only; what is saved for use is ``task.network``. Without a ``decoder`` it
     is plain classification, of a network that is fed depth too if its ``inputs`` say so. ``loss`` has the paper's
     weights by default.
+
+    ``chained``: in training, the N clips are one stream to an online ``network``. A clip alone begins without a past,
+    which a stream does once; each clip but the first then begins with the memory of another, which speaks for no class.
     """
 
     def __init__(
-        self, network: nn.Module, decoder: MultiScaleDecoder | None = None, loss: DepthLoss | None = None
+        self,
+        network: nn.Module,
+        decoder: MultiScaleDecoder | None = None,
+        loss: DepthLoss | None = None,
+        *,
+        chained: bool = False,
     ) -> None:
+        if chained:
+            assert isinstance(network, VideoNet), "a stream needs the logits of every frame"
+            assert network.options.get("online"), "a network that looks ahead would see into the next clip"
         loss = loss or DepthLoss()
         kinds = decoder.taps if decoder is not None else {}
         terms = {
@@ -41,6 +54,7 @@ class DepthTask(Task):
         super().__init__(network, terms, uses_depth=decoder is not None)
         self.decoder = decoder
         self.loss = loss
+        self.chained = chained
 
     def forward(
         self,
@@ -53,14 +67,21 @@ class DepthTask(Task):
         """As of ``Task``. Depth and ``has_depth`` must be given where there is a ``decoder``."""
         clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
-            logits, masks = self.network(clip), None
+            logits, masks = self._logits(clip), None
         else:
             with self.decoder.attached(self.network) as taps:
-                logits = self.network(clip)
+                logits = self._logits(clip)
             masks = self.decoder(self.decoder.features(taps))
         parts = self.loss(logits, label, masks, depth, has_depth, counts)
         terms = {"cross_entropy": parts.cross_entropy, "local": parts.local, "global": parts.global_}
         return DepthOutput(parts.total, logits, terms, masks)
+
+    def _logits(self, clip_NTCHW: torch.Tensor) -> torch.Tensor:
+        """Logits (N, K) of the clips."""
+        if not (self.chained and self.training):
+            return cast(torch.Tensor, self.network(clip_NTCHW))
+        frames_1BK = cast(VideoNet, self.network).frame_logits(clip_NTCHW.flatten(0, 1)[None])
+        return frames_1BK.unflatten(1, clip_NTCHW.shape[:2])[0].mean(dim=1)
 
     def save_companions(self, run_dir: Path) -> None:
         """The decoders that belong to the network. Raises ``RunError`` when they cannot be written."""

@@ -71,7 +71,8 @@ def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -
             seed=recipe.seed,
         )
     weights = LossWeights(recipe.class_weight, recipe.local_weight, recipe.global_weight)
-    return DepthTask(net, decoder, DepthLoss(weights, recipe.threshold / 255 if recipe.binarise else None))
+    loss = DepthLoss(weights, recipe.threshold / 255 if recipe.binarise else None)
+    return DepthTask(net, decoder, loss, chained=recipe.chained)
 
 
 def choose_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, str]:

@@ -93,6 +93,11 @@ class Recipe(BaseModel):
         default=10.0, ge=0, le=255, description="of 255; depth above it is 1 when binarised, or hand (Segmentation)"
     )
 
+    chained: bool = Field(
+        default=False,
+        description="clips of a step follow one another as in a stream: an online network begins each with what it "
+        "remembers of the one before (of the same process and accumulated part)",
+    )
     epochs: int = Field(default=25, ge=1, description="passes over the training clips")
     batch: int = Field(
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
@@ -176,6 +181,11 @@ class Recipe(BaseModel):
             raise ValueError(f"msd: the task {self.task} trains no depth decoders; set msd=none")
         if self.task == "alignment" and self.inputs != "rgb":
             raise ValueError("options: alignment trains an RGB network beside one of depth; leave inputs out")
+        if self.chained and (self.task != "msd" or not self.options.get("online")):
+            raise ValueError(
+                "chained: only online networks remember another clip; set options='{online: true}' and task=msd, or "
+                "chained=false"
+            )
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError("stages: two have the same name")

@@ -78,8 +78,8 @@ def live() -> Recipe:
 
     Its cosine ends at 0, where the network is at its best: the last epoch is kept.
     """
-    changes = {"name": "live", "options": {"online": True}, "epochs": 14, "warmup_epochs": 2, "validate_on": None}
-    return _small().with_overrides(changes)
+    changes = {"name": "live", "options": {"online": True}, "chained": True, "epochs": 14, "warmup_epochs": 2}
+    return _small().with_overrides({**changes, "validate_on": None})
 
 
 def webcam() -> Recipe:

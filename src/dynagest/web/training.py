@@ -265,6 +265,8 @@ def _settings(card: NetworkCard) -> dict[str, str]:
     settings = {name: str(getattr(card, name)) for name in fields}
     if card.options:
         settings["options"] = json.dumps(card.options)
+    if card.options.get("online"):
+        settings["chained"] = "true"
     return settings
 
 
