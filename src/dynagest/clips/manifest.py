@@ -8,7 +8,6 @@ clip has depth) and ``classes.txt`` (one label a line, in the order of the logit
 order).
 """
 
-import os
 import re
 import shlex
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
-from dynagest.clips.table import absolute, encoded, read_rate, read_table, read_text, table_text
+from dynagest.clips.table import absolute, encoded, read_rate, read_table, read_text, relative, table_text
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
@@ -198,21 +197,18 @@ def _says(file: Path, data: bytes, depth: DepthSpec | None) -> bool:
 
 
 def _row(clip: Clip, folder: Path) -> list[str | int]:
-    def relative(path: Path) -> str:
-        return Path(os.path.relpath(path, folder)).as_posix()
-
     end = "" if clip.end is None else clip.end
     start: str | int = clip.start or (0 if clip.end is not None else "")
     depth, depth_start, depth_end = "", "", ""
     if clip.depth is not None:
-        depth = relative(clip.depth)
+        depth = relative(clip.depth, folder)
         last = clip.depth_end
         if last is None and clip.end is not None:
             last = clip.depth_start + clip.end - clip.start
         depth_start = "" if (clip.depth_start, clip.start) == (0, 0) and start == "" else str(clip.depth_start)
         depth_end = "" if last is None else str(last)
     rest = (clip.split, clip.subject, "" if clip.fps is None else f"{clip.fps:.10g}")
-    return [relative(clip.video), clip.label, depth, start, end, depth_start, depth_end, *rest]
+    return [relative(clip.video, folder), clip.label, depth, start, end, depth_start, depth_end, *rest]
 
 
 def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int, clips: list[Clip]) -> list[str]:

@@ -8,7 +8,6 @@ the times that the video itself states. A blank split is ``test``. Beside it lie
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
-from dynagest.clips.table import absolute, encoded, read_rate, read_table, table_text
+from dynagest.clips.table import absolute, encoded, read_rate, read_table, relative, table_text
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError
 
@@ -114,7 +113,7 @@ class StreamSet:
         path = absolute(path)
         rows: list[tuple[str, ...]] = []
         for stream in self.streams:
-            video = Path(os.path.relpath(stream.video, path.parent)).as_posix()
+            video = relative(stream.video, path.parent)
             rest = ("" if stream.fps is None else f"{stream.fps:g}", stream.split, stream.subject)
             if not stream.spans:
                 rows.append((video, "", "", "", *rest))

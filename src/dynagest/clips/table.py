@@ -19,6 +19,14 @@ def absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
+def relative(path: Path, folder: Path) -> str:
+    """The path from ``folder``, with forward slashes on every system; on Windows, that of another drive stays whole."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
 def read_table(
     path: Path, take: Take, *, needed: Sequence[str], columns: Sequence[str], what: str, writer: str
 ) -> None:

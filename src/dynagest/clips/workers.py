@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing import get_context, parent_process
-from multiprocessing.context import ForkServerContext
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 import cv2
@@ -19,12 +19,14 @@ T = TypeVar("T")
 ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
 
 
-def fork_server(preload: str) -> ForkServerContext:
-    """How such processes are started; the module ``preload`` is imported once for all of them.
+def start_method(preload: str) -> BaseContext:
+    """How such processes are started; the module ``preload`` is imported once for all of them, but on Windows in each.
 
     Not by fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
     The fork server has no such threads. It ends with the last of its processes: ``start_worker`` sees to these.
     """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([preload])
     return context

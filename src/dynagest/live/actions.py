@@ -5,7 +5,6 @@ import json
 import os
 import queue
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dynagest.errors import ActionError, hint
 from dynagest.fields import field_faults
 from dynagest.live.loopback import on_this_host
+from dynagest.processes import kill
 from dynagest.stream.events import Event
 
 ANY = "any"
@@ -218,22 +218,14 @@ def _run(action: Action, command: tuple[str, ...], event: Event) -> str:
         try:
             code = process.wait(action.timeout)
         except subprocess.TimeoutExpired:
-            _kill(process)
+            kill(process)
+            process.wait()
             raise ActionError(f"{action.name}: took longer than {action.timeout:g} s and was ended") from None
         if code:
             said.seek(0)
             text = " ".join(said.read().decode(errors="replace").split())[-_TOLD:]
             raise ActionError(f"{action.name}: exit code {code}{': ' if text else ''}{text}")
     return f"{action.name} on {event.label}"
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The program with all that it started, which share its session."""
-    if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
 
 
 def _post(action: Action, url: str, event: Event) -> str:

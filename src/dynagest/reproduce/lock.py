@@ -1,9 +1,10 @@
 """A lock between processes that the kernel drops when its holder ends, however it ends."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from dynagest.errors import RunError
 
@@ -14,8 +15,7 @@ def locked(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(path.open("ab"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(FileLock(path, fallback_to_soft=False))
         except OSError as error:
             raise RunError(
                 f"{path.parent}: takes no files or no locks ({error.strerror}); choose a folder that can be written"

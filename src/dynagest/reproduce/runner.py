@@ -21,6 +21,7 @@ from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
 from dynagest.fields import field_faults
 from dynagest.machine import available_cores
+from dynagest.processes import KILLED, PYTHON
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.lock import locked
 from dynagest.run_folder import METRICS_FILE
@@ -181,7 +182,7 @@ def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Po
     write_atomically(folder / JOB_FILE, job.model_dump_json(indent=1).encode())
     # One thread each: parallel runs would wait for one another's threads. Set before the process loads OpenMP.
     threads_each = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "dynagest.reproduce.runner", str(root), job.name, str(ledger.path)]
+    command = [*PYTHON, "-m", "dynagest.reproduce.runner", str(root), job.name, str(ledger.path)]
     with (folder / OUTPUT_FILE).open("ab") as output:
         environment = os.environ | _KEEP_MEMORY | threads_each
         return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -202,7 +203,7 @@ def _wait_for_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) 
 def _last_words(root: Path, job: Job, code: int) -> str:
     path = root / "runs" / job.name / OUTPUT_FILE
     if code < 0:  # it could say nothing of that: its last line is an older one
-        memory = ", as when memory runs out" if -code == signal.SIGKILL else ""
+        memory = ", as when memory runs out" if code == KILLED else ""
         return f"{signal.strsignal(-code)} from outside{memory}; the same command goes on with it (see {path})"
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"{lines[-1] if lines else 'ended without a word'} (see {path})"

@@ -1,6 +1,7 @@
 """Renders many things on all cores, in processes that end with this one and leave off when it is interrupted."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -8,10 +9,11 @@ from itertools import repeat
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from dynagest.clips.workers import fork_server, start_worker
+from dynagest.clips.workers import start_method, start_worker
 from dynagest.machine import available_cores
 
 _CHUNK = 8  # clips that a worker takes at a time
+_MOST = 61  # processes of a pool that Windows can wait for
 
 Progress = Callable[[int, int], None]
 Key = TypeVar("Key")
@@ -32,7 +34,7 @@ def render_all(
     done before.
     """
     done = total - len(keys)
-    workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)))
+    workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)), _MOST)
     if workers <= 1:
         for key in keys:
             write(key)
@@ -40,7 +42,7 @@ def render_all(
             if progress:
                 progress(done, total)
         return
-    context = fork_server(__name__)
+    context = start_method(__name__)
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:
@@ -66,8 +68,12 @@ def stopping() -> bool:
 def _interrupts_wait() -> Iterator[None]:
     """Hold Ctrl-C back until the end of the block, and for ever in the processes that are started in it.
 
-    It goes to the whole process group, and would find the workers amid their imports.
+    It goes to the whole process group, and would find the workers amid their imports. Windows has no such thing: there
+    they end all the same, but show where they were.
     """
+    if sys.platform == "win32":
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.table import relative
 from dynagest.clips.view import View
-from dynagest.clips.workers import fork_server, in_shared_memory, start_worker
+from dynagest.clips.workers import in_shared_memory, start_method, start_worker
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
@@ -162,7 +162,7 @@ def build_loader(
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
-        multiprocessing_context=fork_server("dynagest.clips.dataset") if workers else None,
+        multiprocessing_context=start_method("dynagest.clips.dataset") if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
@@ -226,9 +226,9 @@ def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | D
 
 def _row(clip: Clip, folder: Path) -> list[str | int | None]:
     """What tells a clip from another, wherever the data set lies."""
-    depth = os.path.relpath(clip.depth, folder) if clip.depth else None
+    depth = relative(clip.depth, folder) if clip.depth else None
     frames = (clip.start, clip.end, clip.depth_start, clip.depth_end)
-    return [os.path.relpath(clip.video, folder), depth, clip.label, clip.split, *frames]
+    return [relative(clip.video, folder), depth, clip.label, clip.split, *frames]
 
 
 def _digest(parts: Iterable[object]) -> str:

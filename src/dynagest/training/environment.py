@@ -64,7 +64,8 @@ def code_revision() -> str | None:
     here = Path(__file__)
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(here.parent), *arguments], capture_output=True, text=True, check=False)
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
 
     # An installed copy may lie inside somebody else's repository: only a tracked file speaks of this code.
     if shutil.which("git") is None or git("ls-files", "--error-unmatch", here.name).returncode != 0:

@@ -1,7 +1,6 @@
 """The network that the page runs: an ONNX file with its card inside, kept in memory for browsers to fetch. No torch."""
 
 import hashlib
-import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError
+from dynagest.processes import PYTHON
 from dynagest.runtimes.load import load_exported
 from dynagest.runtimes.model_file import Mode, ModelInfo, file_name
 from dynagest.stream.events import EventSettings
@@ -102,5 +102,5 @@ def export_command(run: Path, card: NetworkCard) -> tuple[list[str], Path]:
     """The command that exports a run's network for the page, as a stream where it can be one, and what it writes."""
     mode: Mode = "stream" if card.options.get("online") else "clip"
     path = run / file_name("fp32", mode, ".onnx")
-    command = [sys.executable, "-m", "dynagest", "export", str(run), "--to", "onnx", "--mode", mode, "--out", str(path)]
+    command = [*PYTHON, "-m", "dynagest", "export", str(run), "--to", "onnx", "--mode", mode, "--out", str(path)]
     return [*command, "--clips", "16"], path

@@ -82,7 +82,7 @@ def _pack(folder: Path) -> Path:
             "--runtime-archive FILE`"
         )
     command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent", "--pack-destination", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, cwd=folder)
     found = list(folder.glob("*.tgz"))
     if done.returncode or len(found) != 1:
         said = (done.stderr or done.stdout).strip().splitlines()

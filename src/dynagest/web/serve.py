@@ -17,6 +17,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest
 from dynagest.clips.teacher import Teacher, check_origin
 from dynagest.errors import ModelError, RunError, WeightsError
+from dynagest.processes import PYTHON
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 from dynagest.stream.events import EventSettings, tuned_settings
 from dynagest.web.app import Site, create_app
@@ -195,12 +196,12 @@ def _exported(path: Path) -> Path:
     if exported.exists() and weights.exists() and exported.stat().st_mtime >= weights.stat().st_mtime:
         return exported
     if not os.access(path, os.W_OK):
-        elsewhere = shlex.join("network.onnx" if part == str(exported) else part for part in command[2:])
+        elsewhere = shlex.join("network.onnx" if part == str(exported) else part for part in command[len(PYTHON) + 1 :])
         raise RunError(
             f"{path}: cannot be written, and has no network for the browser yet; run `{elsewhere}` and serve that file"
         )
     print(f"{path}: exporting its network for the browser, this once", flush=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         fault = (done.stderr or done.stdout).strip().removeprefix("error: ")
         raise RunError(f"{path}: cannot be exported for the browser: {fault}")

@@ -6,11 +6,9 @@ depth`, then `dynagest train webcam`, then `dynagest export`. So the server stay
 
 import json
 import math
-import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ from typing import Any, Literal
 from dynagest.card import NetworkCard
 from dynagest.clips.gesture_folder import count_clips, gestures
 from dynagest.errors import DynagestError, RunError
+from dynagest.processes import KILLED, PYTHON, interrupt, kill
 from dynagest.run_folder import CARD_FILE, RECIPE_FILE
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
@@ -33,7 +32,7 @@ from dynagest.web.model import export_command
 FEWEST_CLIPS = 2  # of each gesture
 PATIENCE = 10.0  # seconds that a cancelled training gets to stop by itself
 STEPS = 240  # that a training takes at least: a recipe's epochs are meant for more clips than a handful
-_COMMAND = (sys.executable, "-m", "dynagest")
+_COMMAND = (*PYTHON, "-m", "dynagest")
 _LOOKING = "Looking for depth"
 _WITHOUT = "without depth: "  # how `dynagest data depth` names a clip that got none
 _LOOKED, _LEARNED = 0.3, 0.8  # where the progress stands when there is depth, and when the network is trained
@@ -138,7 +137,7 @@ class Training:
             self._cancelled.set()
             process = self._process
         if process is not None:
-            _signal(process, signal.SIGINT)
+            interrupt(process)
 
     def close(self) -> None:
         """The server ends: so does what it started."""
@@ -196,7 +195,12 @@ class Training:
             self._status = replace(self._status, stage=stage)
             # A group of its own: Ctrl-C at the server's terminal is for the server, which then ends this one.
             self._process = process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
             )
         watch = threading.Thread(target=self._kill_when_cancelled, args=(process,), daemon=True)
         watch.start()
@@ -211,7 +215,7 @@ class Training:
         if self._cancelled.is_set():
             raise _Stopped
         if code < 0:  # it could say nothing of that
-            memory = ", as when memory runs out; close other programs and try again" if -code == signal.SIGKILL else ""
+            memory = ", as when memory runs out; close other programs and try again" if code == KILLED else ""
             raise DynagestError(f"{stage}: {signal.strsignal(-code)} from outside{memory}")
         if code and not (unless and unless in tail):
             raise DynagestError(_last_words(tail) or f"{stage}: ended with code {code}")
@@ -223,7 +227,7 @@ class Training:
                 try:
                     process.wait(PATIENCE)
                 except subprocess.TimeoutExpired:
-                    _signal(process, signal.SIGKILL)
+                    kill(process)
                 return
 
     def _end(self, state: State, **values: Any) -> None:
@@ -283,13 +287,6 @@ def _new_folder(runs: Path) -> Path:
             run = runs / f"{stamp}-{number}"
         except OSError as error:
             raise RunError(f"{runs}: cannot be written ({error.strerror}); start with another --runs") from error
-
-
-def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return  # it has just ended by itself
 
 
 def _last_words(output: str) -> str:
