@@ -1,5 +1,6 @@
 """Fixtures that every test file may use."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips here: {folder} does not exist")
     return folder
+
+
+@pytest.fixture
+def windows_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, a file that this process has open or mapped is neither moved nor replaced."""
+    maps, replace = Path("/proc/self/maps"), os.replace
+    if not maps.exists():
+        pytest.skip("which files are mapped is known from Linux's /proc")
+
+    def replace_unused(source: Path, target: Path) -> None:
+        used = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+        used |= {line.split(None, 5)[-1] for line in maps.read_text(encoding="utf-8").splitlines()}
+        for path in map(os.path.realpath, (source, target)):
+            if path in used:
+                raise PermissionError(13, "in use", path)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_unused)
 
 
 @pytest.fixture(autouse=True)

@@ -260,6 +260,7 @@ def test_every_network_agrees_in_every_runtime(name: str, options: dict, to: str
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("windows_files")
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_openvino_in_lower_precision(precision: str, tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", "action_resnet18")

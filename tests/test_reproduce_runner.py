@@ -85,6 +85,7 @@ def test_both_arms_see_the_same_pictures(tmp_path):
     assert not plain[0, 0]["rgb"].equal(plain[1, 0]["rgb"])
 
 
+@pytest.mark.usefixtures("windows_files")
 def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     whole = footage_folder(tmp_path / "a", SPEC)
     render_split(whole, SPEC, "train")

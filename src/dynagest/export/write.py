@@ -132,6 +132,7 @@ def export(
         comparison.check(tolerance or TOLERANCES[precision], precision)
         latency_torch, latency = _latencies(pair, held_out.clips[0])
         size = sum(part.stat().st_size for part in _parts(staged))
+        del pair  # OpenVINO maps the weights, and Windows moves no file that is mapped
     return Export(
         path=target,
         info=info,

@@ -70,6 +70,7 @@ def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
 
     # On all cores: whoever else needs them has to wait for these clips anyway.
     render_all(partial(_film, begun, spec, split), range(done, shape[0]), shape[0], put_down)
+    arrays.clear()  # Windows moves no file that is mapped
     for kind in ("depth", "rgb"):  # the one that tells that all are there comes last
         begun[kind].replace(folder / f"{split}.{kind}.npy")
     note.unlink()

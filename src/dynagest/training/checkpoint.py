@@ -115,7 +115,8 @@ def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimize
             value, parameter = file.get_tensor(saved), parameters[name]
             # In the parameter's own memory format, so that the steps to come round as they would have.
             same = value.shape == parameter.shape and value.dim() > 0
-            optimiser.state[parameter][kind] = torch.empty_like(parameter).copy_(value) if same else value
+            # Copied in any case: Windows replaces no file that a tensor is mapped from.
+            optimiser.state[parameter][kind] = torch.empty_like(parameter).copy_(value) if same else value.clone()
 
 
 def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: Path) -> None:
