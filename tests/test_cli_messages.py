@@ -103,11 +103,11 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 @pytest.mark.parametrize(
     ("arguments", "package", "says"),
     [
-        (["evaluate", "x"], "torch", "torch, which is not installed: pip install 'dynagest[train]'; to recognise"),
+        (["evaluate", "x"], "torch", 'torch, which is not installed: pip install "dynagest[train]"; to recognise'),
         (
             ["serve", "x.onnx"],
             "uvicorn",
-            "uvicorn, which is not installed: pip install 'dynagest[serve]'\n",
+            'uvicorn, which is not installed: pip install "dynagest[serve]"\n',
         ),
     ],
 )

@@ -129,7 +129,7 @@ except RecipeError as error:
     print(error)
 """
     )
-    assert "pip install 'dynagest[train]'" in done.stdout, done.stderr
+    assert 'pip install "dynagest[train]"' in done.stdout, done.stderr
 
 
 def test_a_network_in_memory_a_run_folder_and_a_file_have_one_interface(tmp_path: Path, video: Path) -> None:

@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError(f"dynagest.{name} needs torch: pip install 'dynagest[train]'", name="torch") from error
+        raise ImportError(f'dynagest.{name} needs torch: pip install "dynagest[train]"', name="torch") from error
     globals()[name] = value
     return value
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from importlib.metadata import requires
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -49,6 +50,8 @@ def main() -> None:
     # Read when torch starts its threads. Waiting threads shall spin a little and then sleep: beside another program on
     # the same cores, spinning for milliseconds was seen to make training up to ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that its encoding lacks, as on Windows, must not end a command
+        sys.stdout.reconfigure(errors="backslashreplace")  # as that of stderr is
     stderr = Console(stderr=True, emoji=False)  # a file may be called :smile:
     try:
         app()
@@ -58,7 +61,7 @@ def main() -> None:
         extra = _extra_with(error.name or "")
         if extra is None:
             raise
-        message = f"this needs {error.name}, which is not installed: pip install 'dynagest[{extra}]'"
+        message = f'this needs {error.name}, which is not installed: pip install "dynagest[{extra}]"'
         if error.name == "torch":
             message += "; to recognise gestures without it, name a file that `dynagest export` wrote"
     else:

@@ -38,13 +38,13 @@ def caption(
 ) -> npt.NDArray[np.uint8]:
     """A line of text as uint8 RGB (height, width, 3), cut off at the right; a letter that no font has is a box.
 
-    Raises ``RunError`` without matplotlib, which comes with ``pip install 'dynagest[train]'``.
+    Raises ``RunError`` without matplotlib, which comes with ``pip install "dynagest[train]"``.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise RunError("captions of pictures need matplotlib: pip install 'dynagest[train]'") from error
+        raise RunError('captions of pictures need matplotlib: pip install "dynagest[train]"') from error
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=[c / 255 for c in background])
     canvas = FigureCanvasAgg(figure)
     figure.text(

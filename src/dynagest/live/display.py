@@ -100,7 +100,7 @@ class Json:
         """See ``Display``."""
 
     def _print(self, line: dict[str, object]) -> None:
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(json.dumps(line), flush=True)
 
 
 class Terminal:

@@ -21,7 +21,7 @@ def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tupl
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise RecipeError(f"{path}: needs ONNX Runtime: pip install 'dynagest[run]'") from error
+        raise RecipeError(f'{path}: needs ONNX Runtime: pip install "dynagest[run]"') from error
     check_file(path)
     absent = [name for name in providers if name not in onnxruntime.get_available_providers()]
     if absent:

@@ -60,7 +60,7 @@ class TorchNetwork:
             if error.name not in ("torch", "safetensors"):
                 raise
             raise RecipeError(
-                f"{path}: running a network of PyTorch needs {error.name}: pip install 'dynagest[train]'; or export it "
+                f'{path}: running a network of PyTorch needs {error.name}: pip install "dynagest[train]"; or export it '
                 "where torch is installed (`dynagest export`) and use the file"
             ) from error
         return cls(*load_network(path), device)

@@ -39,7 +39,7 @@ def _onnx_with(path: Path, settings: EventSettings) -> bytes:
         import onnx
     except ModuleNotFoundError as error:
         raise RecipeError(
-            f"{path}: to keep settings inside it, onnx is needed: pip install 'dynagest[export]'"
+            f'{path}: to keep settings inside it, onnx is needed: pip install "dynagest[export]"'
         ) from error
     model = onnx.load(path)
     (kept,) = (each for each in model.metadata_props if each.key == KEY)
