@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dynagest.machine import SHARED_MEMORY, available_cores, shared_memory_suffices
+from dynagest.machine import SHARED_MEMORY, available_cores, fast_bf16, shared_memory_suffices
 
 LOW_DISK_GIB = 5.0
 
@@ -33,7 +33,7 @@ def _python() -> Finding:
 
 def _torch() -> list[Finding]:
     if importlib.util.find_spec("torch") is None:
-        advice = "not installed: predicting from exported files works, training needs pip install 'dynagest[train]'"
+        advice = 'not installed: predicting from exported files works, training needs pip install "dynagest[train]"'
         return [Finding("torch", "warning", advice)]
     import torch
 
@@ -44,7 +44,7 @@ def _torch() -> list[Finding]:
     elif torch.backends.mps.is_available():
         findings.append(Finding("accelerator", "ok", "Apple GPU (mps)"))
     else:
-        bf16 = "with" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "without"
+        bf16 = "with" if fast_bf16() else "without"
         cores = f"{available_cores()} CPU cores {bf16} fast bf16"
         detail = f"none; {cores}. Small networks train here, ResNet-50 at 224 wants a GPU"
         findings.append(Finding("accelerator", "warning", detail))

@@ -1,4 +1,4 @@
-"""The cores and the shared memory that data workers have to live on. Needs no torch."""
+"""The cores and the shared memory that data workers have to live on, and fast bf16. Needs torch for the latter only."""
 
 import os
 import shutil
@@ -16,3 +16,11 @@ def available_cores() -> int:
 def shared_memory_suffices() -> bool:
     """Whether data workers can hand over their batches; where they cannot, they wait for ever without a word."""
     return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free / 2**20 >= LOW_SHARED_MIB
+
+
+def fast_bf16() -> bool:
+    """Whether the CPU computes bf16 in hardware."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -134,7 +134,7 @@ def _score(
         frames = [depth for *_, depth in waiting if depth is not None]
         logits = net(network_input(rgb, torch.stack(frames).to(device) if frames else None, card.inputs))
         # Accumulated in double precision on the CPU, so that the mean of 30 views is exact to float32.
-        softmax = logits.double().softmax(dim=1).cpu().numpy()
+        softmax = logits.cpu().double().softmax(dim=1).numpy()
         np.add.at(scores, [index for index, *_ in waiting], softmax)
         waiting.clear()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dynagest.machine import fast_bf16
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import LoadReport, load_weights
@@ -82,8 +83,7 @@ def choose_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, str]
     if device.type == "cuda":
         fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "the GPU"
     elif device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        fast, where = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")), "the CPU"
+        fast, where = fast_bf16(), "the CPU"
     else:
         plain = recipe.model_copy(update={"precision": "fp32"})
         return plain, f"autodetected fp32 because {device.type} is not known to compute bf16 in hardware"
