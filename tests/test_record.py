@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from dynagest.clips.gesture_folder import check_label, count_clips, gestures, op
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.video import iterate_video, video_rate
 from dynagest.errors import CameraError, ClipError, ManifestError
-from dynagest.live.capture import Capture
+from dynagest.live.capture import Capture, Frame, Status
 from dynagest.live.record import Prompt, record
 from dynagest.live.sources import VideoFile
 
@@ -205,6 +206,16 @@ def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) ->
     for path in tmp_path.glob("wave/*.mkv"):
         values = read_frames(path, range(count_frames(path)))[:, 5, 5, 0].astype(int)
         assert np.ptp(values) < 6, "no clip holds frames from before and after"
+
+
+def test_of_frames_with_one_time_a_clip_takes_the_first(tmp_path: Path) -> None:
+    """As in a burst, or by the clock of Windows, which before Python 3.13 moves on every 15.6 ms."""
+    frames = [Frame(picture(index), index // 3 * 0.0156, 0.0) for index in range(60)]
+    capture = SimpleNamespace(next=lambda _: frames.pop(0), status=Status())
+    prompts = list(record(capture, tmp_path, ["wave"], 1, seconds=0.1, countdown=-2.0))  # type: ignore[arg-type]
+    assert prompts[-1].phase == "saved"
+    times = [moment for _, moment in iterate_video(tmp_path / "wave" / "001.mkv")]
+    assert times == pytest.approx([0.0156 * index for index in range(8)], abs=1e-3)
 
 
 def test_a_bad_name_is_told_before_anything_is_recorded(tmp_path: Path) -> None:

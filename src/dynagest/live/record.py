@@ -11,6 +11,7 @@ from dynagest.live.capture import Capture, Frame
 
 READING = 2.0  # s more before the first clip of a gesture, to read its name
 _WAIT = 0.2
+_CLOSEST = 0.002  # s between two frames of a clip, which keeps its times to the millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, 
         if frame.time < due:
             yield replace(about, phase="ready", left=due - frame.time, frame=frame)
             continue
+        if frames and frame.time - frames[-1].time < _CLOSEST:
+            continue  # of a burst, or by a clock that is coarse, as that of Windows was before Python 3.13
         frames.append(frame)
         left = frames[0].time + seconds - frame.time
         if left > 0:
