@@ -1,6 +1,6 @@
 """Where frames come from: a camera, a video file, or a stream of this host. Each is read from one thread only."""
 
-import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,7 +250,12 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
 
 
 def _cameras_told() -> str:
-    devices = sorted(Path("/dev").glob("video*")) if os.name == "posix" else []
+    if sys.platform != "linux":
+        return (
+            "plug it in, close what else uses it, allow this program the camera in the system's privacy settings, or "
+            "give a video file"
+        )
+    devices = sorted(Path("/dev").glob("video*"))
     if devices:
         return f"there are {', '.join(map(str, devices))}: plug it in, close what else uses it, or may you read it?"
     return "no camera was found: plug one in, or give a video file"
