@@ -27,10 +27,12 @@ test: setup
 test-slow: setup
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m slow
 
+# Types also as on Windows, which lacks what is in os and signal elsewhere.
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 # An interrupted demo goes on where it stopped.
 demo: setup

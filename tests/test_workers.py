@@ -1,7 +1,6 @@
 """Data workers that cannot hand over what they read, or die: a named error instead of waiting for ever."""
 
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.data import TrainingData
 from dynagest.training.folder import has_run
 from dynagest.training.trainer import train
+
+resource = pytest.importorskip("resource", reason="of POSIX, as SIGKILL is")
 
 
 @dataclass
@@ -54,6 +55,7 @@ def test_training_ends_with_a_named_error_and_can_be_resumed(tmp_path: Path, kin
     assert train(recipe, data, tmp_path, resume=True).steps == 6
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in Linux's /proc")
 def test_workers_end_with_a_training_that_is_killed_alone(tmp_path: Path) -> None:
     """As by the kernel, for its memory: nobody tells its workers, whose parent is the fork server."""
     process = start(tmp_path, "--slow=0.1", "--clips=24", "--set", "workers=2", "checkpoint_steps=1")

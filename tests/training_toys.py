@@ -5,7 +5,6 @@
 """
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -139,6 +138,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.disk is not None and os.environ.get("RANK", "0") == "0":
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.disk, resource.RLIM_INFINITY))
     if options.recipe:
         recipe = Recipe.model_validate_json(Path(options.recipe).read_text())
