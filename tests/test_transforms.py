@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from dynagest.clips import jitter
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
@@ -223,6 +224,12 @@ def test_view_without_augmentation_draws_nothing() -> None:
 def test_a_view_larger_than_its_frames_is_refused() -> None:
     with pytest.raises(RecipeError, match="short_side 32 is less than size 48"):
         View(size=48, short_side=32)
+
+
+@pytest.mark.parametrize("field", [{"sampling": "dens"}, {"crop": "papr"}, {"num_segments": 0}, {"siz": 64}])
+def test_a_view_is_never_another_than_was_asked_for(field: dict) -> None:
+    with pytest.raises(ValidationError, match=next(iter(field))):
+        View(**field)
 
 
 def test_flips_are_off_unless_a_map_is_given() -> None:

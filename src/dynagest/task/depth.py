@@ -26,6 +26,12 @@ class DepthTask(Task):
     The network is hooked during ``forward`` only; what is saved for use is ``task.network``. Without a ``decoder`` it
     is plain classification, of a network that is fed depth too if its ``inputs`` say so. ``loss`` has the paper's
     weights by default.
+
+    Example, of a step in a training loop of one's own; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
+
+        task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"))
+        task(rgb, label, depth, has_depth).loss.backward()
+        optimiser.step()
     """
 
     def __init__(
