@@ -71,6 +71,18 @@ def test_sample(folder: Path) -> None:
     assert sample["rgb"][1, :, 0, 0].tolist() == [74, 37, 18]
 
 
+def test_paths_may_be_strings(folder: Path) -> None:
+    clip = Clip(str(folder / "color"), "left", str(folder / "depth"))
+    assert clip == clip_in(folder)
+    assert only(ClipDataset(Manifest.of([clip], BRIGHT), PLAIN, seed=0))["has_depth"]
+
+
+def test_a_plain_index_is_told_what_a_key_is(folder: Path) -> None:
+    dataset = ClipDataset(Manifest.of([clip_in(folder)], BRIGHT), PLAIN, seed=0)
+    with pytest.raises(TypeError, match=r"by \(epoch, index\), not 0; give a DataLoader sampler="):
+        next(iter(DataLoader(dataset)))
+
+
 def test_ranges_of_rgb_and_depth_are_their_own(folder: Path) -> None:
     for number in range(3):  # depth starts three frames later than colour
         (folder / "depth" / f"{number + 1:06d}.png").unlink()

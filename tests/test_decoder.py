@@ -221,6 +221,33 @@ def test_network_that_takes_neither_shape() -> None:
         MultiScaleDecoder.for_model(nn.Sequential(nn.Linear(7, 7)), "0", "0")
 
 
+def test_attributes_of_foreign_networks_are_their_own() -> None:
+    net = FrameNet()
+    net.channels = 64
+    assert MultiScaleDecoder.for_model(net, "early", "late", image_size=64).taps == {"local": "early", "global": "late"}
+
+
+def test_a_network_may_assert_the_shape_that_it_takes() -> None:
+    class Strict(FrameNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.ndim == 4
+            return super().forward(x)
+
+    msd = MultiScaleDecoder.for_model(Strict(), "early", "late", image_size=64)
+    assert [decoder.widths for _, decoder in msd.parts()] == [(6, 1), (48, 1)]
+
+
+def test_a_network_compiled_before_the_decoders_were_attached_is_told() -> None:
+    net = FrameNet()
+    msd = MultiScaleDecoder.for_model(net, "early", "late", image_size=64)
+    compiled = torch.compile(net, backend="eager")
+    compiled(torch.zeros(1, 3, 64, 64))
+    with msd.attached(net) as taps:
+        compiled(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ModelError, match=r"torch\.compile before its first pass"):
+        msd.features(taps)
+
+
 def test_saved_decoders_give_the_same_masks(tmp_path) -> None:
     net = create_model("tsn_resnet18", 5, width=16)
     msd = MultiScaleDecoder.for_model(net, which="both", global_scale="full", activation="sigmoid", image_size=64)

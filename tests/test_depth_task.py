@@ -73,6 +73,14 @@ def test_chained_clips_are_seen_as_a_stream_sees_them(name: str) -> None:
     assert chained.masks.local.shape == (12, 1, 32, 32)
 
 
+def test_attributes_of_foreign_networks_are_their_own(batch: tuple[torch.Tensor, ...]) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 3 * 32 * 32, 5))
+    net.inputs = 3
+    task = DepthTask(net)
+    assert (task.inputs, task.uses_depth) == ("rgb", False)
+    assert torch.equal(task(*batch).logits, net(batch[0]))
+
+
 def test_zero_weights_give_the_class_gradient_alone(batch: tuple[torch.Tensor, ...]) -> None:
     net = create_model("tsm_resnet18", 5, width=16)
     DepthTask(net)(batch[0], batch[1]).loss.backward()

@@ -13,7 +13,7 @@ from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.frames import count_frames, read_depth, read_frames
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.view import View
-from dynagest.errors import RunError
+from dynagest.errors import RecipeError, RunError
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
 from dynagest.synth.spec import SENSOR, SPLITS
@@ -27,6 +27,11 @@ SMALL = SynthSpec(
     scenes=PerSplit(train=3, val=2, test=2),
 )
 VIEW = View(num_segments=4, size=32, augment=True)
+
+
+def test_a_split_that_there_is_not():
+    with pytest.raises(RecipeError, match="no split 'valid'; the splits are train, val, test"):
+        SynthDataset(SMALL, "valid", VIEW)  # type: ignore[arg-type]
 
 
 def test_the_spec_says_what_is_wrong():

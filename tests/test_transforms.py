@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from dynagest.clips import jitter
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
@@ -217,6 +218,12 @@ def test_view_without_augmentation_draws_nothing() -> None:
         assert depth is None
         assert not flip
     assert view.indices(20, np.random.default_rng(0)).tolist() == [4, 14]
+
+
+@pytest.mark.parametrize("field", [{"sampling": "dens"}, {"crop": "papr"}, {"num_segments": 0}, {"siz": 64}])
+def test_a_view_is_never_another_than_was_asked_for(field: dict) -> None:
+    with pytest.raises(ValidationError, match=next(iter(field))):
+        View(**field)
 
 
 def test_flips_are_off_unless_a_map_is_given() -> None:

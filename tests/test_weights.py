@@ -270,7 +270,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tsn_resnet18", "tsm_resnet18", "action_resnet18", "tea_res2net50"])
 def test_saved_networks_come_back_identical(tmp_path: Path, name: str) -> None:
     net = small(name).to(memory_format=torch.channels_last)
-    path = save_network(tmp_path / "run", net, card_of(net))
+    path = save_network(str(tmp_path / "run"), net, card_of(net))
     assert path == tmp_path / "run" / "network.safetensors"
     clip = random_clip(size=32)
     for place in (path, path.parent):

@@ -80,6 +80,12 @@ class ClipDataset:
     Making one raises ``DepthError`` when none of the first clips with depth agrees with ``depth.yaml`` (the declaration
     is wrong then, not a file), ``ManifestError`` for a label that is not among the classes, and ``RecipeError`` for
     ``flip_labels`` that cannot be right.
+
+    Example, of an epoch in a training loop of one's own::
+
+        keys = [(epoch, index) for index in torch.randperm(len(dataset)).tolist()]
+        for batch, unreadable in DataLoader(dataset, batch_size=8, sampler=keys, collate_fn=collate, num_workers=2):
+            rgb = normalise(batch["rgb"], card.mean, card.std)  # float32 (N, T, 3, H, W)
     """
 
     def __init__(self, manifest: Manifest, view: View, seed: int) -> None:
@@ -107,7 +113,7 @@ class ClipDataset:
         return self._reader.length(clip), clip.fps or frame_rate(clip.video)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
-        epoch, index = key
+        epoch, index = epoch_and_index(key)
         clip = self.manifest.clips[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         try:
@@ -172,6 +178,17 @@ class ClipDataset:
             return
         if first is not None:
             raise first
+
+
+def epoch_and_index(key: Any) -> tuple[int, int]:
+    """The two numbers of a key. Raises ``TypeError`` for the plain index that a ``DataLoader`` gives by itself."""
+    try:
+        epoch, index = key
+    except TypeError:
+        raise TypeError(
+            f"clips are asked for by (epoch, index), not {key!r}; give a DataLoader sampler=[(epoch, index), ...]"
+        ) from None
+    return epoch, index
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pydantic.dataclasses
+
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
 from dynagest.clips.table import absolute, encoded, read_rate, read_table, read_text, relative, table_text
@@ -27,12 +29,13 @@ NEEDED = ("video", "label")
 COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split", "subject", "fps")
 
 
-@dataclass(frozen=True, slots=True)
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=pydantic.ConfigDict(extra="forbid"))
 class Clip:
     """One gesture: RGB, optional depth, frame ranges, label, split, subject and frame rate.
 
-    ``video`` and ``depth`` are absolute paths of a video file or a folder of numbered images (depth also npz). Frames
-    are 0-based, ``end`` excluded; ``None`` = to the end. Frame ``start + i`` goes with depth frame ``depth_start + i``.
+    ``video`` and ``depth`` are paths, absolute where a manifest was read, of a video file or a folder of numbered
+    images (depth also npz). Frames are 0-based, ``end`` excluded; ``None`` = to the end. Frame ``start + i`` goes with
+    depth frame ``depth_start + i``.
     ``row`` is the line in the manifest, 0 if it does not come from one. ``fps`` is in frames a second; ``None`` = what
     the video says of itself, and a folder of images says nothing.
     """

@@ -1,11 +1,12 @@
 """How clips are looked at: which frames, which crop, which colours. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.jitter import ColourJitter
@@ -23,7 +24,7 @@ from dynagest.clips.transforms import (
 from dynagest.errors import RecipeError, hint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class View:
     """How every clip of a dataset is looked at. The defaults are the paper's (III-D), as it tests without ``augment``.
 
@@ -41,11 +42,11 @@ class View:
     ``depth``: whether depth is read at all.
     """
 
-    num_segments: int = 8
-    size: int = 224
+    num_segments: int = Field(default=8, ge=1)
+    size: int = Field(default=224, ge=1)
     augment: bool = False
     sampling: Literal["segment", "dense"] = "segment"
-    stride: int = 1
+    stride: int = Field(default=1, ge=1)
     crop: Literal["paper", "action"] = "paper"
     scales: tuple[float, ...] | None = None
     jitter: float = 0.4

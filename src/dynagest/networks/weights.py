@@ -115,12 +115,13 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     )
 
 
-def save_network(folder: Path, net: ClipNet, card: NetworkCard) -> Path:
+def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
     """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``.
 
     Both are on the disk before either replaces an older one. Returns the path of the weights. Raises ``RunError``
     when they cannot be written (the old files stay whole), ``WeightsError`` when the card is of another network.
     """
+    folder = Path(folder)
     _check_card(card, net, str(folder))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     weights = folder / NETWORK_FILE

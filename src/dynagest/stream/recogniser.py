@@ -21,6 +21,8 @@ class Recogniser:
 
     Example::
 
+        from dynagest.stream.load import load_recogniser
+
         recogniser = load_recogniser("runs/demo")
         for frame, time in camera:
             for event in recogniser.push(frame, time).events:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from dynagest.clips.dataset import Sample, make_sample
+from dynagest.clips.dataset import Sample, epoch_and_index, make_sample
 from dynagest.clips.view import View
+from dynagest.errors import RecipeError
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
+from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 
 class SynthDataset:
@@ -14,10 +15,13 @@ class SynthDataset:
     A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
     same kind of machine; ``seed`` (by default the spec's) and the epoch decide which of its frames are seen, their crop
     and colours. With ``spec.fresh`` each epoch of the training split has new clips of the same subjects. Only the
-    frames that the view asks for are rendered. Raises ``RecipeError`` for ``flip_labels`` that cannot be right.
+    frames that the view asks for are rendered. Raises ``RecipeError`` for ``flip_labels`` that cannot be right, and for
+    another split.
     """
 
     def __init__(self, spec: SynthSpec, split: Split, view: View, *, seed: int | None = None) -> None:
+        if split not in SPLITS:
+            raise RecipeError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
         self.spec, self.split, self.view = spec, split, view
         self.seed = spec.seed if seed is None else seed
         self._depth = spec.depth_spec()
@@ -39,7 +43,7 @@ class SynthDataset:
         return self.spec.num_frames, FRAME_RATE
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+        epoch, index = epoch_and_index(key)
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
         rng = np.random.default_rng((self.seed, epoch, index))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dynagest.errors import RecipeError, hint
+from dynagest.networks.clipnet import ClipNet
 from dynagest.task.loss import Counts
 
 
@@ -47,7 +48,7 @@ class Task(nn.Module):
     def __init__(self, network: nn.Module, terms: Mapping[str, Term], uses_depth: bool) -> None:
         super().__init__()
         self.network = network
-        self.inputs = str(getattr(network, "inputs", "rgb"))
+        self.inputs = network.inputs if isinstance(network, ClipNet) else "rgb"
         self.terms = dict(terms)
         self.uses_depth = uses_depth or self.inputs != "rgb"
         self._frozen: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from dynagest.errors import ModelError
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.forward import evaluating
 from dynagest.task.taps import Taps
 
@@ -202,16 +203,17 @@ def _default_tap(net: nn.Module, place: int) -> str:
 def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Tensor]:
     """The (B, C, h, w) outputs of the named modules for black frames, ``net`` left as it was."""
     first = next(net.parameters(), torch.empty(0))
-    channels, failures = getattr(net, "channels", 3), []
+    channels, failures = net.channels if isinstance(net, ClipNet) else 3, []
     with evaluating(net):
         for shape in ((1, 8, channels, size, size), (1, channels, size, size)):
             with Taps(net, names) as taps:
                 try:
                     net(torch.zeros(shape, dtype=first.dtype, device=first.device))
-                except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
                     failures.append(f"{shape}: {error}")
                     continue
             return {name: taps[name] for name in names}
     raise ModelError(
-        f"{type(net).__name__} took neither clips (N, T, 3, H, W) nor images (B, 3, H, W):\n  " + "\n  ".join(failures)
+        f"{type(net).__name__} took neither clips (N, T, 3, H, W) nor images (B, 3, H, W) of image_size {size}:\n  "
+        + "\n  ".join(failures)
     )

@@ -31,6 +31,12 @@ class DepthTask(Task):
 
     ``chained``: in training, the N clips are one stream to an online ``network``. A clip alone begins without a past,
     which a stream does once; each clip but the first then begins with the memory of another, which speaks for no class.
+
+    Example, of a step in a training loop of one's own; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
+
+        task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"))
+        task(rgb, label, depth, has_depth).loss.backward()
+        optimiser.step()
     """
 
     def __init__(

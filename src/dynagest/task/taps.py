@@ -43,7 +43,10 @@ class Taps:
     def __getitem__(self, name: str) -> torch.Tensor:
         """The output of a module at its last call. Raises ``ModelError`` if it was not called."""
         if name not in self._outputs:
-            raise ModelError(f"module {name!r} took no part in the forward pass; tap one that every clip goes through")
+            raise ModelError(
+                f"module {name!r} took no part in the forward pass; tap one that every clip goes through, and attach "
+                "to a network under torch.compile before its first pass, which is when it is compiled"
+            )
         return self._outputs[name]
 
     def _capture(self, name: str):  # type: ignore[no-untyped-def]  # a hook's type is private to torch
