@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
 from dynagest.networks.streaming import StreamNet
 from dynagest.task.decoder import MultiScaleDecoder
@@ -71,6 +72,8 @@ def test_chained_clips_are_seen_as_a_stream_sees_them(name: str) -> None:
     assert chained.masks is not None
     assert chained.masks.local is not None
     assert chained.masks.local.shape == (12, 1, 32, 32)
+    with pytest.raises(ModelError, match="no online network"):
+        DepthTask(create_model(name, 5, 3, width=16), chained=True)
 
 
 def test_attributes_of_foreign_networks_are_their_own(batch: tuple[torch.Tensor, ...]) -> None:

@@ -37,7 +37,7 @@ def mark(folder: Path, key: int) -> None:
 
 
 def test_clips_are_read_where_there_is_no_fork_server(spawning: None) -> None:
-    assert workers.start_method("dynagest").get_start_method() == "spawn"
+    assert workers.worker_context("dynagest").get_start_method() == "spawn"
     loader = build_loader(ToyClips(4), InOrder(4, 2), workers=1, prefetch=1, pin=False)
     assert [batch["index"].tolist() for batch, _ in loader if batch] == [[0, 1], [2, 3]]  # type: ignore[misc]
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
 
 
-def start_method(preload: str) -> BaseContext:
+def worker_context(preload: str) -> BaseContext:
     """How such processes are started; the module ``preload`` is imported once for all of them, but on Windows in each.
 
     Not by fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.

@@ -103,10 +103,10 @@ def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[i
                 epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
                 recipe = recipe.throughout(epochs_of(recipe, epochs))
             start = None
-            if row.first is not None:
-                plain = _at_scale(Row(row.name, row.system, PLAIN), scale, seed)
-                known = _clips(replace(row, data=row.first), scale, data, plain)
-                first = Job(recipe=plain, data=known, protocol="center")
+            if row.before is not None:
+                plain = Row(row.name, row.system, PLAIN, data=row.before)
+                learnt = _at_scale(plain, scale, seed)
+                first = Job(recipe=learnt, data=_clips(plain, scale, data, learnt), protocol="center")
                 before[first.key], start = first, first.key
             jobs[seed] = Job(recipe=recipe, data=clips, protocol="center", after=start)
         cells.append(Cell(row, column, jobs))
@@ -241,10 +241,12 @@ def _on_disk(name: str, manifest: Path, split: Literal["val", "test"]) -> OnDisk
 def _ordered(
     table: Table, scale: Scale, datasets: tuple[str, ...], cells: list[Cell], before: Mapping[str, Job]
 ) -> Plan:
-    jobs = dict(before)
+    jobs: dict[str, Job] = {}
     for seed in sorted({seed for cell in cells for seed in cell.jobs}):
-        for cell in cells:
-            jobs[cell.jobs[seed].key] = cell.jobs[seed]
+        for job in (cell.jobs[seed] for cell in cells):
+            if job.after is not None:
+                jobs.setdefault(job.after, before[job.after])
+            jobs[job.key] = job
     return _checked(Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values())))
 
 

@@ -45,7 +45,7 @@ _CONDITIONS: dict[str, Mapping[str, Any]] = {
     "first without, then hard clutter": {"clutter": 1.0, "distractors": 1.0},
 }
 # What a network has learnt before, where it does not start from random weights: is a start all that decoders give?
-_FIRST = {"first without, then hard clutter": _CONDITIONS["no clutter"]}
+_BEFORE = {"first without, then hard clutter": _CONDITIONS["no clutter"]}
 # As many steps on fewer or more clips, and more steps: is what the decoders give had by training longer, too?
 _ROUNDS = {
     "a quarter of the clips": 4,
@@ -61,9 +61,9 @@ def _conditions() -> Table:
         rounds = _ROUNDS.get(condition, 1)
         for arm in ("none", "both", _STRONG):
             against = None if arm == "none" else f"{condition}: none"
-            first = _FIRST.get(condition)
+            before = _BEFORE.get(condition)
             rows.append(
-                Row(f"{condition}: {arm}", "tsm", _ARMS[arm], data=data, rounds=rounds, first=first, against=against)
+                Row(f"{condition}: {arm}", "tsm", _ARMS[arm], data=data, rounds=rounds, before=before, against=against)
             )
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 

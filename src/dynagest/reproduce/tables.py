@@ -22,8 +22,8 @@ class Row:
     system's own; ``paper`` the printed accuracy of each dataset, ``printed`` its GFLOPs and parameters. ``against``
     names the row that the paired difference is taken from. ``data`` changes the generated clips: fields of their spec,
     and ``share``, the part of the training clips that is used, or how many times as many there are; ``rounds``
-    multiplies the scale's epochs. ``first`` changes the generated clips on which the system, without decoders, was
-    trained before: the row starts from that network. ``small`` are further fields at that scale only. ``budget`` on
+    multiplies the scale's epochs. ``before`` changes the generated clips on which the system, without decoders, was
+    trained first: the row starts from that network. ``small`` are further fields at that scale only. ``budget`` on
     generated clips: as many clips over all stages as the scale's epochs have, or as much time as the row ``against``
     takes.
     """
@@ -36,7 +36,7 @@ class Row:
     against: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     rounds: float = 1
-    first: Mapping[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
     small: Mapping[str, Any] = field(default_factory=dict)
     budget: Literal["clips", "time"] = "clips"
 

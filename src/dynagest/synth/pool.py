@@ -9,7 +9,7 @@ from itertools import repeat
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from dynagest.clips.workers import start_method, start_worker
+from dynagest.clips.workers import start_worker, worker_context
 from dynagest.machine import available_cores
 
 _CHUNK = 8  # clips that a worker takes at a time
@@ -42,7 +42,7 @@ def render_all(
             if progress:
                 progress(done, total)
         return
-    context = start_method(__name__)
+    context = worker_context(__name__)
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from dynagest.errors import ModelError
 from dynagest.networks.video import VideoNet
 from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.decoder import Masks, MultiScaleDecoder
@@ -31,6 +32,7 @@ class DepthTask(Task):
 
     ``chained``: in training, the N clips are one stream to an online ``network``. A clip alone begins without a past,
     which a stream does once; each clip but the first then begins with the memory of another, which speaks for no class.
+    Raises ``ModelError`` for another network.
 
     Example, of a step in a training loop of one's own; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
 
@@ -47,9 +49,10 @@ class DepthTask(Task):
         *,
         chained: bool = False,
     ) -> None:
-        if chained:
-            assert isinstance(network, VideoNet), "a stream needs the logits of every frame"
-            assert network.options.get("online"), "a network that looks ahead would see into the next clip"
+        if chained and not (isinstance(network, VideoNet) and network.options.get("online")):
+            raise ModelError(
+                f"chained: {type(network).__name__} is no online network, and would see into the next clip"
+            )
         loss = loss or DepthLoss()
         kinds = decoder.taps if decoder is not None else {}
         terms = {

@@ -11,7 +11,7 @@ from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip
 from dynagest.clips.labelled import VideoSource
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
-from dynagest.clips.workers import in_shared_memory, read_ahead, start_method, start_worker
+from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker, worker_context
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 from dynagest.testing.sources import video_name
@@ -47,7 +47,7 @@ def read_views(
         batch_size=None,
         sampler=keys,
         num_workers=workers,
-        multiprocessing_context=start_method("dynagest.clips.dataset") if workers else None,
+        multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # its own: the default one would draw from torch's global generator
     )

@@ -14,7 +14,7 @@ from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, Unrea
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.table import relative
 from dynagest.clips.view import View
-from dynagest.clips.workers import in_shared_memory, start_method, start_worker
+from dynagest.clips.workers import in_shared_memory, start_worker, worker_context
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
@@ -162,7 +162,7 @@ def build_loader(
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
-        multiprocessing_context=start_method("dynagest.clips.dataset") if workers else None,
+        multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
