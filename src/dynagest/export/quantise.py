@@ -119,7 +119,7 @@ def _gate_bytes(model: "openvino.Model") -> None:
         if not gated or not _comes_from(node, 1, "Add") or _readers(node) != ["FakeQuantize"]:
             continue
         node.input(1).replace_source_output(ops.multiply(node.input_value(1), np.float32(2)).output(0))
-        (reader,) = node.output(0).get_target_inputs()
+        (reader,) = _targets(node)
         for place in (1, 2):
             limit = reader.get_node().input(place)
             doubled = 2 * limit.get_source_output().get_node().get_data()
@@ -156,31 +156,44 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         turned = result.input_value(0).get_node()
         if turned.get_type_name() != "Transpose":  # small, and not features
             continue
-        feature, order = turned.input_value(0), turned.input_value(1)
-        rounded = feature.get_node()
+        feature = turned.input_value(0).get_node()
+        rounded = feature
         while rounded.get_type_name() in ("Slice", "StridedSlice"):  # of several frames, the last is remembered
             rounded = rounded.input_value(0).get_node()
         if rounded.get_type_name() != "FakeQuantize" or len(bounds := _range(rounded)) > 4 or bounds[0]:
             continue
-        top = bounds[1]
+        step = bounds[1] / 255
         read = ops.parameter(list(tensor.shape), np.uint8, name=STATE_IN + name)
         read.output(0).set_names({STATE_IN + name})
-        (users,) = (target.get_node() for target in parameter.output(0).get_target_inputs())
-        as_float = ops.convert(ops.transpose(read, users.input_value(1)), "f32")
-        value = ops.multiply(as_float, np.float32(top / 255))
-        for target in list(users.output(0).get_target_inputs()):
-            target.replace_source_output(value.output(0))
-        levels = ops.round(ops.multiply(feature, np.float32(255 / top)))
-        left = ops.transpose(ops.convert(levels, "u8"), order)
-        turned.output(0).set_names(set())
-        left.output(0).set_names({STATE_OUT + name})
         model.remove_parameter(parameter)
-        model.remove_result(result)
         model.add_parameters([read])
-        model.add_results([ops.result(left)])
+        _read_bytes(_targets(parameter), read, step)
+        # ACTION's shift reads the bytes, too. So all that reads a block's input comes before the block's sum, which
+        # OpenVINO then adds in place, within the last convolution.
+        shifts = [each for each in _targets(feature) if each.get_node().get_type_name() in ("Transpose", "Multiply")]
+        _read_bytes(shifts, ops.convert(ops.round(ops.multiply(feature, np.float32(1 / step))), "u8"), step)
         kept[name] = StateTensor(shape=tensor.shape, dtype="uint8")
     model.validate_nodes_and_infer_types()
     return kept
+
+
+def _read_bytes(readers: Iterable["openvino.Input"], levels: "openvino.Node", step: float) -> None:
+    """Let them read ``levels`` (uint8), ``step`` apart, in place of the features. A transpose moves the bytes."""
+    from openvino import opset13 as ops
+
+    for reader in readers:
+        node = reader.get_node()
+        if node.get_type_name() == "Transpose":
+            onward = _targets(node)
+            reader.replace_source_output(levels.output(0))
+            _read_bytes(onward, node, step)
+        elif node.get_type_name() != "Result":
+            features = ops.multiply(ops.convert(levels, "f32"), np.float32(step))
+            reader.replace_source_output(features.output(0))
+
+
+def _targets(node: "openvino.Node") -> list["openvino.Input"]:
+    return list(node.output(0).get_target_inputs())
 
 
 def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
@@ -189,7 +202,7 @@ def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
 
 def _readers(node: "openvino.Node") -> list[str]:
     """The kinds of those that read a node's only output."""
-    return [target.get_node().get_type_name() for target in node.output(0).get_target_inputs()]
+    return [each.get_node().get_type_name() for each in _targets(node)]
 
 
 def _is_quantiser(reader: "openvino.Input") -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.runtimes.exported import Run
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Tensor, check_file, check_graph
@@ -49,8 +51,39 @@ def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
         request = core.compile_model(model, "CPU", config).create_infer_request()
     except RuntimeError as error:
         raise WeightsError(f"{path}: OpenVINO cannot run it ({_reason(error)}); export the network again") from error
-    share = info.mode == "stream"  # its state, megabytes with each frame, is not copied
-    return info, lambda inputs: request.infer(inputs, share_inputs=share)
+    return info, request.infer if info.mode == "clip" else _StreamRun(request, info)
+
+
+class _StreamRun:
+    """Runs a stream without a copy of what it remembers, megabytes with each frame: OpenVINO reads and writes in place.
+
+    By index: to find 104 tensors by name takes half a millisecond, of the 17 of an int8 ACTION-ResNet-50.
+    """
+
+    def __init__(self, request: Any, info: ModelInfo) -> None:
+        self._request, model = request, request.get_compiled_model()
+        self._takes = [next(name for name in port.names if name in info.takes()) for port in model.inputs]
+        self._gives = [
+            (next(name for name in port.names if name in info.gives()), tuple(port.shape), port.element_type.to_dtype())
+            for port in model.outputs
+        ]
+
+    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        # OpenVINO does not own these: they are to live until it has run.
+        taken = [np.ascontiguousarray(inputs[name]) for name in self._takes]
+        given = {name: np.empty(shape, dtype) for name, shape, dtype in self._gives}
+        for index, array in enumerate(taken):
+            self._request.set_input_tensor(index, _shared(array))
+        for index, array in enumerate(given.values()):
+            self._request.set_output_tensor(index, _shared(array))
+        self._request.infer(share_outputs=True)
+        return given
+
+
+def _shared(array: np.ndarray) -> Any:
+    import openvino
+
+    return openvino.Tensor(array, shared_memory=True)
 
 
 def _tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
