@@ -22,7 +22,8 @@ class Res2NetBlock(nn.Module):
     """1x1, four splits of which three go through a 3x3 one after the other, 1x1 to four times the planes.
 
     The width of a split is floor(planes * 26 / 64). In the first block of a stage the splits are not chained, and the
-    last one is average-pooled with the stride.
+    last one is average-pooled with the stride. It starts as its shortcut, the last BatchNorm's weights at zero: of
+    50 layers with random weights, TEA's stay at chance for long otherwise.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Res2NetBlock(nn.Module):
         self.pool = nn.AvgPool2d(3, stride, padding=1) if first else nn.Identity()
         self.conv3 = convolution(inner, 4 * planes, 1)
         self.bn3 = nn.BatchNorm2d(4 * planes)
+        nn.init.zeros_(self.bn3.weight)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = projection(in_channels, 4 * planes, stride)
 
