@@ -1,7 +1,7 @@
 import pytest
 import torch
 from literal import literal_model
-from network_helpers import random_clip, trained_literal
+from network_helpers import random_clip, trained, trained_literal
 from torch import nn
 
 from dynagest.errors import ModelError
@@ -174,6 +174,14 @@ def test_convolutions_start_kaiming_normal_by_fan_out() -> None:
     assert abs(block.conv2.weight.std().item() - (2 / (256 * 9)) ** 0.5) < 1e-4
 
 
+def test_a_res2net_starts_as_its_shortcuts() -> None:
+    net = create_model("tea_res2net50", 5, width=8)
+    block = net.base_model.layer2[1]
+    features = torch.rand(4, 64, 6, 6)
+    assert torch.equal(block(features, 4), features)
+    assert all(parameter.any() for name, parameter in block.named_parameters() if name.endswith("conv3.weight"))
+
+
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18", "action_resnet50", "tea_res2net50"])
 @pytest.mark.parametrize("width", [8, 12, 16, 24])
 def test_small_widths_train(name: str, width: int) -> None:
@@ -199,9 +207,7 @@ def test_bfloat16_autocast_and_channels_last_weights_stay_close() -> None:
 
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18", "tea_res2net50"])
 def test_export_keeps_the_logits_for_any_batch(name: str) -> None:
-    torch.manual_seed(0)
-    net = create_model(name, 5, width=8).eval()
-    nn.init.normal_(net.classifier.weight)
+    net = trained(name, width=8).eval()
     batch = torch.export.Dim("batch", min=1, max=16)
     exported = torch.export.export(net, (random_clip(size=32),), dynamic_shapes=({0: batch},)).module()
     clip = random_clip(clips=3, size=32, seed=2)

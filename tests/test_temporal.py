@@ -1,11 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from network_helpers import random_clip
+from network_helpers import random_clip, trained
 from torch import Tensor, nn
 
 from dynagest.networks.action import Action
-from dynagest.networks.build import create_model
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
 from dynagest.networks.temporal import TemporalConv, global_average, motion_features, shift_taps
 from dynagest.networks.tsm import TemporalShift, shift
@@ -152,8 +151,7 @@ def test_motion_features_equal_the_difference_at_full_resolution() -> None:
 
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18", "tea_res2net50"])
 def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
-    torch.manual_seed(0)
-    net = create_model(name, 5, width=16).eval()
+    net = trained(name, width=16).eval()
     clips = random_clip(clips=2, size=32)
     with torch.no_grad():
         assert torch.allclose(net(clips), torch.cat([net(clips[:1]), net(clips[1:])]), atol=1e-6)
@@ -161,11 +159,9 @@ def test_clips_of_a_batch_do_not_see_each_other(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18", "tea_res2net50"])
 def test_the_order_of_frames_matters_and_not_without_temporal_modules(name: str) -> None:
-    torch.manual_seed(0)
     clip = random_clip(clips=1, frames=8, size=32)
     for temporal, matters in ((name, True), ("tsn_resnet18", False)):
-        net = create_model(temporal, 5, width=16).eval()
-        nn.init.normal_(net.classifier.weight)
+        net = trained(temporal, width=16).eval()
         with torch.no_grad():
             difference = (net(clip) - net(clip.flip(1))).abs().max() / net(clip).abs().max()
         assert (difference > 1e-3) == matters
