@@ -1,7 +1,7 @@
 """ACTION: Wang, She, Smolic, "ACTION-Net: Multipath Excitation for Action Recognition" (CVPR 2021).
 
-The three excitations are summed as x*(1 + STE) + x*(1 + CE) + x*(1 + ME) = x * (3 + STE + CE + ME). STE has one gate a
-pixel, CE and ME one a channel, so the sum takes two multiplications over the features instead of three full branches.
+The three excitations are summed as x*(1 + STE) + x*(1 + CE) + x*(1 + ME) = x * (3 + STE + CE + ME). STE has one gate
+per pixel, CE and ME one per channel, so the sum takes two multiplications over the features, not three full branches.
 """
 
 from typing import cast
@@ -14,9 +14,10 @@ from dynagest.networks.temporal import TemporalConv, global_average, motion_feat
 
 
 class Action(nn.Module):
-    """The ACTION module in front of a convolution, with the published names: ``action_*`` and ``net``.
+    """The ACTION module in front of a convolution, with the published parameter names ``action_*`` and ``net``.
 
-    C = input channels of ``net``, r = C // 16 (at least 1). Nothing but the shift has an initialisation of its own.
+    C = input channels of ``net``, r = C // 16 (at least 1). The shift starts as TSM's; all other layers keep PyTorch's
+    default initialisation.
     """
 
     def __init__(self, net: nn.Conv2d, reduction: int = 16, shift_div: int = 8) -> None:
@@ -36,20 +37,20 @@ class Action(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """(B, C, H, W) -> what ``net`` makes of the excited frames."""
+        """(B, C, H, W) -> the output of ``net`` on the excited frames."""
         x = self.action_shift(x_BCHW, num_frames)
         channel_gate = 3 + self.channel_excitation(x, num_frames) + self.motion_excitation(x, num_frames)
         pixel_gate = self.spatio_temporal_excitation(x, num_frames)
         return cast(Tensor, self.net((x * channel_gate).addcmul_(x, pixel_gate)))
 
     def spatio_temporal_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """STE: where and when, from the mean over channels. (B, C, H, W) -> gate (B, 1, H, W) in (0, 1)."""
+        """STE: a gate over space and time, from the mean over channels. (B, C, H, W) -> (B, 1, H, W) in (0, 1)."""
         # Not ``mean``: in bf16 it copies the whole tensor to float32 first.
         mean_B1HW = x_BCHW.sum(1, keepdim=True) / x_BCHW.shape[1]
         return torch.sigmoid(self.action_p1_conv1(mean_B1HW, num_frames))
 
     def channel_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """CE: which channels, given their course over T. (B, C, H, W) -> gate (B, C, 1, 1) in (0, 1)."""
+        """CE: a gate over channels, from how they change over T. (B, C, H, W) -> (B, C, 1, 1) in (0, 1)."""
         squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
         squeezed_NRT = squeezed_BR11.flatten(1).unflatten(0, (-1, num_frames)).transpose(1, 2)
         mixed_NRT = self.relu(self.action_p2_conv1(squeezed_NRT))
@@ -57,16 +58,16 @@ class Action(nn.Module):
         return torch.sigmoid(self.action_p2_expand(mixed_BR11))
 
     def motion_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """ME: what moves. (B, C, H, W) -> gate (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
+        """ME: a gate over channels, from motion. (B, C, H, W) -> (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
         squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
         return torch.sigmoid(self.action_p3_expand(motion_features(squeezed, self.action_p3_conv1, num_frames)))
 
 
 class SpatioTemporalConv(nn.Conv2d):
-    """STE's 3x3x3 convolution of one channel, no bias, as a 3x3 convolution of three: previous, this and next frame.
+    """STE's 3x3x3 convolution of one channel, as a 3x3 convolution over the previous, this and the next frame; no bias.
 
-    A 3D convolution of one channel is slow on the CPU and missing in some browsers. Weight (1, 3, 3, 3): the
-    published (1, 1, 3, 3, 3) without its channel.
+    A 3D convolution of one channel is slow on the CPU and missing in some browsers. The weight (1, 3, 3, 3) is the
+    published (1, 1, 3, 3, 3) without its channel axis.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Networks by name: the only place with their numbers."""
+"""Builds networks by name. Their depths, widths and other numbers are here and nowhere else."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,18 +25,18 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
 }
 TEMPORAL = ("tsn", "tsm", "action")
 
-# What each kind of network can be told beyond its name, and the values that there are.
+# The options of each kind of network, and the values that each option takes.
 _ONLINE: Options = {**INPUTS, "online": (False, True)}
 OPTIONS: dict[str, Options] = {"tsn": INPUTS, "tsm": _ONLINE, "action": _ONLINE, "tea": INPUTS}
 
 
 def list_models() -> list[str]:
-    """The names that ``create_model`` knows: the networks that depth can teach, then the rivals."""
+    """The names that ``create_model`` knows: first the networks that depth can supervise, then the rivals."""
     return [*(f"{temporal}_{resnet}" for temporal in TEMPORAL for resnet in RESNETS), "tea_res2net50", *RIVALS]
 
 
 def natural_input(name: str) -> tuple[int, int]:
-    """Frames of a clip and side of a frame as published: 8 and 224 of ours, 32 and 112 of most rivals."""
+    """Published frames per clip and frame side in pixels: 8 and 224 for our networks, 32 and 112 for most rivals."""
     return (RIVALS[name].frames, RIVALS[name].size) if name in RIVALS else (8, 224)
 
 
@@ -52,12 +52,12 @@ def create_model(
 ) -> ClipNet:
     """Build a network by name, randomly initialised.
 
-    ``width`` is the number of channels of the stem: 64 as published, less for small networks; all others follow.
-    ``num_segments`` is the T that it is meant for, ``size`` the side of its input in pixels; only networks that flatten
-    their features depend on them. ``options`` are the network's own switches: ``inputs`` "rgb", "rgbd" or "depth";
-    ``online`` (TSM and ACTION) for the form that looks at no frame to come and has a streaming form; those of a rival
-    are in the docstring of its class (``dynagest.networks.rivals``).
-    Raises ``ModelError`` when there is no such network or option, or none of this size.
+    ``width`` is the number of channels of the stem: 64 as published, less for small networks; all other widths scale
+    with it. ``num_segments`` is the T that the network is meant for, ``size`` the side of its input in pixels; only
+    networks that flatten their features depend on them. ``options`` are the network's own switches: ``inputs`` is
+    "rgb", "rgbd" or "depth"; ``online`` (TSM and ACTION) makes a network that looks at no future frame and so has a
+    streaming form; a rival's options are in the docstring of its class (``dynagest.networks.rivals``).
+    Raises ``ModelError`` for an unknown network or option, and for numbers that the network cannot be built with.
     """
     if name not in list_models():
         raise ModelError(f"there is no network {name!r}; {hint(name, list_models())}")

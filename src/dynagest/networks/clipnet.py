@@ -1,4 +1,4 @@
-"""What every network of clips is to the rest of dynagest, ours and the rivals alike."""
+"""The interface of every network that classifies clips, ours and the rivals alike."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dynagest.errors import ModelError
 
-CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}  # of a frame, by the option ``inputs``
+CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}  # channels of a frame, by the option ``inputs``
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class NetworkSpec:
 
 
 class ClipNet(nn.Module):
-    """Normalised RGB clips (N, T, 3, H, W) in, logits (N, num_classes) out.
+    """A network that maps normalised RGB clips (N, T, 3, H, W) to logits (N, num_classes).
 
     Attributes: ``name`` (as in ``list_models``), ``num_classes``, ``num_segments`` (the T that it was built for),
     ``width`` (channels of the stem, 64 as published), ``options`` (the network's own switches, plain JSON values),
     ``taps`` (names of the two modules that the depth decoders read, or ``None`` in a network that is not 2D).
-    A subclass names the layer that gives the logits ``classifier``; ``head`` names all modules whose shape depends on
-    the number of classes: the classifier, and whatever else ``reset_classifier`` gives new values.
+    A subclass calls the layer that computes the logits ``classifier``. ``head`` names all modules whose shape depends
+    on the number of classes: the classifier and whatever else ``reset_classifier`` initialises again.
     """
 
     taps: tuple[str, str] | None = None
@@ -48,21 +48,21 @@ class ClipNet(nn.Module):
 
     @property
     def inputs(self) -> str:
-        """What it sees: "rgb", or "rgbd" or "depth" in the networks that say how much depth has to give."""
+        """What the network is fed: "rgb"; "rgbd" or "depth" in networks that measure how much depth can add at most."""
         return str(self.options.get("inputs", "rgb"))
 
     @property
     def channels(self) -> int:
-        """Channels of a frame that it sees: 3 of RGB."""
+        """Channels of an input frame: 3 for RGB, 4 for RGB-D, 1 for depth."""
         return CHANNELS[self.inputs]
 
     def reset_classifier(self) -> None:
-        """Give the classifier its initial values anew: weight N(0, 0.001), bias 0."""
+        """Initialise the classifier again: weights normal with standard deviation 0.001, bias 0."""
         for name, parameter in self.classifier.named_parameters():
             nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.001)
 
     def check_clip(self, clip_NTCHW: Tensor) -> None:
-        """Raise ``ModelError`` for a tensor of another shape than (N, T, C, H, W), C = 3 for RGB."""
+        """Raise ``ModelError`` unless the tensor has the shape (N, T, C, H, W) with C = ``channels``."""
         if clip_NTCHW.ndim != 5 or clip_NTCHW.shape[2] != self.channels:
             wanted = {"rgb": "RGB", "depth": "depth", "rgbd": "RGB and depth"}[self.inputs]
             raise ModelError(

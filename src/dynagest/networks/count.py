@@ -21,8 +21,8 @@ from dynagest.networks.rivals.convolution import Conv3d
 class Count:
     """The cost of one forward pass.
 
-    ``parameters`` without buffers; ``multiply_adds`` of all convolutions (transposed ones too) and matrix products;
-    ``legacy_flops`` as the published tables count. All three are plain numbers, not millions or billions.
+    ``parameters`` excludes buffers. ``multiply_adds`` covers all convolutions (transposed ones too) and matrix
+    products. ``legacy_flops`` counts as the published tables do. All three are plain numbers, not millions or billions.
     """
 
     parameters: int
@@ -37,9 +37,9 @@ class Count:
 
 
 def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> Count:
-    """Count what ``net`` costs on an input of ``clip_shape``, (N, T, 3, H, W) for a ``ClipNet``, in evaluation mode.
+    """The cost of ``net`` in evaluation mode on an input of ``clip_shape``, (N, T, 3, H, W) for a ``ClipNet``.
 
-    Only shapes are computed, which takes milliseconds at any size; the network itself is left as it was.
+    Only shapes are computed, which takes milliseconds at any size. The network is left as it was.
 
         >>> print(count(create_model("action_resnet50", num_classes=83)))
         27.896 M parameters, 34.435 G multiply-adds, 29.803 GFLOPs by the legacy count
@@ -80,7 +80,7 @@ def _cost(name: str, num_classes: int, num_segments: int, width: int, size: int,
 
 
 def _legacy_convolution(conv: nn.Conv2d | nn.Conv3d, x: Tensor, y: Tensor) -> int:
-    # The mistake that names this count: the output is already as small as the stride makes it.
+    # The mistake that gives this count its name: the output size is divided by the stride a second time.
     positions = prod(size // stride for size, stride in zip(y.shape[2:], conv.stride, strict=True))
     kernel = prod(conv.kernel_size) * conv.in_channels // conv.groups
     return y.shape[0] * positions * conv.out_channels * (kernel + (conv.bias is not None))
@@ -98,8 +98,8 @@ def _legacy_relu(relu: nn.Module, x: Tensor, y: Tensor) -> int:
     return x.numel()
 
 
-# Found by exact type, as that counter did: convolutions over T alone (Conv1d), pooling, sigmoids and ACTION's 3x3x3
-# convolution are not in the published figures.
+# Looked up by exact type, as the published counter does: it misses convolutions over T alone (Conv1d), pooling,
+# sigmoids and ACTION's 3x3x3 convolution.
 _LEGACY: dict[type[nn.Module], Callable[..., int]] = {
     nn.Conv2d: _legacy_convolution,
     nn.Conv3d: _legacy_convolution,

@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the time of the block; each module that was in training mode is so again afterwards."""
+    """Put ``net`` into evaluation mode inside the block. Afterwards each module has its own mode back."""
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:
@@ -22,9 +22,9 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def shapes_only(net: nn.Module, *inputs: Any) -> Any:
-    """What ``net`` gives for ``inputs`` on the meta device, where tensors have shapes and no values.
+    """The output of ``net`` for ``inputs`` on the meta device, where tensors have shapes but no values.
 
-    Its weights are replaced by such tensors during the pass, so that it takes milliseconds at any size.
+    The weights are replaced by such tensors during the pass, so that it takes milliseconds at any size.
     """
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     without_storage = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}

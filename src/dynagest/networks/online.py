@@ -1,15 +1,16 @@
-"""The online forms of TSM and ACTION, which look at no frame that is still to come.
+"""The online forms of TSM and ACTION, which look at no future frame.
 
-One rule makes them of the two-directional ones: **where those look at frame t+1, these take frame t for it**; what they
-see of the past stays as it is. So the weights of one are weights of the other, of the same names and shapes, and mean
-the same as far as they look back. A kernel over T (w[-1], w[0], w[+1]) acts as w[-1] x[t-1] + (w[0] + w[+1]) x[t]; of
-the two eighths of the channels that TSM shifts, the one from t-1 stays shifted. Only ACTION's motion excitation is
-defined anew, for it would compare a frame with itself: it is the motion that led to a frame, ``conv(x[t]) - x[t-1]``,
-where the published one is the motion that leads on from it.
+One rule turns the two-directional forms into these: **frame t stands in for frame t+1**; frame t-1 is used as before.
+So the weights of one form fit the other, with the same names and shapes, and mean the same as far as they look back.
+A kernel over T (w[-1], w[0], w[+1]) computes w[-1] x[t-1] + (w[0] + w[+1]) x[t]. Of the two eighths of the channels
+that TSM shifts, only the one from t-1 is shifted. ACTION's motion excitation alone has a new definition, because the
+rule would make it compare a frame with itself: it takes the motion that led to a frame, ``conv(x[t]) - x[t-1]``,
+instead of the published motion that leads on from it.
 
-That is the online TSM of Lin et al. (ICCV 2019, section 4.3: one eighth of the channels from the previous frame, the
-rest stay), except that the MobileNet published for it takes the first eighth and these the second, which has learnt to
-be the past in the two-directional network. Weights of an online ResNet, to which that would matter, are not published.
+For TSM this is the online TSM of Lin et al. (ICCV 2019, section 4.3: one eighth of the channels from the previous
+frame, the rest stay) with one difference: their published MobileNet shifts the first eighth, these networks the second,
+which is the one that holds the past in the two-directional network. No weights of an online ResNet are published, so
+the difference breaks none.
 """
 
 from typing import cast
@@ -26,7 +27,7 @@ from dynagest.networks.tsm import TemporalShift
 class OnlineShift(TemporalShift):
     """TSM from the past only, in front of a convolution: of C channels the second C // 8 take frame t-1, the rest stay.
 
-    It has no weights.
+    The shift has no weights.
     """
 
     def __init__(self, net: nn.Conv2d) -> None:
@@ -34,14 +35,14 @@ class OnlineShift(TemporalShift):
         self.shift = Previous()
 
     def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
-        """(B, C, H, W) -> what ``net`` makes of the shifted frames."""
+        """(B, C, H, W) -> the output of ``net`` on the shifted frames."""
         start, end = self.fold, 2 * self.fold
         past = self.shift(x_BCHW[:, start:end], time)
         return cast(Tensor, self.net(torch.cat((x_BCHW[:, :start], past, x_BCHW[:, end:]), dim=1)))
 
 
 class OnlineAction(Action):
-    """ACTION from the past only, with the parameters of ``Action``."""
+    """ACTION from the past only. Its parameters have the names and shapes of those of ``Action``."""
 
     def __init__(self, net: nn.Conv2d) -> None:
         super().__init__(net)
@@ -50,7 +51,7 @@ class OnlineAction(Action):
         self.ce, self.me = Previous(), Previous()
 
     def channel_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
-        """CE: the dense kernel over T takes the squeezed channels of the frame before and of this one."""
+        """CE from the squeezed channels of the previous frame and this one. (B, C, H, W) -> gate (B, C, 1, 1)."""
         squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
         past_BR11 = self.ce(squeezed_BR11, time)
         weight = two_taps(self.action_p2_conv1.weight, dim=2).flatten(1)  # (R, R * 2), the two taps innermost
@@ -59,11 +60,11 @@ class OnlineAction(Action):
         return torch.sigmoid(self.action_p2_expand(mixed[..., None, None]))
 
     def motion_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
-        """ME: what has moved since the frame before. (B, C, H, W) -> gate (B, C, 1, 1), 0.5 for the first frame."""
+        """ME from the motion since the previous frame. (B, C, H, W) -> gate (B, C, 1, 1), 0.5 for the first frame."""
         squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
         now = global_average(self.action_p3_conv1(squeezed))
         pooled = global_average(squeezed)
-        # A channel of ones beside what is remembered tells a frame that has a predecessor (1) from the first (0).
+        # A channel of ones is remembered too: it tells a frame with a predecessor (1) from the first frame (0).
         past, exists = self.me(torch.cat((pooled, torch.ones_like(pooled[:, :1])), dim=1), time).split(
             (pooled.shape[1], 1), dim=1
         )
@@ -71,7 +72,7 @@ class OnlineAction(Action):
 
 
 class OnlineConv(TemporalConv):
-    """ACTION's trainable shift: a depthwise convolution over this frame and the one before. Weight (C, 1, 3)."""
+    """ACTION's trainable shift: a depthwise convolution over the previous frame and this one. Weight (C, 1, 3)."""
 
     def __init__(self, taps: Tensor) -> None:
         super().__init__(taps)
@@ -80,14 +81,14 @@ class OnlineConv(TemporalConv):
     def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:  # type: ignore[override]
         """(B, C, H, W) -> (B, C, H, W)."""
         taps = two_taps(self.weight, dim=2)
-        if isinstance(time, int):  # several times faster than the same by ``Previous``
+        if isinstance(time, int):  # several times faster than ``Previous``, with the same result
             return convolve_in_time(x_BCHW, F.pad(taps, (0, 1)), time)
         past, now = taps.reshape(1, -1, 1, 1, 2).unbind(-1)
         return x_BCHW * now + self.shift(x_BCHW, time) * past
 
 
 class OnlineSpatioTemporalConv(SpatioTemporalConv):
-    """STE's 3x3x3 convolution over this frame and the one before. Weight (1, 3, 3, 3)."""
+    """STE's 3x3x3 convolution over the previous frame and this one. Weight (1, 3, 3, 3)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,6 +101,6 @@ class OnlineSpatioTemporalConv(SpatioTemporalConv):
 
 
 def two_taps(weight: Tensor, dim: int) -> Tensor:
-    """Of taps for frames t-1, t and t+1 along ``dim``, those for t-1 and t of an online network."""
+    """The taps of an online network for t-1 and t, from a kernel's taps for t-1, t and t+1 along ``dim``."""
     before, now, after = weight.unbind(dim)
     return torch.stack((before, now + after), dim)

@@ -1,6 +1,6 @@
 """Res2Net: Gao et al., "Res2Net: A New Multi-scale Backbone Architecture" (TPAMI 2021), with its parameter names.
 
-The block has two sites for temporal modules, after the first 1x1 and on every split: where TEA puts ME and MTA.
+The block takes temporal modules in two places, where TEA puts ME and MTA: after the first 1x1, and on every split.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from dynagest.networks.resnet import convolution, projection
 
 Excite = Callable[[int], nn.Module]
-"""Channels -> a module for all channels behind the first 1x1 convolution."""
+"""Number of channels -> a module that acts on all channels after the first 1x1 convolution."""
 
 Aggregate = Callable[[int, bool], nn.Module]
 """(channels of a split, whether it is the last split) -> a temporal module for one split."""
 
 
 class Res2NetBlock(nn.Module):
-    """1x1, four splits of which three go through a 3x3 one after the other, 1x1 to four times the planes.
+    """1x1, four splits of which three pass a 3x3 each, one after the other, then 1x1 to four times the planes.
 
     The width of a split is floor(planes * 26 / 64). In the first block of a stage the splits are not chained, and the
-    last one is average-pooled with the stride. It starts as its shortcut, the last BatchNorm's weights at zero: of
-    50 layers with random weights, TEA's stay at chance for long otherwise.
+    last split is average-pooled with the stride. The last BatchNorm's weight starts at zero, so that a new block passes
+    on its shortcut alone: from random weights, TEA with 50 layers would otherwise stay at chance for a long time.
     """
 
     def __init__(

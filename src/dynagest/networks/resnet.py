@@ -1,7 +1,7 @@
 """ResNet: He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), with torchvision's parameter names.
 
-Bottlenecks carry the stride in the 3x3 convolution. Blocks are injected, and may wrap their first convolution in a
-temporal module: the site where TSM and ACTION are published.
+Bottlenecks have their stride in the 3x3 convolution. The blocks are injected. A block may wrap its first convolution in
+a temporal module, which is where the published TSM and ACTION have theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dynagest.networks.temporal import Time, apply_in_time
 
 Wrap = Callable[[nn.Conv2d], nn.Module]
-"""Turns a block's first convolution into itself or into a temporal module around it."""
+"""A block's first convolution -> the same convolution, or a temporal module around it."""
 
 MakeBlock = Callable[[int, int, int, int], nn.Module]
 """(input channels, planes, stride, index within the stage) -> a block with the attribute ``out_channels``."""
@@ -26,7 +26,7 @@ def plain(conv: nn.Conv2d) -> nn.Module:
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution as residual networks have them: same padding, no bias, Kaiming-normal initialisation (fan-out)."""
+    """A convolution of a residual network: same padding, no bias, Kaiming-normal initialisation (fan-out)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
@@ -85,7 +85,7 @@ class Bottleneck(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Blocks of one resolution, called with the number of frames a clip (or a stream's memory)."""
+    """Blocks of one resolution, called with the number of frames per clip (or a stream's memory)."""
 
     def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:  # type: ignore[override]
         """(B, C, H, W) -> (B, C', H', W')."""
@@ -97,8 +97,8 @@ class Stage(nn.Sequential):
 class ResNet(nn.Module):
     """Stem, four stages of ``depths`` blocks with ``width`` * (1, 2, 4, 8) planes, global average pooling.
 
-    ``channels`` of input: 3 of RGB. It ends at the pooled features, ``out_channels`` of them: the classifier belongs to
-    the video network.
+    ``channels`` is the number of input channels, 3 for RGB. The output is the pooled features, ``out_channels`` of
+    them; the classifier belongs to the video network.
     """
 
     def __init__(self, make_block: MakeBlock, depths: Sequence[int], width: int = 64, channels: int = 3) -> None:
@@ -129,7 +129,7 @@ class ResNet(nn.Module):
         return cast(Tensor, self.maxpool(self.relu(self.bn1(self.conv1(x_BCHW)))))
 
     def stages(self, x_BCHW: Tensor, time: Time) -> Tensor:
-        """The rest: (B, width, H / 4, W / 4) -> features (B, out_channels)."""
+        """The stages after the stem: (B, width, H / 4, W / 4) -> features (B, out_channels)."""
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x_BCHW = stage(x_BCHW, time)
         return torch.flatten(F.adaptive_avg_pool2d(x_BCHW, 1), 1)

@@ -1,4 +1,4 @@
-"""The streaming form of an online network: a frame, or a few, and a state in, logits and the new state out."""
+"""The streaming form of an online network: maps the next frame (or several) and a state to logits and a new state."""
 
 from collections.abc import Mapping
 
@@ -17,21 +17,21 @@ LOGITS, SEEN = "logits", "seen"
 class StreamNet(nn.Module):
     """An online network that takes the frames of a stream one at a time, at the cost of one frame.
 
-    Frame by frame it gives what the clip network gives for the clip of all frames so far: after t frames the mean of
-    the logits of the last min(t, T) frames, T = ``num_segments``. After T frames from ``initial_state`` these are the
-    clip network's logits, which is what training optimised; before, those of the shorter clip.
+    After t frames the answer is the mean of the logits of the last min(t, T) frames, T = ``num_segments``. T frames
+    after ``initial_state`` it equals the clip network's logits, which training optimised; before that, the logits of
+    the shorter clip.
 
-    The state is a flat dict of tensors with fixed shapes, N the number of streams, all zero at first:
+    The state is a flat dict of tensors with fixed shapes, all zero at first; N is the number of streams:
 
-    * ``layer1.0.shift`` and the like: what a temporal module needs of the frame before, named by block and module;
-    * ``logits`` (N, T - 1, K): the logits of the last frames, the newest last;
-    * ``seen`` (N, 1): the number of frames behind the mean, at most T.
+    * ``layer1.0.shift`` and the like: what a temporal module needs of the previous frame, named by block and module;
+    * ``logits`` (N, T - 1, K): the logits of the last frames, newest last;
+    * ``seen`` (N, 1): the number of frames in the mean, at most T.
 
-    Several frames at once give what they give one after the other, and fill a machine better: more frames a second, the
-    first of which are answered later.
+    A step may take several frames at once. The logits are the same as one frame at a time, and the hardware is used
+    better: more frames per second, but the first of them are answered later.
 
-    A step changes no tensor that it was given and takes no branch on data. Hand ``net`` over in evaluation mode; its
-    weights are shared, not copied. Raises ``ModelError`` for a network that is not online.
+    A step modifies none of its input tensors and has no branch that depends on data. Pass ``net`` in evaluation mode;
+    its weights are shared, not copied. Raises ``ModelError`` for a network that is not online.
 
         >>> stream = StreamNet(create_model("action_resnet18", 25, options={"online": True}).eval())
         >>> state = stream.initial_state(batch=1, size=224)
@@ -49,9 +49,9 @@ class StreamNet(nn.Module):
         self._names = {module: _short(name) for name, module in net.named_modules() if isinstance(module, Previous)}
 
     def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Normalised frames, the next of each stream, (N, 3, H, W) -> logits (N, K) and the new state.
+        """The next normalised frame of each stream (N, 3, H, W) -> logits (N, K) and the new state.
 
-        Or the next F of each, (F, N, 3, H, W) -> logits (F, N, K) and the state after the last.
+        Or the next F frames of each (F, N, 3, H, W) -> logits (F, N, K) and the state after the last.
         """
         memory = Memory(self._names, state)
         frames_BCHW = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
@@ -66,7 +66,7 @@ class StreamNet(nn.Module):
         return answer, {**memory.left, LOGITS: recent, SEEN: seen_N1}
 
     def initial_state(self, batch: int = 1, size: int | tuple[int, int] = 224) -> dict[str, Tensor]:
-        """Zeros for ``batch`` streams of frames ``size`` pixels square, or (height, width)."""
+        """The state of ``batch`` new streams, all zero. ``size`` is the side of a square frame, or (height, width)."""
         backbone, memory = self.net.base_model, Memory(self._names, None)
         height, width = (size, size) if isinstance(size, int) else size
         channels, weight = backbone.conv1.in_channels, backbone.conv1.weight

@@ -1,7 +1,7 @@
 """TEA: Li et al., "TEA: Temporal Excitation and Aggregation for Action Recognition" (CVPR 2020).
 
-Its two modules, motion excitation (ME) and the temporal half of multiple temporal aggregation (MTA), for the blocks
-of a Res2Net.
+The two modules that it adds to the blocks of a Res2Net: motion excitation (ME), and the temporal half of multiple
+temporal aggregation (MTA).
 """
 
 import torch
@@ -12,7 +12,10 @@ from dynagest.networks.temporal import TemporalConv, motion_features, shift_taps
 
 
 class MotionExcitation(nn.Module):
-    """ME: strengthen the channels that move (section 3.1). x + x * (sigmoid - 0.5), r = C // 16 (at least 1)."""
+    """ME: strengthens the channels in which something moves (section 3.1).
+
+    x + x * (sigmoid - 0.5), squeezed to r = C // 16 channels (at least 1).
+    """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -33,7 +36,8 @@ class MotionExcitation(nn.Module):
 class TemporalAggregation(nn.Module):
     """MTA's temporal convolution of one split (section 3.2): depthwise over T, trainable.
 
-    Starts as the identity, or for the split without a 3x3 as the shift: half the channels from t+1, half from t-1.
+    It starts as the identity. With ``starts_as_shift``, for the split without a 3x3, it starts as a shift: half of the
+    channels from t+1, half from t-1.
     """
 
     def __init__(self, channels: int, starts_as_shift: bool) -> None:

@@ -1,7 +1,7 @@
-"""What the temporal modules share. Tensors are (B, C, H, W) with B = N*T: N clips of T frames each.
+"""The parts that the temporal modules share. Tensors are (B, C, H, W) with B = N*T: N clips of T frames each.
 
-T is a plain argument of every forward, never a stored number: a network runs at any T, and no weight depends on it.
-Where the frames of a stream come one by one, the same argument carries a ``Memory`` of the frame before instead.
+T is an argument of every forward pass and is stored nowhere: a network runs at any T, and no weight depends on it.
+For a stream, whose frames arrive one by one, the same argument is a ``Memory`` of the previous frame instead.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 
 class Memory:
-    """What a network remembers of the frame before, while it takes the next frame, or the next F, of each of N streams.
+    """The previous frame's features, for one forward pass over the next frame, or the next F, of each of N streams.
 
     Tensors are (F*N, C, H, W): the first frame of every stream, then the second of every stream, and so on.
 
-    ``names`` gives every ``Previous`` of the network its name in the state; ``state`` is what the last frame left
-    there (N, C, H, W), ``None`` before the first, for F = 1. ``left`` fills with what the newest frames leave.
+    ``names`` maps every ``Previous`` of the network to its name in the state. ``state`` holds what the last frame left
+    under each name (N, C, H, W); ``None`` means that there was no frame yet, and needs F = 1. During the pass ``left``
+    collects the next state, from the newest frames.
     """
 
     def __init__(self, names: Mapping["Previous", str], state: Mapping[str, Tensor] | None) -> None:
@@ -26,7 +27,7 @@ class Memory:
         self.left: dict[str, Tensor] = {}
 
     def exchange(self, place: "Previous", x: Tensor) -> Tensor:
-        """Leave the newest of ``x`` for the next frame; return what is before each: zeros before the first."""
+        """Keep the newest frame of ``x`` for the next pass. Return each frame's predecessor, zeros for the first."""
         name = self._names[place]
         before = torch.zeros_like(x) if self._state is None else self._state[name]
         streams = len(before)
@@ -38,23 +39,23 @@ class Memory:
 
 
 Time = int | Memory
-"""What tells a tensor's frames apart: T for clips, each of them a run of T frames, or the memory of streams."""
+"""How the batch axis splits into frames: T, where each run of T frames is a clip, or the memory of streams."""
 
 
 class Previous(nn.Module):
-    """Each frame's predecessor, zeros for the first: the one way in which an online network looks at other frames."""
+    """Each frame's predecessor, zeros for the first. An online network sees other frames only through this module."""
 
     def forward(self, x_BCHW: Tensor, time: Time) -> Tensor:
         """(B, C, H, W) -> the same shape, one frame earlier."""
         if isinstance(time, Memory):
             return time.exchange(self, x_BCHW)
-        # Padded in the memory order of channels_last, as ``tsm.shift``.
+        # Padded in the memory order of channels_last, as in ``tsm.shift``.
         x_NTHWC = x_BCHW.permute(0, 2, 3, 1).unflatten(0, (-1, time))
         return F.pad(x_NTHWC[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def apply_in_time(layer: nn.Module, x_BCHW: Tensor, time: Time) -> Tensor:
-    """Apply a layer that may look at other frames; a plain convolution sees each frame alone."""
+    """Apply a layer that may need ``time`` to look at other frames; a plain convolution does not take it."""
     if isinstance(layer, nn.Conv2d):
         return cast(Tensor, layer(x_BCHW))
     return cast(Tensor, layer(x_BCHW, time))
@@ -73,7 +74,7 @@ def shift_taps(channels: int, fold: int) -> Tensor:
 
 
 class TemporalConv(nn.Conv1d):
-    """A depthwise convolution over T, kernel 3, zeros at the clip's ends, no bias. Weight (C, 1, 3)."""
+    """A depthwise convolution over T with kernel 3, zeros beyond the clip's ends, no bias. Weight (C, 1, 3)."""
 
     def __init__(self, taps: Tensor) -> None:
         channels = taps.shape[0]
@@ -90,7 +91,7 @@ def convolve_in_time(x_BCHW: Tensor, taps: Tensor, num_frames: int) -> Tensor:
     """Depthwise convolution over T with ``taps`` (C, 1, 3): (B, C, H, W) -> (B, C, H, W) in channels_last memory.
 
     In channels_last memory, (N, T, H*W, C) is an image of height T and width H*W. A 3x1 depthwise Conv2d over that
-    view reads and writes the features once and permutes nothing, where Conv1d wants (N*H*W, C, T): two transposes.
+    view reads and writes the features once and moves nothing. Conv1d would need (N*H*W, C, T) and so two transposes.
     """
     _, channels, height, width = x_BCHW.shape
     x_NTPC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
@@ -99,15 +100,16 @@ def convolve_in_time(x_BCHW: Tensor, taps: Tensor, num_frames: int) -> Tensor:
 
 
 def global_average(x_BCHW: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 1, 1).
+    """The mean over each frame: (B, C, H, W) -> (B, C, 1, 1).
 
-    As a pooling window of the frame's size: in bf16 and channels_last, ``mean`` takes up to ten times as long on a CPU.
+    Computed with a pooling window of the frame's size: in bf16 and channels_last, ``mean`` takes up to ten times as
+    long on a CPU.
     """
     return F.avg_pool2d(x_BCHW, (x_BCHW.shape[2], x_BCHW.shape[3]))
 
 
 def motion_features(squeezed_BCHW: Tensor, conv: nn.Conv2d, num_frames: int) -> Tensor:
-    """Pooled difference between a transformed next frame and this one: mean over H, W of conv(x[t+1]) - x[t].
+    """The pooled difference between the transformed next frame and this one: mean over H, W of conv(x[t+1]) - x[t].
 
     (B, C, H, W) -> (B, C, 1, 1), zero for the last frame. The mean is linear, so each term is pooled on its own and
     the difference is never formed at full resolution.

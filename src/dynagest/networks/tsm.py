@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class TemporalShift(nn.Module):
-    """The TSM shift in front of a convolution, which sits under the published name ``net``.
+    """The TSM shift in front of a convolution, which has the published name ``net``.
 
-    Of C channels the first C // 8 take frame t+1, the next C // 8 frame t-1, the rest stay; zeros at the clip's ends.
-    It has no weights.
+    Of C channels the first C // 8 take frame t+1, the next C // 8 frame t-1, and the rest stay; zeros beyond the
+    clip's ends. The shift has no weights.
     """
 
     def __init__(self, net: nn.Conv2d, shift_div: int = 8) -> None:
@@ -20,14 +20,14 @@ class TemporalShift(nn.Module):
         self.fold = net.in_channels // shift_div
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """(B, C, H, W) -> what ``net`` makes of the shifted frames."""
+        """(B, C, H, W) -> the output of ``net`` on the shifted frames."""
         return cast(Tensor, self.net(shift(x_BCHW, num_frames, self.fold)))
 
 
 def shift(x_BCHW: Tensor, num_frames: int, fold: int) -> Tensor:
     """Shift ``fold`` channels from the next frame and ``fold`` from the previous one. (B, C, H, W) -> the same shape.
 
-    Written with pad and cat on the memory order of channels_last: slices assigned in place do not export.
+    It uses pad and cat, because slices that are assigned in place do not export.
     """
     x_NTHWC = x_BCHW.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames))
     from_next = F.pad(x_NTHWC[:, 1:, ..., :fold], (0, 0, 0, 0, 0, 0, 0, 1))

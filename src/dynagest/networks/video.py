@@ -1,4 +1,4 @@
-"""The shell that makes a network of frames a network of clips."""
+"""Turns a network of frames into a network of clips."""
 
 from typing import cast
 
@@ -10,12 +10,12 @@ from dynagest.networks.resnet import ResNet
 
 
 class VideoNet(ClipNet):
-    """Every frame through one 2D network with temporal modules, one classifier, the mean over T of the logits.
+    """A 2D network with temporal modules, which sees every frame, then a classifier; the logits are averaged over T.
 
-    It takes T from the clip and runs at any, whatever ``num_segments`` says. ``taps``: the stem after max-pooling and
-    the last stage, whose outputs are (N*T, C, h, w).
+    It takes T from the clip and runs at any T, whatever ``num_segments`` says. ``taps`` are the stem after max-pooling
+    and the last stage, whose outputs are (N*T, C, h, w).
 
-    State-dict names are the published ones below ``base_model.``; the classifier is ``classifier.*`` with and without
+    Below ``base_model.`` the state dict has the published names. The classifier is ``classifier.*``, with or without
     dropout.
 
         >>> net = create_model("action_resnet50", num_classes=83)
@@ -46,7 +46,7 @@ class VideoNet(ClipNet):
         return self.base_model.stem(_frames(clip_NTCHW)).unflatten(0, clip_NTCHW.shape[:2])
 
     def rest(self, features_NTCHW: Tensor) -> Tensor:
-        """What comes behind the stem: its features (N, T, width, h, w) -> logits (N, num_classes)."""
+        """The part after the stem: the stem's features (N, T, width, h, w) -> logits (N, num_classes)."""
         num_frames = features_NTCHW.shape[1]
         return self._classify(self.base_model.stages(_frames(features_NTCHW), num_frames), num_frames).mean(dim=1)
 
@@ -55,5 +55,5 @@ class VideoNet(ClipNet):
 
 
 def _frames(x_NTCHW: Tensor) -> Tensor:
-    # The temporal modules work along the memory order of channels_last, where convolutions are faster as well.
+    # The temporal modules are written for the memory order of channels_last, in which convolutions are faster, too.
     return x_NTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Weights from files: pretrained ones of several origins into a network, and whole networks to and from a folder."""
+"""Loads pretrained weights of several origins into a network; saves whole networks to a folder and loads them."""
 
 import pickle
 import re
@@ -26,11 +26,12 @@ _HEADS = ("classifier.", "new_fc.", "fc.")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a weights file. Names are those of the network's state dict, for ``skipped`` those of the file.
+    """What was loaded from a weights file and what was not, as names of tensors.
 
-    ``matched``: loaded. ``skipped``: in the file, of no use here. ``reinitialised``: the classifier, when the file
-    has none or one for another number of classes. ``missing``: temporal modules that the file lacks; they keep the
-    values that they had. ``inflated``: loaded from weights of an RGB stem, whose kernels' mean became those of depth.
+    The names are those of the network's state dict, except in ``skipped``, which has the file's. ``matched``: loaded.
+    ``skipped``: in the file but not used. ``reinitialised``: the classifier, when the file has none or one for another
+    number of classes. ``missing``: temporal modules that the file lacks; they keep the values that they had.
+    ``inflated``: the stem, loaded from an RGB stem whose mean kernel became the kernel of the depth channel.
     ``source``: "dynagest", "published" (TSM, ACTION-Net, TEA) or "ImageNet".
     """
 
@@ -60,11 +61,11 @@ class LoadReport:
 def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     """Load pretrained weights into ``net`` and report what matched.
 
-    Accepts what dynagest saves (a ``.safetensors``, that of a run's checkpoint too, or the folder that holds
+    Accepts what dynagest saves (a ``.safetensors`` file, also a run's checkpoint, or the folder that holds
     ``network.safetensors``), ImageNet state dicts with torchvision's or Res2Net's names, and published TSM, ACTION-Net
     and TEA checkpoints. The backbone must match completely; temporal modules may all be missing (ImageNet has none) and
-    the classifier may differ. Weights of an RGB network go into one that is fed depth: the kernels of its depth channel
-    are the mean of those of the colours. Nothing in the file is executed.
+    the classifier may differ. Weights of an RGB network also fit a network that is fed depth: its depth channel gets
+    the mean of the colour channels' kernels. Nothing in the file is executed.
 
     Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, incomplete, holds
     pickled code, or belongs to another network.
@@ -116,10 +117,10 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
 
 
 def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
-    """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``.
+    """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``; return the former.
 
-    Both are on the disk before either replaces an older one. Returns the path of the weights. Raises ``RunError``
-    when they cannot be written (the old files stay whole), ``WeightsError`` when the card is of another network.
+    Both are complete on disk before either replaces an older file. Raises ``RunError`` when they cannot be written (the
+    old files stay whole) and ``WeightsError`` when the card describes another network.
     """
     folder = Path(folder)
     _check_card(card, net, str(folder))
@@ -135,16 +136,17 @@ def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
 
 
 def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
-    """Read a network that ``save_network`` wrote: a folder, or the ``.safetensors`` with its ``.json`` beside it.
+    """Read a network that ``save_network`` wrote, with its card.
 
-    Returns it in evaluation mode, on the CPU. Raises ``WeightsError`` when a file is missing or damaged, or when
-    weights and card do not belong together.
+    ``path`` is the folder, or the ``.safetensors`` file with its ``.json`` beside it. The network is in evaluation mode
+    on the CPU. Raises ``WeightsError`` when a file is missing or damaged, or when weights and card do not belong
+    together.
     """
     weights = _weights_file(Path(path))
     if weights.suffix != Path(NETWORK_FILE).suffix or weights.name == CHECKPOINT_FILE:
         raise WeightsError(f"{path}: is no network for use; name a run folder, or the {NETWORK_FILE} in one")
     card = NetworkCard.read(weights.with_suffix(".json"))
-    with torch.device("meta"):  # no random initialisation that is overwritten at once
+    with torch.device("meta"):  # skips the random initialisation, which the weights would overwrite at once
         net = create_model(
             card.model,
             len(card.classes),
@@ -223,7 +225,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _common_name(name: str) -> str:
-    """The name that a tensor has in every origin: without prefixes and wrappers, the head called ``classifier``."""
+    """The tensor's name in a form common to all origins: no prefixes or wrappers, the head called ``classifier``."""
     name = name.removeprefix("module.").removeprefix("base_model.")
     for head in _HEADS:
         if name.startswith(head):
@@ -237,7 +239,7 @@ def _squeezed(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _inflated(stored: Tensor, ours: Tensor) -> Tensor | None:
-    """Kernels of RGB (O, 3, ...) as those of RGB-D (O, 4, ...) or of depth (O, 1, ...); None for other shapes."""
+    """RGB kernels (O, 3, ...) turned into those of RGB-D (O, 4, ...) or depth (O, 1, ...); None for other shapes."""
     if stored.dim() < 4 or stored.shape[1] != 3 or ours.shape != (stored.shape[0], ours.shape[1], *stored.shape[2:]):
         return None
     depth = stored.mean(dim=1, keepdim=True)
@@ -270,7 +272,7 @@ def _check_same_backbone(net: ClipNet, path: Path, skipped: list[str], absent: l
 
 
 def _check_whole_modules(path: Path, loaded: list[str], absent: list[str]) -> None:
-    """Temporal modules come all or none: a file that has some was saved with all, and has lost the others."""
+    """Raise ``WeightsError`` for a file with only some of the temporal modules: it was saved with all of them."""
     lacking = [name for name in absent if _TEMPORAL.search(name)]
     if lacking and any(_TEMPORAL.search(name) for name in loaded):
         raise WeightsError(
