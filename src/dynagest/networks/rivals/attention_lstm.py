@@ -1,7 +1,7 @@
 """attentionLSTM (Zhang et al., NeurIPS 2018) and "Redundancy + AttentionLSTM" (Zhu et al., TNNLS 2019).
 
-Res3D for short-term motion, two convolutional LSTMs for the long term, a MobileNet frame by frame. Both rows of the
-paper's tables are this network.
+Res3D takes the short-term motion, two convolutional LSTMs the long-term motion, and a MobileNet each frame of their
+output. Both rows of the paper's tables are this network.
 """
 
 from typing import cast
@@ -15,7 +15,7 @@ from dynagest.networks.rivals.convolution import volume
 from dynagest.networks.rivals.residual import Res3D
 from dynagest.networks.temporal import global_average
 
-# Separable convolutions of the tail: channels as multiples of the stem's, stride.
+# Separable convolutions of the tail: (channels as a multiple of the stem's, stride).
 TAIL = ((4, 1), (4, 2), (8, 1), (8, 1), (8, 1), (8, 1), (8, 1), (16, 2), (16, 2))
 
 
@@ -36,8 +36,8 @@ class SeparableConv(nn.Sequential):
 class AttentionLSTM(ClipNet):
     """Res3D to 256 channels, two recurrent layers of 256, MobileNet tail, mean over frames and positions, classifier.
 
-    Option ``gated``: false (default) for two plain ConvLSTMs, which is what the paper's 20.7 M parameters are, true for
-    the released variant with attention on the input and pooled gates. Any T and size.
+    Option ``gated``: false (default) for two plain ConvLSTMs, which give the paper's 20.7 M parameters; true for the
+    released variant with attention on the input and pooled gates. Takes any T and size.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:

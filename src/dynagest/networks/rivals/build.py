@@ -1,4 +1,4 @@
-"""The rivals by name, with the input that each has in its publication."""
+"""The rivals by name, each with its published input."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 
 Options = Mapping[str, tuple[Any, ...] | None]
-"""Values of a network's own switches; None for one whose values the network checks itself."""
+"""The values that each option of a network may take; None for an option that the network checks itself."""
 
 INPUTS: Options = {"inputs": tuple(CHANNELS)}
 
 
 @dataclass(frozen=True)
 class Rival:
-    """How to build a network, its published input (``frames`` of ``size`` x ``size``), and its own switches.
+    """How to build a network, its published input (``frames`` of ``size`` x ``size``), and its options.
 
-    ``flattens``: the network takes frames of the size that it was built for only.
+    ``flattens``: the network only takes frames of the size that it was built for.
     """
 
     build: Callable[[NetworkSpec], ClipNet]

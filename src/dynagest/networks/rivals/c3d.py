@@ -1,6 +1,7 @@
 """C3D: Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks" (ICCV 2015).
 
-The variant behind the paper's tables: BatchNorm after every convolution, fully connected layers of 2048, not 4096.
+This is the variant in the paper's tables: BatchNorm after every convolution, and fully connected layers of 2048
+instead of 4096.
 """
 
 from typing import cast
@@ -11,19 +12,20 @@ from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.rivals.convolution import ConvUnit, volume
 
-GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # convolutions between two poolings, channels as multiples of the stem's
+GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # each group's convolutions: channels as multiples of the stem's
 MIN_FRAMES, MIN_SIDE = 9, 16
 
 
 class C3D(ClipNet):
     """Eight 3x3x3 convolutions in five groups, ``fc6`` and ``fc7`` of 2048 (``width`` 64), the classifier.
 
-    The volume is flattened, so it takes clips of the T and size that it was built for only. Dropout after both fully
-    connected layers, 0.5 as published. Raises ``ModelError`` for T or a size that five poolings leave nothing of.
+    The feature volume is flattened, so the network only takes clips of the T and size that it was built for. Dropout
+    (published: 0.5) follows both fully connected layers. Raises ``ModelError`` when T or the size is too small for the
+    five poolings.
     """
 
     def __init__(self, spec: NetworkSpec, clip_frames: int | None = None) -> None:
-        """``clip_frames``: frames that the convolutions see at once, by default all T."""
+        """``clip_frames``: the number of frames that the convolutions see at once, by default all T."""
         super().__init__(spec)
         self.clip_frames, self.size = clip_frames or self.num_segments, spec.size
         if self.clip_frames < MIN_FRAMES or self.size < MIN_SIDE:
@@ -57,11 +59,11 @@ class C3D(ClipNet):
         return cast(Tensor, self.classifier(x))
 
     def flat_features(self, clip_NTCHW: Tensor) -> Tensor:
-        """Clips of ``clip_frames`` -> what ``fc6`` reads, (N, 512 * t * h * w)."""
+        """Clips of ``clip_frames`` frames -> the input of ``fc6`` (N, 8 * width * t * h * w)."""
         return cast(Tensor, self.features(volume(clip_NTCHW)).flatten(1))
 
     def check_clip(self, clip_NTCHW: Tensor) -> None:
-        """Raise ``ModelError`` for a tensor of another shape than (N, num_segments, 3, size, size)."""
+        """Raise ``ModelError`` unless the tensor has the shape (N, num_segments, 3, size, size)."""
         super().check_clip(clip_NTCHW)
         expected = (self.num_segments, self.channels, self.size, self.size)
         if clip_NTCHW.shape[1:] != expected:
@@ -80,6 +82,6 @@ def _pool(group: int) -> nn.MaxPool3d:
 
 
 def _positions(frames: int, size: int) -> int:
-    """Positions of the last feature map, time x height x width: 2 x 4 x 4 for 32 frames of 112 x 112."""
+    """The number of positions of the last feature map, time x height x width: 2 x 4 x 4 for 32 frames of 112 x 112."""
     frames, side = (frames - 1) // 8, size // 16
     return ((frames + 1) // 2) * (side // 2 + 1) ** 2

@@ -12,12 +12,12 @@ Centre = Literal["frame", "average"]
 
 
 class CentralDifferenceConv(Conv3d):
-    """A 3x3x3 convolution that sees, of the neighbouring frames, partly their difference to this one.
+    """A 3x3x3 convolution that mixes the neighbouring frames with their difference from this frame.
 
-    y = conv(x) - theta * conv1x1x1(c, S): S is the sum of the taps of frames t-1 and t+1 over time and space, c is x
+    y = conv(x) - theta * conv1x1x1(c, S). S is the sum of the taps of frames t-1 and t+1 over time and space; c is x
     (``centre`` "frame") or its mean over frames t-1 to t+1, zeros beyond the ends ("average", the robust variant).
-    Both terms are linear in x, so they are one convolution whose central taps have S subtracted, at the cost of a
-    plain one. No bias, zeros beyond the borders.
+    Both terms are linear in x, so together they are one convolution with theta * S subtracted from its central taps, at
+    the cost of a plain convolution. No bias, zeros beyond the borders.
     """
 
     def __init__(self, channels: int, theta: float, centre: Centre) -> None:
@@ -26,7 +26,7 @@ class CentralDifferenceConv(Conv3d):
         self.theta, self.centre = theta, centre
 
     def folded_weight(self) -> Tensor:
-        """The weight (C, C, 3, 3, 3) of the one convolution."""
+        """The weight (C, C, 3, 3, 3) of the single convolution that both terms make together."""
         neighbours = self.weight[:, :, ::2].sum(dim=(2, 3, 4))
         difference = torch.zeros_like(self.weight)
         if self.centre == "frame":

@@ -1,8 +1,8 @@
 """Convolutional LSTMs: Shi et al. (NeurIPS 2015), and a variant of Zhang et al., "Attention in Convolutional LSTM for
 Gesture Recognition" (NeurIPS 2018).
 
-Both take (N, T, C, H, W) and give the hidden state of every step, (N, T, hidden, H, W). What depends on the input alone
-is computed for all steps at once. Neither has biases; the forget gate's 1 is a constant.
+Both map (N, T, C, H, W) to the hidden state of every step (N, T, hidden, H, W). Whatever depends on the input alone is
+computed for all steps at once. Neither has biases, except for the constant 1 that is added in the forget gate.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,18 @@ class State(NamedTuple):
 
 
 def next_state(gates: Sequence[Tensor], candidate: Tensor, cell: Tensor) -> State:
-    """One step of an LSTM, from pre-activations. ``gates``: input, forget, output; they may be (N, hidden, 1, 1)."""
+    """One step of an LSTM from pre-activations.
+
+    ``gates`` are input, forget and output, (N, hidden, H, W) or (N, hidden, 1, 1); ``candidate`` and ``cell`` are
+    (N, hidden, H, W).
+    """
     input_gate, forget_gate, output_gate = gates
     cell = torch.sigmoid(forget_gate + FORGET) * cell + torch.sigmoid(input_gate) * torch.tanh(candidate)
     return State(torch.sigmoid(output_gate) * torch.tanh(cell), cell)
 
 
 class ConvLSTM(nn.Module):
-    """Gates and candidate by 3x3 convolutions of the input and of the hidden state."""
+    """Computes gates and candidate by 3x3 convolutions of the input and of the hidden state."""
 
     def __init__(self, in_channels: int, hidden: int) -> None:
         super().__init__()
@@ -54,12 +58,13 @@ class ConvLSTM(nn.Module):
 
 
 class GatedAttentionLSTM(nn.Module):
-    """Gates from globally pooled input and hidden state by 1x1; only the candidate is a convolution, of attended input.
+    """Computes gates by 1x1 from the pooled input and hidden state, and the candidate by 3x3 from the attended input.
 
-    The attention is one map a step: a 3x3 convolution of tanh(conv(input) + conv(hidden)), softmax over positions. The
-    input is multiplied by it and by the number of positions, so that equal attention changes nothing: without that
-    factor, two such layers shrink 28 x 28 maps by 784 each, beyond what the BatchNorm behind them can restore.
-    All 3x3 convolutions but the last are depthwise separable, and the hidden state acts through gates and attention.
+    The attention is one map per step: a 3x3 convolution of tanh(conv(input) + conv(hidden)), softmax over positions.
+    The input is multiplied by it and by the number of positions, so that uniform attention changes nothing: without
+    that factor, two such layers shrink 28 x 28 maps by 784 each, more than the BatchNorm after them can restore.
+    All 3x3 convolutions except that of the attention map are depthwise separable. The hidden state acts only through
+    the gates and the attention.
     """
 
     def __init__(self, in_channels: int, hidden: int) -> None:

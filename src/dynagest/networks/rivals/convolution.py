@@ -1,4 +1,4 @@
-"""What the 3D networks share: clips as volumes, convolutions over time and space, their unit with BatchNorm and ReLU.
+"""Parts that the 3D networks share: clips as volumes, 3D convolutions, and their unit with BatchNorm and ReLU.
 
 Volumes are (N, C, T, H, W). A kernel or stride of three numbers is (time, height, width).
 """
@@ -15,21 +15,21 @@ Sizes = int | tuple[int, int, int]
 def volume(clip_NTCHW: Tensor) -> Tensor:
     """A clip (N, T, C, H, W) as the volume (N, C, T, H, W) that 3D convolutions read.
 
-    Channels innermost in memory: faster, and no copy of a clip that lies so already, as those of ``clips`` do.
+    Channels are innermost in memory, which is faster. Clips from ``dynagest.clips`` already lie so and are not copied.
     """
     return clip_NTCHW.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
 
 
 def scaled(channels: int, width: int) -> int:
-    """``channels`` of a published network whose stem has 64, for one whose stem has ``width``; at least 1."""
+    """A published number of channels, for a stem of 64, scaled to a stem of ``width``; at least 1."""
     return max(1, channels * width // 64)
 
 
 class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` that pads by itself where the volume is so small that its ends cut every window on some axis.
+    """``nn.Conv3d`` that pads beforehand when, on some axis, the volume is too small for any window to fit inside it.
 
-    There, as in the last stages at 16 or 32 frames, torch 2.13 on the CPU (oneDNN) writes beyond the weight's gradient:
-    garbage in bf16, now and then a crash in fp32. Zeros put there beforehand are the same convolution without that.
+    In that case, as in the last stages at 16 or 32 frames, torch 2.13 on the CPU (oneDNN) writes beyond the weight's
+    gradient: garbage in bf16, sometimes a crash in fp32. Padding with zeros first gives the same result without that.
     """
 
     def _conv_forward(self, x_NCTHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -43,14 +43,14 @@ class Conv3d(nn.Conv3d):
 
 
 def _some_window_is_whole(size: int, kernel: int, stride: int, padding: int) -> bool:
-    first = -(-padding // stride) * stride - padding  # of the windows that begin inside
+    first = -(-padding // stride) * stride - padding  # where the first window begins that begins inside
     return first + kernel <= size
 
 
 def convolution(
     in_channels: int, out_channels: int, kernel: Sizes, stride: Sizes = 1, *, groups: int = 1, bias: bool = False
 ) -> Conv3d:
-    """An odd kernel with same padding, Kaiming-normal initialisation (fan-out), bias 0 if there is one."""
+    """A 3D convolution with an odd kernel, same padding, Kaiming-normal initialisation (fan-out), and bias 0 if any."""
     time, height, side = (kernel,) * 3 if isinstance(kernel, int) else kernel
     padding = (time // 2, height // 2, side // 2)
     layer = Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)

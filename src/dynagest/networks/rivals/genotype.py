@@ -1,4 +1,4 @@
-"""What an architecture search decides: for each branch of NAS1 a cell of four nodes, as plain JSON values."""
+"""The result of NAS1's architecture search: one cell of four nodes for each branch, as plain JSON values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,10 @@ NODES, EDGES = 4, 2
 
 @dataclass(frozen=True)
 class Edge:
-    """An operation on one of a cell's states: 0 and 1 are the outputs of the last cell but one and of the last cell, 2
-    to 5 the cell's own nodes."""
+    """An operation on one of a cell's states.
+
+    States 0 and 1 are the outputs of the two cells before (the nearer one is 1), states 2 to 5 the cell's own nodes.
+    """
 
     operation: str
     state: int
@@ -24,7 +26,7 @@ Cell = tuple[tuple[Edge, Edge], ...]
 
 @dataclass(frozen=True)
 class Genotype:
-    """One cell for each branch; every node is the sum of two edges, the cell's output all nodes concatenated."""
+    """One cell for each branch. A node is the sum of two edges; a cell's output is the concatenation of its nodes."""
 
     high: Cell
     mid: Cell
@@ -32,9 +34,10 @@ class Genotype:
 
     @classmethod
     def parse(cls, value: Any) -> "Genotype":
-        """From ``{"high": cell, "mid": cell, "low": cell}``, a cell being four pairs of [operation, state].
+        """The genotype from ``{"high": cell, "mid": cell, "low": cell}``.
 
-        Example of a node: ``[["cdc_t_0.6", 1], ["skip", 0]]``. Raises ``ModelError`` that says what is wrong where.
+        A cell is a list of four nodes, a node two pairs of [operation, state], as in
+        ``[["cdc_t_0.6", 1], ["skip", 0]]``. Raises ``ModelError`` that says what is wrong and where.
         """
         if not isinstance(value, dict) or set(value) != set(BRANCHES):
             found = f"the keys {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else repr(value)
@@ -73,6 +76,6 @@ _CELL = [
     [["cdc_tr_0.3", 3], ["skip", 2]],
     [["conv_1x3x3", 4], ["skip", 3]],
 ]
-# Chosen by us: a chain of central differences with a spatial convolution at its end, and skips around each. It is NOT
-# the published result of the search.
+# Our choice, NOT the published result of the search: a chain of central differences that ends in a spatial
+# convolution, with a skip around each.
 DEFAULT_GENOTYPE: dict[str, Any] = {"high": _CELL, "mid": _CELL, "low": _CELL}

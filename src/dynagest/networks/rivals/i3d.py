@@ -1,7 +1,7 @@
 """I3D: Carreira, Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017): Inception-V1 inflated to 3D.
 
-It is the network of each modality in MTUT: Abavisani, Joze, Patel, "Improving the Performance of Unimodal Dynamic
-Hand-Gesture Recognition with Multimodal Training" (CVPR 2019). Their alignment loss belongs to the task.
+MTUT has one for each modality: Abavisani, Joze, Patel, "Improving the Performance of Unimodal Dynamic Hand-Gesture
+Recognition with Multimodal Training" (CVPR 2019). Their alignment loss is in ``dynagest.task.alignment``.
 """
 
 from typing import cast
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.rivals.convolution import Sizes, scaled, volume
 
-# (1x1x1, (1x1x1, 3x3x3), (1x1x1, 3x3x3), 1x1x1 after pooling), channels of the four branches at width 64.
+# Channels of the four branches at width 64: (1x1x1, (1x1x1, 3x3x3), (1x1x1, 3x3x3), 1x1x1 after pooling).
 Branches = tuple[int, tuple[int, int], tuple[int, int], int]
 MIXED: dict[str, Branches] = {
     "mixed_3b": (64, (96, 128), (16, 32), 32),
@@ -29,7 +29,7 @@ MIXED: dict[str, Branches] = {
 
 
 def pad_same(x_NCTHW: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Zeros as TensorFlow's SAME puts them: outputs of ceil(size / stride), the odd zero at the end of the axis."""
+    """Pad with zeros like TensorFlow's SAME: outputs have ceil(size / stride), an odd zero goes to the axis's end."""
     padding: list[int] = []
     for size, side, step in zip(x_NCTHW.shape[2:], kernel, stride, strict=True):
         total = max((-(-size // step) - 1) * step + side - size, 0)
@@ -53,7 +53,7 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max pooling with SAME padding; its zeros change nothing after a ReLU."""
+    """Max pooling with SAME padding. Its zeros change nothing, because the input comes from a ReLU."""
 
     def __init__(self, kernel: Sizes, stride: Sizes) -> None:
         super().__init__()
@@ -61,12 +61,12 @@ class MaxPool(nn.Module):
         self.stride = (stride,) * 3 if isinstance(stride, int) else stride
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """(N, C, T, H, W) of values >= 0 -> the same with every axis divided by its stride, rounded up."""
+        """(N, C, T, H, W), values >= 0 -> (N, C, T', H', W'), each the length divided by its stride, rounded up."""
         return F.max_pool3d(pad_same(x_NCTHW, self.kernel, self.stride), self.kernel, self.stride)
 
 
 class Mixed(nn.Module):
-    """Inception: four branches side by side, concatenated."""
+    """An Inception block: four parallel branches, concatenated."""
 
     def __init__(self, in_channels: int, branches: Branches) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class Mixed(nn.Module):
 
 
 class I3D(ClipNet):
-    """Inflated Inception-V1: logits per step of T / 8, their mean. Any T and size.
+    """Inflated Inception-V1: logits for each of T / 8 steps, averaged. Takes any T and size.
 
-    The feature map of MTUT's alignment is the output of the module ``features.mixed_5c``: (N, 1024, T/8, H/32, W/32).
-    Option ``inputs``: "depth" is MTUT's second network, with a stem of 1 channel.
+    MTUT aligns the output of the module ``features.mixed_5c``: (N, 1024, T/8, H/32, W/32).
+    Option ``inputs``: "depth" gives MTUT's second network, with a stem of 1 channel.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:

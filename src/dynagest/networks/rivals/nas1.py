@@ -1,8 +1,8 @@
 """NAS1, the RGB network family of AutoGesture: Yu et al., "Searching Multi-Rate and Multi-Modal Temporal Enhanced
 Networks for Gesture Recognition" (TIP 2021).
 
-Three branches see the clip at its full, half and quarter frame rate; the slower, the wider. Their cells come from a
-``Genotype``; lateral convolutions pass features from each rate to the next lower one.
+Three branches see the clip at its full, half and quarter frame rate; a slower branch is wider. Their cells come from a
+``Genotype``. Lateral convolutions pass features from each rate to the next lower one.
 """
 
 from itertools import pairwise
@@ -20,11 +20,11 @@ from dynagest.networks.rivals.genotype import BRANCHES, DEFAULT_GENOTYPE, NODES,
 
 WIDTHS = {"high": 16, "mid": 32, "low": 48}  # of the stem at width 64; cells start with twice that
 RATES = {"high": 1, "mid": 2, "low": 4}  # every n-th frame
-GROUPS = (3, 5, 4)  # cells between two poolings: 12, their channels doubled at the 4th and the 9th
+GROUPS = (3, 5, 4)  # 12 cells, pooled between the groups; the channels double at the 4th and the 9th cell
 
 
 class CellNet(nn.Module):
-    """A cell: two states in, each brought to ``channels`` by 1x1x1; the four nodes, concatenated, out."""
+    """A cell: brings its two input states to ``channels`` by 1x1x1, and returns its four nodes, concatenated."""
 
     def __init__(self, cell: Cell, before_last: int, last: int, channels: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class CellNet(nn.Module):
         self.edges = nn.ModuleList(_operation(edge.operation, channels) for node in cell for edge in node)
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
-        """Volumes (N, C, T, H, W) of the last cell but one and of the last -> (N, 4 * channels, T, H, W)."""
+        """Volumes (N, C, T, H, W) of the cell before the last one and of the last -> (N, 4 * channels, T, H, W)."""
         states = [self.preprocess[0](before_last), self.preprocess[1](last)]
         edges = list(zip(self.edges, self.states, strict=True))
         for first, second in zip(edges[::2], edges[1::2], strict=True):
@@ -46,7 +46,10 @@ class CellNet(nn.Module):
 
 
 class Branch(nn.Module):
-    """One frame rate: stem, and the cells in groups of one resolution. ``outputs``: channels after stem and groups."""
+    """The branch of one frame rate: a stem, then cells in groups, each group at one resolution.
+
+    ``outputs`` are the channels after the stem and after each group.
+    """
 
     def __init__(self, cell: Cell, in_channels: int, width: int) -> None:
         super().__init__()
@@ -73,9 +76,9 @@ class Branch(nn.Module):
 class NAS1(ClipNet):
     """Three branches of 12 cells, global average pooling of each, the classifier on 512 + 1024 + 1536 features.
 
-    Any size; T a multiple of 4. Option ``genotype``: see ``Genotype.parse``; the default is ``DEFAULT_GENOTYPE``, our
-    choice and not the published search result. Published dropout: 0.5. Raises ``ModelError`` for another T and for a
-    genotype that is none.
+    Takes any size, and a T that is a multiple of 4. Option ``genotype``: see ``Genotype.parse``; the default is
+    ``DEFAULT_GENOTYPE``, our choice and not the published search result. Published dropout: 0.5. Raises ``ModelError``
+    for another T and for a malformed genotype.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -121,7 +124,7 @@ class NAS1(ClipNet):
         return cast(Tensor, self.classifier(self.dropout(torch.cat(pooled, dim=1))))
 
     def _pass_down(self, last: dict[str, Tensor], group: int) -> None:
-        """Add to each branch what the next higher rate has found, before the cells of ``group``."""
+        """Add the features of each higher rate to the next lower one, in place, before the cells of ``group``."""
         for high, low in pairwise(BRANCHES):
             lateral = cast(nn.ModuleList, self.laterals[f"{high}_to_{low}"])[group]
             last[low] = last[low] + lateral(last[high])

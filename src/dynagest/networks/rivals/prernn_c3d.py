@@ -1,7 +1,7 @@
 """PreRNN: Yang, Molchanov, Kautz, "Making Convolutional Networks Recurrent for Visual Sequence Learning" (CVPR 2018).
 
-A pretrained fully connected layer becomes a recurrent one: its weights stay as input-to-hidden, and one
-hidden-to-hidden matrix is added, h_t = relu(W x_t + b + U h_(t-1)). Here: C3D's fc6 and fc7, and t counts short clips.
+A pretrained fully connected layer becomes recurrent: its weights W stay as input-to-hidden, and a hidden-to-hidden
+matrix U is added, h_t = relu(W x_t + b + U h_(t-1)). Here these are C3D's fc6 and fc7, and t counts short clips.
 """
 
 from typing import cast
@@ -15,12 +15,13 @@ from dynagest.networks.rivals.c3d import C3D, MIN_FRAMES
 
 
 class PreRnnC3D(C3D):
-    """C3D on overlapping short clips, with recurrent ``fc6`` and ``fc7``; the mean over short clips of the logits.
+    """C3D on overlapping short clips, with recurrent ``fc6`` and ``fc7``; the logits are averaged over the short clips.
 
-    Option ``clip``: frames of a short clip, at least 9; neighbours overlap by half, the first begins and the last ends
-    with the clip. Default: 16, or half of a clip shorter than 32. Its weights but ``recurrent.*`` have C3D's names and
-    shapes: ``load_weights`` takes those of a ``c3d`` built for ``clip`` frames and leaves ``recurrent`` as initialised.
-    Raises ``ModelError`` when fewer than two short clips fit, or for a size that five poolings leave nothing of.
+    Option ``clip``: frames of a short clip, at least 9; default 16, or half of a clip shorter than 32. Neighbours
+    overlap by at least half; the first begins and the last ends with the clip. All weights except ``recurrent.*`` have
+    C3D's names and shapes: ``load_weights`` takes those of a ``c3d`` built for ``clip`` frames and leaves ``recurrent``
+    as initialised. Raises ``ModelError`` when fewer than two short clips fit, or when the size is too small for the
+    five poolings.
 
         >>> create_model("prernn_c3d", 25, num_segments=32, size=112, options={"clip": 16}).starts
         (0, 8, 16)
@@ -56,6 +57,6 @@ class PreRnnC3D(C3D):
 
 
 def short_clips(frames: int, clip: int) -> tuple[int, ...]:
-    """First frames of the fewest short clips that cover all frames when neighbours overlap by at least half."""
+    """First frames of the fewest short clips that cover all frames while neighbours overlap by at least half."""
     gaps = -(-(frames - clip) // (clip // 2))
     return tuple(round(index * (frames - clip) / gaps) for index in range(gaps + 1))

@@ -1,7 +1,7 @@
 """A stream of ResC3D: Miao et al., "Multimodal Gesture Recognition Based on the ResC3D Network" (ICCV Workshops 2017).
 
 The published system picks 32 frames by their motion, fuses the features of three modalities by canonical correlation
-and classifies with a linear SVM. The paper's row is RGB alone: one stream, a linear layer.
+and classifies with a linear SVM. The paper's row is for RGB alone, so this is one stream with a linear classifier.
 """
 
 from typing import cast
@@ -15,7 +15,7 @@ from dynagest.networks.rivals.residual import Res3D
 
 
 class ResC3D(ClipNet):
-    """Res3D-18, global average pooling, the classifier. Any T and size."""
+    """Res3D-18, global average pooling, the classifier. Takes any T and size."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)

@@ -1,6 +1,6 @@
 """Residual 3D stages: Tran et al., "ConvNet Architecture Search for Spatiotemporal Feature Learning" (2017), Res3D.
 
-The shortcut serves ResNeXt as well.
+3D ResNeXt uses the same shortcut.
 """
 
 from typing import cast
@@ -13,8 +13,10 @@ from dynagest.networks.rivals.convolution import ConvUnit, convolution
 def shortcut(
     in_channels: int, out_channels: int, stride: int, *, bias: bool = False, projected: bool = False
 ) -> nn.Sequential | None:
-    """What a block's input goes through to be added: 1x1x1 with the stride and BatchNorm where the shape changes (or
-    ``projected`` says so), else None, nothing."""
+    """A block's shortcut: 1x1x1 with the stride, and BatchNorm; None for the identity.
+
+    The identity serves wherever the shape stays the same, unless ``projected`` asks for a projection there, too.
+    """
     if stride == 1 and in_channels == out_channels and not projected:
         return None
     return nn.Sequential(convolution(in_channels, out_channels, 1, stride, bias=bias), nn.BatchNorm3d(out_channels))
@@ -41,9 +43,9 @@ class BasicBlock(nn.Module):
 
 
 class Res3D(nn.Sequential):
-    """Stem 3x7x7 with stride (1, 2, 2), then a stage of two blocks for each of ``strides``, channels doubling.
+    """A 3x7x7 stem with stride (1, 2, 2), then a stage of two blocks for each of ``strides``, doubling the channels.
 
-    ``projected``: the first stage has a projection too, though its shape stays.
+    ``projected``: the first stage has a projection too, although its shape stays the same.
     (N, channels, T, H, W) -> (N, ``out_channels``, T / s, H / 2s, W / 2s), s the product of the strides.
     """
 

@@ -1,5 +1,5 @@
 """3D ResNeXt-101: Hara, Kataoka, Satoh, "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and ImageNet?"
-(CVPR 2018), which made Köpüklü et al.'s "Real-time Hand Gesture Detection and Classification" (FG 2019)."""
+(CVPR 2018). Köpüklü et al. use it in "Real-time Hand Gesture Detection and Classification" (FG 2019)."""
 
 from typing import cast
 
@@ -15,7 +15,7 @@ EXPANSION = 2
 
 
 class Bottleneck(nn.Module):
-    """1x1x1, grouped 3x3x3 with the stride, 1x1x1 to twice the planes."""
+    """1x1x1, a grouped 3x3x3 with the stride, then 1x1x1 to twice the planes."""
 
     def __init__(self, in_channels: int, planes: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Bottleneck(nn.Module):
 
 
 class ResNeXt3D(ClipNet):
-    """Stem, four stages of 3, 4, 23 and 3 bottlenecks, global average pooling, the classifier. Any T and size.
+    """Stem, stages of 3, 4, 23 and 3 bottlenecks, global average pooling, the classifier. Takes any T and size.
 
-    Cardinality 32 at ``width`` 64; half the width at others, so that groups stay as thin as published.
+    The number of groups (cardinality) is half of ``width``: 32 at the published 64, and groups as thin at other widths.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:

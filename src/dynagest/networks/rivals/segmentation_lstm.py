@@ -1,6 +1,6 @@
 """Segmentation + LSTM (Table V): a frame encoder that first learns to find the hand, then LSTMs over its class scores.
 
-The mask's decoder is only there in training: ``dynagest.task.segmentation_decoder``.
+The decoder of the hand mask exists in training only: ``dynagest.task.segmentation_decoder``.
 """
 
 from typing import cast
@@ -11,7 +11,7 @@ from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet, NetworkSpec
 from dynagest.networks.resnet import BasicBlock, Stage, convolution, plain
 
-LAYERS = 4  # of the stacked LSTM
+LAYERS = 4  # stacked LSTMs
 SHRINK = 32  # the encoder's stride
 
 
@@ -38,14 +38,14 @@ class FrameEncoder(nn.Module):
 
 
 class SegmentationLSTM(ClipNet):
-    """Class scores of every frame, four stacked LSTMs over them, ``classifier`` on each step; the last one decides.
+    """Class scores of every frame, four stacked LSTMs over them, and ``classifier`` on each step; the last step counts.
 
-    Any T, one size: the encoder's map is flattened. ``frame_size`` (height, width) is a square of the spec's size by
-    default; the published input is 126 x 224. The module ``encoder`` gives the map that the segmentation decoder reads,
-    (N*T, 256, h, w).
+    Takes any T but one size, because the encoder's map is flattened. ``frame_size`` (height, width) is by default a
+    square of the spec's size; the published input is 126 x 224. The segmentation decoder reads the output of the module
+    ``encoder``, (N*T, 256, h, w).
 
-    Attributes: ``encoder``, ``embedding`` (7168 -> 2048, BatchNorm, ReLU), ``frame_classifier`` (2048 -> K), ``lstm``,
-    ``classifier`` (K -> K). All that depends on K is its ``head``.
+    Attributes: ``encoder``; ``embedding`` (256 * h * w -> 2048, BatchNorm, ReLU; 7168 -> 2048 at the published size);
+    ``frame_classifier`` (2048 -> K); ``lstm``; ``classifier`` (K -> K). The last three depend on K: they are ``head``.
     """
 
     head = ("frame_classifier", "lstm", "classifier")
@@ -70,24 +70,26 @@ class SegmentationLSTM(ClipNet):
         return self.frame_logits(clip_NTCHW)[:, -1]
 
     def frame_logits(self, clip_NTCHW: Tensor) -> Tensor:
-        """Normalised clips (N, T, 3, H, W) -> logits after each frame, given those before it, (N, T, num_classes)."""
+        """Normalised clips (N, T, 3, H, W) -> logits after each frame, from the frames so far, (N, T, num_classes)."""
         self.check_clip(clip_NTCHW)
         scores_BK = self.frame_scores(self.encoder(clip_NTCHW.flatten(0, 1)))
         hidden_NTK, _ = self.lstm(scores_BK.unflatten(0, clip_NTCHW.shape[:2]))
         return cast(Tensor, self.classifier(hidden_NTK))
 
     def frame_scores(self, map_BCHW: Tensor) -> Tensor:
-        """The encoder's map (B, 256, h, w) -> class scores of each frame on its own (B, num_classes), as logits."""
+        """The encoder's map (B, 256, h, w) -> logits of each frame by itself (B, num_classes)."""
         return cast(Tensor, self.frame_classifier(self.dropout(self.embedding(map_BCHW.flatten(1)))))
 
     def reset_classifier(self) -> None:
-        """Give the whole head its initial values anew: PyTorch's defaults, as the small ones of other networks would
-        leave the LSTMs almost without a gradient."""
+        """Initialise the whole head again, with PyTorch's defaults.
+
+        The small values of the other networks' classifiers would leave the LSTMs almost without a gradient.
+        """
         for layer in (self.frame_classifier, self.lstm, self.classifier):
             layer.reset_parameters()
 
     def check_clip(self, clip_NTCHW: Tensor) -> None:
-        """Raise ``ModelError`` for a tensor of another shape than (N, T, 3, height, width) as built."""
+        """Raise ``ModelError`` unless the tensor has the shape (N, T, 3, height, width) as built."""
         super().check_clip(clip_NTCHW)
         if tuple(clip_NTCHW.shape[3:]) != self.frame_size:
             raise ModelError(
