@@ -1,1 +1,1 @@
-"""What serves training only: the decoders that predict depth, their loss, and the task that joins them to a network."""
+"""Everything that serves training only: the depth decoders, their loss, and the tasks that join them to a network."""

@@ -1,9 +1,9 @@
 """MTUT: Abavisani, Joze, Patel, "Improving the Performance of Unimodal Dynamic Hand-Gesture Recognition with Multimodal
-Training" (CVPR 2019): an RGB network and a depth network train side by side, each drawn to what the other knows better.
+Training" (CVPR 2019): an RGB network and a depth network train side by side, each learning from the better one.
 
-"Spatiotemporal semantic alignment": whichever network has the larger cross-entropy on a clip is pulled towards the
-other one's correlations between positions, the more so the larger the difference ("focal regularisation"). RGB alone is
-used afterwards.
+"Spatiotemporal semantic alignment": on each clip, the network with the larger cross-entropy is pulled towards the other
+one's correlations between positions. The pull grows with the difference ("focal regularisation"). After training only
+the RGB network is used.
 """
 
 from pathlib import Path
@@ -20,17 +20,18 @@ from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts, mean_over
 from dynagest.task.taps import Taps
 
-BETA = 2.0  # of the focal factor, exp(BETA * difference) - 1
-LIMIT = 10.0  # of the weighted alignment; beyond it a clip no longer pulls
-MAX_DIFFERENCE = 20.0  # of cross-entropies: exp(2 * 20) is far beyond the limit and still finite
+BETA = 2.0  # in the focal factor exp(BETA * difference) - 1
+LIMIT = 10.0  # of a clip's weighted alignment; beyond it the clip has no gradient
+MAX_DIFFERENCE = 20.0  # of two cross-entropies: exp(2 * 20) is far beyond the limit and still finite
 
 
 class AlignmentTask(Task):
     """The RGB ``network``, its ``partner`` (the same network with ``inputs`` "depth") and the loss of both.
 
-    ``CE(rgb) + CE(depth) + weight * (alignment(rgb to depth) + alignment(depth to rgb))``, all but the first over the
-    clips that have depth. Features are read at the module ``tap``; a weight of 0 leaves alignment out (MTUT's
-    first stage). In a run's folder the partner lies beside the network, as ``partner.safetensors``.
+    ``class_weight * (CE(rgb) + CE(depth)) + weight * (alignment(rgb to depth) + alignment(depth to rgb))``. All terms
+    but the first are means over the clips that have depth, and each weighted alignment is at most ``LIMIT`` per clip.
+    Features are read at the module ``tap``. A weight of 0 leaves alignment out (MTUT's first stage). In a run's folder
+    the partner lies beside the network, as ``partner.safetensors``.
     """
 
     def __init__(self, network: nn.Module, partner: nn.Module, tap: str, weight: float, class_weight: float = 1.0):
@@ -51,12 +52,14 @@ class AlignmentTask(Task):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> TaskOutput:
-        """As of ``Task``. Depth and ``has_depth`` must be given; a clip without depth trains the RGB network alone."""
+        """See ``Task.forward``. ``depth`` and ``has_depth`` are required; a clip without depth trains the RGB network
+        alone.
+        """
         assert depth is not None, "alignment needs depth"
         assert has_depth is not None, "alignment needs to know which clips have depth"
         counts = counts or Counts.of(label, has_depth)
-        # Every clip goes through the partner, whose share in the loss is a product with 0 where there is no depth: its
-        # weights take part in the graph of every process, which is what DistributedDataParallel waits for.
+        # Every clip goes through the partner, and its loss is multiplied by 0 where there is no depth. So the partner's
+        # weights are in the graph of every process, as DistributedDataParallel requires.
         with Taps(self.network, [self.tap], dims=(4, 5)) as taps, Taps(self.partner, [self.tap], dims=(4, 5)) as others:
             logits, other_logits = self.network(rgb), self.partner(network_input(rgb, depth, "depth"))
         entropy = F.cross_entropy(logits.float(), label, reduction="none")
@@ -77,16 +80,15 @@ class AlignmentTask(Task):
         return TaskOutput(loss, logits, {name: value.detach() for name, value in terms.items()})
 
     def save_companions(self, run_dir: Path) -> None:
-        """The depth network, from which that of the next run starts. Raises ``RunError`` when it cannot be written."""
+        """Write the depth network, for a later run to start from. Raises ``RunError`` when it cannot be written."""
         state = {name: value.detach().cpu().contiguous() for name, value in self.partner.state_dict().items()}
         write_atomically(run_dir / PARTNER_FILE, save(state))
 
 
 def correlations(features: torch.Tensor, clips: int) -> torch.Tensor:
-    """Correlation between the P positions of a clip's features, each channel scaled to length 1 over them: (N, P, P).
+    """Correlations between the P positions of each clip's features, each channel scaled to length 1: (N, P, P) float32.
 
-    ``features`` are (N, C, T, H, W) of a 3D network, P = T*H*W, or (N*T, C, H, W) of a 2D one, in float32 whatever the
-    network computed in.
+    ``features`` are (N, C, T, H, W) from a 3D network, P = T*H*W, or (N*T, C, H, W) from a 2D one, of any precision.
     """
     if features.dim() == 4:
         features = features.unflatten(0, (clips, -1)).transpose(1, 2)
@@ -98,11 +100,10 @@ def correlations(features: torch.Tensor, clips: int) -> torch.Tensor:
 def alignment(
     ours_NPP: torch.Tensor, theirs_NPP: torch.Tensor, our_entropy: torch.Tensor, their_entropy: torch.Tensor
 ) -> torch.Tensor:
-    """How far each clip's correlations are from those of a network that knows the clip better, (N,).
+    """The pull on our network towards the other one's correlations on each clip, (N,): 0 where ours is the better one.
 
-    ``rho * ||ours - theirs||`` with the norm as root mean square (so the public code of the method; it is of the same
-    size for any number of positions) and ``rho = exp(2 (CE - CE')) - 1``, 0 where we are the better one. There is no
-    gradient for ``theirs``, nor through ``rho``.
+    It is ``rho * ||ours - theirs||`` with ``rho = exp(2 (CE - CE')) - 1``. The norm is the root mean square, as in the
+    method's public code: it does not grow with the number of positions. Neither ``theirs`` nor ``rho`` has a gradient.
     """
     with torch.no_grad():
         worse_by = (our_entropy - their_entropy).clamp(0, MAX_DIFFERENCE)

@@ -1,7 +1,7 @@
-"""What every training task is: a network, what trains along with it, and a loss of named terms.
+"""The base of the training tasks: a network, the parts that are trained along with it, and a loss of named terms.
 
-The network is what is saved for use. Everything else in a task is there for training only: the depth decoders, a second
-network that sees depth, the decoder of a hand mask.
+Only the network is saved for use. Everything else in a task serves training only: the depth decoders, a second network
+that sees depth, the decoder of a hand mask.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,10 @@ from dynagest.task.loss import Counts
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term of the loss: its factor, ``None`` in a run that does not have it, and the clips that it is a mean of."""
+    """A term of the loss.
+
+    ``weight`` is its factor, or ``None`` in a run without the term; ``of`` says which clips it is averaged over.
+    """
 
     weight: float | None
     of: Literal["clips", "with_depth"] = "clips"
@@ -29,7 +32,7 @@ class Term:
 class TaskOutput:
     """``loss`` (scalar with gradient), ``logits`` (N, K), and each term of the loss, unweighted and detached.
 
-    A term is the sum over this batch's clips, divided by the ``Counts`` of the whole step; 0 for one that is not there.
+    A term is the sum over this batch's clips divided by the ``Counts`` of the whole step; 0 where a run lacks the term.
     """
 
     loss: torch.Tensor
@@ -38,11 +41,11 @@ class TaskOutput:
 
 
 class Task(nn.Module):
-    """Base of the tasks.
+    """Base class of the training tasks.
 
-    Attributes: ``network``, saved for use; ``inputs``, what it is fed ("rgb", "rgbd" or "depth"); ``uses_depth``,
-    whether ``forward`` looks at depth; ``terms``, those of the loss by name, the first of which decides between epochs
-    of equal accuracy.
+    Attributes: ``network``, which is saved for use; ``inputs``, what it is fed ("rgb", "rgbd" or "depth");
+    ``uses_depth``, whether ``forward`` reads depth; ``terms``, the loss terms by name, the first of which decides
+    between epochs of equal accuracy.
     """
 
     def __init__(self, network: nn.Module, terms: Mapping[str, Term], uses_depth: bool) -> None:
@@ -61,16 +64,16 @@ class Task(nn.Module):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> TaskOutput:
-        """One step's share of the loss.
+        """The loss of one batch, as its share of the whole step's loss.
 
-        ``rgb`` (N, T, 3, H, W) float32, normalised; ``label`` (N,) int64; ``depth`` (N, T, 1, H, W) float32, canonical
-        (0 to 1, near = 1), and ``has_depth`` (N,) bool, where the task uses depth; ``counts`` of the whole step, by
-        default those of this batch.
+        ``rgb`` (N, T, 3, H, W) float32, normalised; ``label`` (N,) int64. Where the task uses depth: ``depth``
+        (N, T, 1, H, W) float32, canonical (0 to 1, near = 1), and ``has_depth`` (N,) bool. ``counts`` are those of the
+        whole step, by default those of this batch.
         """
         raise NotImplementedError
 
     def freeze(self, names: tuple[str, ...]) -> None:
-        """Train these modules (as in ``named_modules``) no more: neither their weights nor BatchNorm's statistics.
+        """Stop training these modules (names as in ``named_modules``), including their BatchNorm statistics.
 
         Raises ``RecipeError`` for a name that no module has.
         """
@@ -84,11 +87,11 @@ class Task(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; frozen ones stay in evaluation mode."""
+        """Like ``nn.Module.train``, but frozen modules stay in evaluation mode."""
         super().train(mode)
         for name in self._frozen:
             self.get_submodule(name).eval()
         return self
 
     def save_companions(self, run_dir: Path) -> None:
-        """Write what a report shows of the training-only parts, beside the network; by default nothing."""
+        """Write the training-only parts that a report or a later run needs, beside the network; by default nothing."""

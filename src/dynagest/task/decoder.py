@@ -1,8 +1,8 @@
-"""The Multi-Scale-Decoder (paper, section 3): depth predicted from two places of a 2D CNN, while it trains.
+"""The Multi-Scale-Decoder (paper, section 3): predicts depth from two places in a 2D CNN, during training only.
 
 N clips of T frames are B = N*T images for the decoders. A decoder is a chain of 4x4 transposed convolutions (stride 2,
-padding 1, no bias, no normalisation) with ReLU between them; on ResNet-50 the local one is 64 -> 32 -> 1 and the global
-one 2048 -> 256 -> 32 -> 1, 8,553,472 weights together.
+padding 1, no bias, no normalisation) with ReLU between them. On ResNet-50 the local decoder is 64 -> 32 -> 1 and the
+global one 2048 -> 256 -> 32 -> 1, together 8,553,472 weights.
 """
 
 from itertools import pairwise
@@ -25,21 +25,21 @@ Activation = Literal["linear", "sigmoid"]
 SHRINK: dict[Scale, int] = {"full": 1, "quarter": 4}
 LOCAL, GLOBAL = "local", "global"
 
-# Widths between the tap and the mask, by the number of transposed convolutions. Two and three stages are the paper's.
-# Five (global at full resolution, Table VII) has no published widths: after 256 they halve, so that every layer but the
-# last costs the same while its maps grow fourfold.
+# Channels between the tap and the mask, by the number of transposed convolutions. Two and three are the paper's. The
+# widths for five (global at full resolution, Table VII) are not published: after 256 they halve, so that every layer
+# but the last costs the same while its maps grow fourfold.
 HIDDEN_WIDTHS = {1: (), 2: (32,), 3: (256, 32), 4: (256, 64, 32), 5: (256, 128, 64, 32)}
 
 
 class Masks(NamedTuple):
-    """Predicted depth, (B, 1, h, w) each, near = 1; ``None`` for a decoder that is not there."""
+    """Predicted depth, (B, 1, h, w) each, near = 1; ``None`` where a decoder is missing."""
 
     local: torch.Tensor | None
     global_: torch.Tensor | None
 
 
 class Features(NamedTuple):
-    """Feature maps (B, C, h, w) at the two taps; ``None`` for one that is not tapped."""
+    """Feature maps (B, C, h, w) at the two taps; ``None`` where a decoder is missing."""
 
     local: torch.Tensor | None
     global_: torch.Tensor | None
@@ -48,7 +48,7 @@ class Features(NamedTuple):
 class MultiScaleDecoder(nn.Module):
     """Two decoders, either of which may be missing, and the names of the modules that they read.
 
-    It is no part of the network and leaves no trace in it: ``attached`` puts forward hooks on for one ``with`` block.
+    It is not part of the network and leaves no trace in it: ``attached`` adds forward hooks for one ``with`` block.
 
     Example::
 
@@ -78,16 +78,17 @@ class MultiScaleDecoder(nn.Module):
         image_size: int = 224,
         seed: int = 0,
     ) -> Self:
-        """Decoders that fit ``net``, which takes clips (N, T, 3, H, W) or images (B, 3, H, W).
+        """Build decoders that fit ``net``, which takes clips (N, T, 3, H, W) or images (B, 3, H, W).
 
-        ``which`` decoders there are (Table VI), and how large their masks: at "full" scale as the frame, at "quarter"
-        a fourth of its side (Table VII). The paper does not give the output's ``activation``.
+        ``which`` chooses the decoders (Table VI). ``local_scale`` and ``global_scale`` set the side of their masks:
+        "full" is that of the frame, "quarter" a fourth of it (Table VII). The paper does not give the output's
+        ``activation``.
 
         ``local`` and ``global_`` name modules as in ``net.named_modules()`` (default: ``net.taps``). Their channels and
-        strides are found by a dry run at ``image_size`` in eval mode that leaves the network as it was. The weights
-        come from ``seed`` alone and torch's global generator is not touched, so that the network and the data of a run
-        are the same with decoders and without. Raises ``ModelError`` for a wrong name, a tap that gives no feature
-        maps, or one whose stride no decoder bridges.
+        strides are found by a dry run at ``image_size`` in evaluation mode, which leaves the network as it was. The
+        weights depend on ``seed`` alone and torch's global generator is not used, so that a run's network and data are
+        the same with and without decoders. Raises ``ModelError`` for an unknown module, a tap whose output is no
+        feature map, or a stride that no decoder can bridge.
         """
         wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
         if which != "both":
@@ -109,11 +110,11 @@ class MultiScaleDecoder(nn.Module):
         return cls(taps, decoders)
 
     def attached(self, net: nn.Module) -> Taps:
-        """A context in which the outputs of the tapped modules of ``net`` are captured."""
+        """A context manager that captures the outputs of the tapped modules of ``net``."""
         return Taps(net, list(self.taps.values()))
 
     def features(self, taps: Taps) -> Features:
-        """What the network's last forward pass left at the taps."""
+        """The feature maps that the network's last forward pass left at the taps."""
         return Features(*(taps[self.taps[kind]] if kind in self.taps else None for kind in (LOCAL, GLOBAL)))
 
     def forward(self, features: Features) -> Masks:
@@ -122,21 +123,21 @@ class MultiScaleDecoder(nn.Module):
         return Masks(*(self.decoders[kind](maps[kind]) if kind in self.decoders else None for kind in (LOCAL, GLOBAL)))
 
     def multiply_adds(self, frames: int) -> int:
-        """Multiply-adds for this many frames of the size that it was built for."""
+        """Multiply-adds of both decoders for this many frames of the size that they were built for."""
         return frames * sum(decoder.multiply_adds() for _, decoder in self.parts())
 
     def parts(self) -> list[tuple[str, "Decoder"]]:
-        """The decoders by kind, ``local`` and ``global``."""
+        """The decoders with their kinds, "local" and "global"."""
         return [(kind, decoder) for kind, decoder in self.decoders.items() if isinstance(decoder, Decoder)]
 
 
 class Decoder(nn.Sequential):
-    """One decoder: ``widths[0]`` channels in, one mask out; upsamples by 2 per stage, or not at all (``plain``)."""
+    """One decoder: maps (B, ``widths[0]``, h, w) to a mask, upsampling by 2 per stage, or not at all (``plain``)."""
 
     def __init__(self, widths: tuple[int, ...], *, plain: bool, activation: Activation) -> None:
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            # skip_init: the constructors would draw from the global generator, see `initialise`.
+            # skip_init, because the constructors would draw from the global generator; see `initialise`.
             if plain:
                 layers.append(skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, bias=False))
             else:
@@ -149,11 +150,12 @@ class Decoder(nn.Sequential):
 
     @classmethod
     def from_stride(cls, channels: int, stride: float, scale: Scale, activation: Activation) -> Self:
-        """The decoder from ``channels`` maps at ``stride`` to a mask at ``scale``.
+        """Build the decoder that maps features of ``channels`` channels at ``stride`` to a mask at ``scale``.
 
-        A stride that is no power of two is rounded to one: targets are resized to the mask, whatever its size. Without
-        a step of scale left to gain it is two plain 3x3 convolutions (Table VII, local at quarter). No layer is wider
-        than the tap, so that a small network gets small decoders.
+        A stride that is not a power of two is rounded to one, because targets are resized to any mask. Where nothing
+        is to be upsampled, the decoder is two plain 3x3 convolutions (Table VII, local at quarter). No layer is wider
+        than the tap, so that a small network gets small decoders. Raises ``ModelError`` for a stride that no decoder
+        can bridge.
         """
         stages = round(log2(stride / SHRINK[scale]))
         if stages < 0 or stages > max(HIDDEN_WIDTHS):
@@ -171,10 +173,11 @@ class Decoder(nn.Sequential):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Hidden layers: He's normal with the true fan-in (2 x 2 of 4 x 4 taps reach a pixel). Last: N(0, 0.001).
+        """Draw the weights from ``generator``: He's normal in the hidden layers, N(0, 0.001) in the last.
 
-        The last is small, as the classifier's is: the first masks are close to 0, which is what most of a depth frame
-        holds, and the first gradients that reach the (often pre-trained) network are those of the class.
+        He's fan-in is the true one: only 2 x 2 of the 4 x 4 taps reach a pixel. The last layer is small, as the
+        classifier is. So the first masks are close to 0, like most of a depth frame, and the first gradients in the
+        (often pre-trained) network are those of the class.
         """
         convolutions = [layer for layer in self if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
         for layer in convolutions[:-1]:
@@ -183,7 +186,7 @@ class Decoder(nn.Sequential):
         convolutions[-1].weight.normal_(0, 1e-3, generator=generator)
 
     def multiply_adds(self) -> int:
-        """Multiply-adds of one frame of the size that the dry run had: each weight meets each input position once."""
+        """Multiply-adds of one frame of the dry run's size: each weight is applied once at each input position."""
         weights = [parameter.numel() for parameter in self.parameters()]
         positions = self.tap_size[0] * self.tap_size[1]
         return sum(count * positions * (1 if self.plain else 4**k) for k, count in enumerate(weights))
@@ -201,7 +204,7 @@ def _default_tap(net: nn.Module, place: int) -> str:
 
 @torch.no_grad()
 def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Tensor]:
-    """The (B, C, h, w) outputs of the named modules for black frames, ``net`` left as it was."""
+    """The outputs (B, C, h, w) of the named modules for all-zero frames. ``net`` is left as it was."""
     first = next(net.parameters(), torch.empty(0))
     channels, failures = net.channels if isinstance(net, ClipNet) else 3, []
     with evaluating(net):

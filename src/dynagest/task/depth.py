@@ -1,4 +1,4 @@
-"""The paper's training task: a network, the depth decoders that hang on it while it trains, and their loss."""
+"""The paper's training task: a network, the depth decoders that are attached to it in training, and their loss."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +18,23 @@ from dynagest.task.saved import save_decoders
 
 @dataclass(frozen=True, slots=True)
 class DepthOutput(TaskOutput):
-    """With the ``masks`` (N*T, 1, h, w), ``None`` without decoders."""
+    """A ``TaskOutput`` with the predicted ``masks`` (N*T, 1, h, w); ``None`` without decoders."""
 
     masks: Masks | None
 
 
 class DepthTask(Task):
-    """Everything that training needs around a network which itself knows nothing of depth.
+    """Adds depth supervision to a network that itself knows nothing of depth.
 
-    The network is hooked during ``forward`` only; what is saved for use is ``task.network``. Without a ``decoder`` it
-    is plain classification, of a network that is fed depth too if its ``inputs`` say so. ``loss`` has the paper's
+    The network has hooks during ``forward`` only; ``task.network`` is what is saved for use. Without a ``decoder`` the
+    task is plain classification (of a network that is fed depth, if its ``inputs`` say so). ``loss`` has the paper's
     weights by default.
 
-    ``chained``: in training, the N clips are one stream to an online ``network``. A clip alone begins without a past,
-    which a stream does once; each clip but the first then begins with the memory of another, which speaks for no class.
-    Raises ``ModelError`` for another network.
+    ``chained``: in training, an online ``network`` sees the N clips as one stream. A clip alone starts without a past,
+    but in a stream only the first frame does. In the chain every clip but the first starts with the memory of another
+    clip, which says nothing about its class. Raises ``ModelError`` for a network that is not online.
 
-    Example, of a step in a training loop of one's own; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
+    Example of a step in your own training loop; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
 
         task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"))
         task(rgb, label, depth, has_depth).loss.backward()
@@ -73,7 +73,7 @@ class DepthTask(Task):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> DepthOutput:
-        """As of ``Task``. Depth and ``has_depth`` must be given where there is a ``decoder``."""
+        """See ``Task.forward``. ``depth`` and ``has_depth`` are required where there is a ``decoder``."""
         clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
             logits, masks = self._logits(clip), None
@@ -93,6 +93,6 @@ class DepthTask(Task):
         return frames_1BK.unflatten(1, clip_NTCHW.shape[:2])[0].mean(dim=1)
 
     def save_companions(self, run_dir: Path) -> None:
-        """The decoders that belong to the network. Raises ``RunError`` when they cannot be written."""
+        """Write the decoders beside the network. Raises ``RunError`` when they cannot be written."""
         if self.decoder is not None:
             save_decoders(run_dir, self.decoder)

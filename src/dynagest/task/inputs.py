@@ -1,15 +1,16 @@
-"""What networks of RGB, of RGB-D and of depth alone are fed."""
+"""The input of a network that is fed RGB, RGB-D, or depth alone."""
 
 import torch
 
-# Depth is fed as a grey picture would be: ImageNet's mean and standard deviation, averaged over the colours.
+# Depth is normalised as a grey picture would be: by ImageNet's mean and standard deviation, averaged over the colours.
 DEPTH_MEAN, DEPTH_STD = 0.449, 0.226
 
 
 def network_input(rgb_NTCHW: torch.Tensor, depth_NT1HW: torch.Tensor | None, inputs: str) -> torch.Tensor:
-    """Normalised RGB (N, T, 3, H, W) and canonical depth (N, T, 1, H, W) in [0, 1] as the network's clip.
+    """The network's clip from normalised RGB (N, T, 3, H, W) and canonical depth (N, T, 1, H, W) in [0, 1].
 
-    For ``inputs`` "rgb" the RGB itself, for "depth" normalised depth (N, T, 1, H, W), for "rgbd" both (N, T, 4, H, W).
+    It is the RGB itself for ``inputs`` "rgb", normalised depth (N, T, 1, H, W) for "depth", and both (N, T, 4, H, W)
+    for "rgbd".
     """
     if inputs == "rgb":
         return rgb_NTCHW

@@ -1,7 +1,7 @@
-"""The loss of the paper (eqs. 4 to 7): cross-entropy of the class + squared error of the masks at two scales.
+"""The paper's loss (eqs. 4 to 7): the cross-entropy of the class plus the squared error of the masks at two scales.
 
-N clips of T frames, B = N*T images. The squared error is the mean over the pixels of the clips that have depth; a clip
-without depth trains the class only.
+N clips of T frames are B = N*T images. The squared error is the mean over all pixels of the clips that have depth. A
+clip without depth trains the class only.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class LossWeights:
 
 
 class Counts(NamedTuple):
-    """What the sums are divided by: the clips of a step, and those of them with depth.
+    """The numbers that the loss's sums are divided by: the clips of a step, and how many of them have depth.
 
-    When a step is spread over several processes or micro-batches, these are the counts of the whole step, so that the
-    parts add up to the mean over the step however it was cut.
+    When a step is spread over several processes or micro-batches, these are the counts of the whole step. So the parts
+    add up to the mean over the step, however it was cut.
     """
 
     clips: float
@@ -35,18 +35,18 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, label: torch.Tensor, has_depth: torch.Tensor | None) -> Self:
-        """Those of a step that is this one batch: ``label`` (N,), ``has_depth`` (N,) bool, ``None`` for no depth."""
+        """The counts of a step of one batch: ``label`` (N,), ``has_depth`` (N,) bool, or ``None`` for no depth."""
         return cls(float(len(label)), 0.0 if has_depth is None else float(has_depth.sum()))
 
 
 def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
-    """The sum of (N,) values divided by the step's count of such clips, of which there may be none."""
+    """The sum of (N,) values divided by the step's ``count`` of such clips; 0 when there are none."""
     return per_clip.sum() / max(count, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class LossParts:
-    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a decoder not there)."""
+    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a missing decoder)."""
 
     total: torch.Tensor
     cross_entropy: torch.Tensor
@@ -77,7 +77,7 @@ class DepthLoss(nn.Module):
         """The loss of (N, K) logits and (N*T, 1, h, w) masks.
 
         ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
-        of this batch. Masks without ``depth`` are an error of the caller.
+        of this batch. Whoever passes masks must also pass ``depth`` and ``has_depth``.
         """
         counts = counts or Counts.of(label, has_depth)
         cross_entropy = mean_over(F.cross_entropy(logits.float(), label, reduction="none"), counts.clips)
@@ -97,13 +97,15 @@ class DepthLoss(nn.Module):
     ) -> torch.Tensor:
         target = self.target(depth, mask.shape[-2:])
         per_pixel = F.mse_loss(mask.float(), target, reduction="none").unflatten(0, depth.shape[:2])
-        # A product, not a selection: the decoders take part in the graph of every process even where no clip has depth,
-        # which is what DistributedDataParallel waits for.
+        # A product, not a selection: so the decoders are in the graph of every process even where no clip has depth, as
+        # DistributedDataParallel requires.
         return mean_over(per_pixel.mean(dim=(1, 2, 3, 4)) * has_depth, with_depth)
 
     @torch.no_grad()
     def target(self, depth: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Depth (N, T, 1, H, W) as masks (N*T, 1, h, w) of this size: resized bilinearly, then binarised."""
+        """Depth (N, T, 1, H, W) as target masks (N*T, 1, h, w): resized bilinearly, then binarised if there is a
+        ``threshold``.
+        """
         frames = depth.flatten(0, 1).float()
         if frames.shape[-2:] != size:
             frames = F.interpolate(frames, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The decoders of a run on disk: beside the network that they belong to, for report panels only."""
+"""Saves a run's decoders beside the network that they belong to, and loads them; only report panels need them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
 
 
 class _Options(BaseModel):
-    """One decoder: the module that it reads, its channels from there to the mask, and how it gets its mask."""
+    """What a decoder is built from: the module that it reads, its channels from there to the mask, and its form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,9 +45,9 @@ def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
 
 
 def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
-    """The decoders of a run, on the device of ``net``, the network of the same run.
+    """Load the decoders of a run, onto the device of ``net``, the network of the same run.
 
-    Raises ``WeightsError`` when they are missing, damaged or of another network.
+    Raises ``WeightsError`` when they are missing, damaged or made for another network.
     """
     path = run_dir / DECODERS_FILE
     try:

@@ -1,7 +1,7 @@
 """Segmentation + LSTM: a frame encoder that learns to segment the hand while it learns to recognise gestures.
 
-The published training has three stages, which are recipes of this one task: the mask alone on single frames
-(``class_weight`` 0), the class alone with the encoder frozen (``mask_weight`` 0), both together.
+The published training has three stages, each of which is a recipe of this one task: the mask alone on single frames
+(``class_weight`` 0), the class alone with the encoder frozen (``mask_weight`` 0), then both together.
 """
 
 import torch
@@ -21,9 +21,9 @@ ENCODER = "encoder"
 class SegmentationTask(Task):
     """A network with a module ``encoder``, the ``decoder`` of its masks, and the loss of class and mask.
 
-    ``class_weight * CE(class) + mask_weight * CE(mask)``, the latter the mean over the pixels of the clips with depth.
-    The mask to be found is depth above ``threshold`` (in (0, 1); published: 10 / 255). With a ``mask_weight`` of 0 no
-    mask is made, and the decoder keeps its weights.
+    The loss is ``class_weight * CE(class) + mask_weight * CE(mask)``; the latter is the mean over the pixels of the
+    clips with depth. The target mask is depth above ``threshold`` (in (0, 1); published: 10 / 255). With a
+    ``mask_weight`` of 0 no mask is computed, and the decoder keeps its weights.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SegmentationTask(Task):
     def for_network(
         cls, network: nn.Module, class_weight: float, mask_weight: float, threshold: float
     ) -> "SegmentationTask":
-        """With a decoder that fits ``network``. Raises ``ModelError`` for one without such an encoder."""
+        """The task with a decoder that fits ``network``. Raises ``ModelError`` for a network without ``encoder``."""
         encoder = dict(network.named_children()).get(ENCODER)
         if encoder is None:
             raise ModelError(
@@ -63,7 +63,7 @@ class SegmentationTask(Task):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> TaskOutput:
-        """As of ``Task``. Depth and ``has_depth`` must be given where there is a ``mask_weight``."""
+        """See ``Task.forward``. ``depth`` and ``has_depth`` are required unless ``mask_weight`` is 0."""
         clip, counts = network_input(rgb, depth, self.inputs), counts or Counts.of(label, has_depth)
         if not self.mask_weight:
             logits, mask = self.network(clip), torch.zeros((), device=rgb.device)
@@ -81,7 +81,7 @@ class SegmentationTask(Task):
         return TaskOutput(loss, logits, {"cross_entropy": entropy.detach(), "mask": mask.detach()})
 
     def mask_error(self, found_B2HW: torch.Tensor, depth_NT1HW: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the logits of background and hand, (N*T, 2, H, W), against depth's masks: (N,)."""
+        """Each clip's cross-entropy (N,) of the logits for background and hand (N*T, 2, H, W) against depth's mask."""
         hand = (depth_NT1HW.flatten(0, 2) > self.threshold).long()
         per_pixel = F.cross_entropy(found_B2HW.float(), hand, reduction="none")
         return per_pixel.unflatten(0, depth_NT1HW.shape[:2]).mean(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Reading feature maps from the middle of a network, without changing the network."""
+"""Reads feature maps from the middle of a network without changing the network."""
 
 from types import TracebackType
 from typing import Self
@@ -11,11 +11,11 @@ from dynagest.errors import ModelError, hint
 
 
 class Taps:
-    """Captures the outputs of named modules for as long as it is entered.
+    """A context manager that captures the outputs of named modules.
 
-    The hooks exist between ``__enter__`` and ``__exit__`` only, so that a network that is saved, copied or exported
-    never carries any. Raises ``ModelError`` for a name that ``net.named_modules()`` does not have, and when an output
-    is no tensor of ``dims`` dimensions: 4 are feature maps of frames (B, C, h, w), 5 of clips (N, C, T, h, w).
+    The hooks exist inside the ``with`` block only, so that a network that is saved, copied or exported never has any.
+    Raises ``ModelError`` for a name that ``net.named_modules()`` does not have, and when an output is not a tensor of
+    ``dims`` dimensions: 4 for feature maps of frames (B, C, h, w), 5 for those of clips (N, C, T, h, w).
 
     Example: ``with Taps(net, ["layer1"]) as taps: net(x); features = taps["layer1"]``
     """
@@ -41,7 +41,7 @@ class Taps:
         self._handles.clear()
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """The output of a module at its last call. Raises ``ModelError`` if it was not called."""
+        """The output of the module's last call. Raises ``ModelError`` if it was not called."""
         if name not in self._outputs:
             raise ModelError(
                 f"module {name!r} took no part in the forward pass; tap one that every clip goes through, and attach "
