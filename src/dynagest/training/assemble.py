@@ -1,4 +1,4 @@
-"""From a recipe to the task of a run: network, what trains along with it, and loss, all on one device."""
+"""Builds the task of a run from its recipe: the network, the parts trained along with it, and the loss."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,15 +23,16 @@ from dynagest.training.recipe import Recipe
 def build_task(
     recipe: Recipe, num_classes: int, device: torch.device, *, load_init: bool = True
 ) -> tuple[Task, LoadReport | None]:
-    """The task of a recipe, with ``recipe.init`` loaded if there is one, and the report on that.
+    """Build the task of a recipe on ``device``. Returns it with the report on ``recipe.init``, if that was loaded.
 
-    The network's initial weights depend on seed, model and classes only: two arms of a comparison that differ in the
-    decoders or the loss start from the same network.
+    The network's initial weights depend only on seed, model and classes. So two arms of a comparison that differ in the
+    decoders or the loss start from the same network. Raises ``ModelError``, ``WeightsError`` or ``RecipeError`` when
+    the network, its initial weights or the frozen modules are not as the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)  # the CPU's, where it is built
+        torch.default_generator.manual_seed(recipe.seed)  # the CPU's generator, because the network is built there
         net = _network(recipe, num_classes, recipe.options)
-        # Inside as well: a classifier for other classes is drawn anew.
+        # Loaded here, still under the seed, because a classifier for other classes is initialised again.
         init = Path(recipe.init) if recipe.init and load_init else None
         report = load_weights(net, init) if init else None
         task = _around(net, recipe, num_classes, init)
@@ -54,7 +55,7 @@ def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> Cl
 def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -> Task:
     if recipe.task == "alignment":
         partner = _network(recipe, num_classes, {**recipe.options, "inputs": "depth"})
-        if init:  # a run of this task left a depth network too; others have one of RGB
+        if init:  # a run of this task left its depth network, too; any other has an RGB network only
             left = init / PARTNER_FILE
             load_weights(partner, left if left.exists() else init)
         return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
@@ -77,7 +78,7 @@ def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -
 
 
 def choose_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, str]:
-    """The recipe with ``precision`` decided, and a sentence that says why."""
+    """The recipe with ``precision`` resolved to "bf16" or "fp32", and a sentence that says why."""
     if recipe.precision != "auto":
         return recipe, f"{recipe.precision}, as the recipe says"
     if device.type == "cuda":

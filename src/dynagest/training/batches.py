@@ -1,4 +1,4 @@
-"""Which clips each step takes, as a function of (seed, step) alone: to resume, a step number is enough."""
+"""Decides which clips each step takes, from (seed, step) alone, so that a step number is enough to resume."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from math import ceil
 import numpy as np
 from torch.utils.data import Sampler
 
-Key = tuple[int, int]  # (epoch, index): all that a clip's random draws depend on, besides the seed
+Key = tuple[int, int]  # (epoch, index): with the seed, all that a clip's augmentation depends on
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """``clips`` shuffled anew each epoch and cut into batches of almost equal size, none above ``batch``.
+    """``clips`` clips, shuffled in each epoch and cut into batches of almost equal size, at most ``batch``.
 
-    Cut evenly instead of leaving a rest: no clip is dropped, and no step normalises over a handful of clips.
+    The batches are even, instead of full ones and a remainder, so that no clip is dropped and no step computes
+    BatchNorm's statistics over a handful of clips.
     """
 
     clips: int
@@ -27,20 +28,20 @@ class BatchPlan:
 
     @property
     def smallest(self) -> int:
-        """Clips of the smallest batch."""
+        """The number of clips in the smallest batch."""
         return self.clips // self.steps_per_epoch
 
     def keys(self, step: int) -> list[Key]:
-        """The clips of one optimiser step, over all processes."""
+        """The keys of the clips of one optimiser step, over all processes."""
         epoch, within = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(self.clips)
         return [(epoch, int(index)) for index in np.array_split(order, self.steps_per_epoch)[within]]
 
 
 class PlannedBatches(Sampler[list[Key]]):
-    """The share of one process in the steps from ``first`` to ``last`` (excluded), epoch after epoch.
+    """One process's share of the steps from ``first`` to ``last`` (excluded).
 
-    One sampler for the whole run, so that the workers are prefetching the next epoch while this one ends.
+    One sampler serves all epochs of the run, so that the workers prefetch the next epoch while this one ends.
     """
 
     def __init__(self, plan: BatchPlan, first: int, last: int, process: int = 0, processes: int = 1) -> None:
@@ -56,7 +57,7 @@ class PlannedBatches(Sampler[list[Key]]):
 
 
 class InOrder(Sampler[list[Key]]):
-    """Every clip once, in order, as batches of one process; for validation."""
+    """One process's share of all clips, each once and in order, in batches; for validation."""
 
     def __init__(self, clips: int, batch: int, process: int = 0, processes: int = 1) -> None:
         keys = [(0, index) for index in range(process, clips, processes)]

@@ -1,7 +1,7 @@
 """BatchNorm over the clips of all processes, on the CPU as well.
 
-A run on several processes shall equal the run on one, so statistics come from the whole batch. ``nn.SyncBatchNorm``
-does that on accelerators and refuses the CPU (torch 2.13).
+A run on several processes must equal a run on one, so statistics come from the whole batch. ``nn.SyncBatchNorm`` does
+that on accelerators but not on the CPU (torch 2.13).
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Each process gets the sum, so the gradient of each one's part is the sum of all processes' gradients."""
+    """Every process gets the sum, so the gradient of each process's input is the sum of all processes' gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: torch.Tensor) -> torch.Tensor:
@@ -25,15 +25,15 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def sum_over_processes(x: torch.Tensor) -> torch.Tensor:
-    """The sum of ``x`` over all processes, for autograd as well."""
+    """The sum of ``x`` over all processes, differentiable."""
     total: torch.Tensor = _SumOverProcesses.apply(x)
     return total
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm of vectors, images and volumes whose statistics in training are those of all processes.
+    """BatchNorm for vectors, images and volumes that in training takes its statistics over all processes.
 
-    (B, C, ...) in and out, any B a process.
+    (B, C, ...) -> the same shape; B may differ between processes.
     """
 
     def _check_input_dim(self, x: torch.Tensor) -> None:
@@ -44,8 +44,8 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         values = x.float()
         count = torch.full((1,), float(values.numel() // values.shape[1]), device=x.device)
-        # Two rounds, mean before variance: E[x^2] - E[x]^2 would lose the digits that one process keeps. The counts
-        # ride along with the first.
+        # Two exchanges, mean before variance: E[x^2] - E[x]^2 would be less exact than BatchNorm on one process. The
+        # counts travel with the first.
         axes = (0, *range(2, values.dim()))
         per_channel = (-1, *(1 for _ in axes[1:]))
         totals = sum_over_processes(torch.cat([values.sum(dim=axes), count]))
@@ -68,7 +68,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """``module`` with global statistics in every BatchNorm below it; parameters, buffers and names stay the same."""
+    """Give every BatchNorm below ``module`` global statistics; parameters, buffers and names stay the same."""
     assert dist.is_initialized(), "one process has nobody to share with"
     if any(parameter.is_cuda for parameter in module.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)

@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard: its event files, written without its writer.
+"""Writes scalars to TensorBoard's event files without TensorBoard's writer.
 
-That writer works in a thread of its own: what goes wrong there is printed as a traceback and raised by some later call.
+That writer works in its own thread, so that an error there is printed as a traceback and raised by some later call.
 """
 
 import io
@@ -17,10 +17,10 @@ from dynagest.run_folder import TENSORBOARD_FOLDER
 
 
 class Board:
-    """Appends to one event file, closed between writes. ``OSError`` where it cannot be written."""
+    """Appends to one event file, which is closed between writes. Raises ``OSError`` when it cannot be written."""
 
     def __init__(self, run_dir: Path, step: int) -> None:
-        """A new file; TensorBoard drops what older ones of the run have after ``step``."""
+        """Start a new file. TensorBoard then ignores whatever the run's older files have after ``step``."""
         self.path = run_dir / TENSORBOARD_FOLDER / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         start = Event(step=step + 1, session_log=SessionLog(status=SessionLog.START))

@@ -1,7 +1,7 @@
 """The checkpoint: everything that resuming needs, in one safetensors file that is replaced atomically. No pickles.
 
-There is no loader's or generator's state in it: data order, augmentation and torch's generator follow from (seed,
-step).
+It needs no state of loaders or random generators, because data order, augmentation and torch's generator follow from
+(seed, step).
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,11 @@ class Best(BaseModel):
 
 
 class Progress(BaseModel):
-    """Where a run stands: ``step`` steps are done, ``unreadable`` clips and ``sums`` are of this epoch so far.
+    """How far a run has come.
 
-    ``sums`` are over the clips of this epoch's steps so far: what its line in the log is made of. ``seconds`` counts
-    all sittings.
+    ``step`` optimiser steps are done. ``unreadable`` counts this epoch's unreadable clips so far; ``sums`` are the
+    ``Sums.values`` of its clips so far, from which the epoch's line in the log is made. ``seconds`` is the training
+    time of all sittings.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +53,7 @@ class Progress(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """What lies beside the tensors: progress, and what the run must be resumed with."""
+    """The metadata beside the tensors: progress, and the recipe and data that the run must be resumed with."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,14 +64,14 @@ class Checkpoint(BaseModel):
 
 
 def save_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
-    """Write ``run_dir/checkpoint.safetensors``.
+    """Write ``run_dir/checkpoint.safetensors`` and return its path.
 
-    Raises ``RunError`` on a full disk; the previous one is then unchanged.
+    Raises ``RunError`` when it cannot be written; the previous checkpoint is then unchanged.
     """
     tensors = {f"{WEIGHTS}{name}": value for name, value in task.state_dict().items()}
     for name, parameter in task.named_parameters():
         for kind, value in optimiser.state.get(parameter, {}).items():
-            if value is not None:  # sgd without momentum keeps an empty place for it
+            if value is not None:  # SGD without momentum keeps None in its place
                 tensors[f"{OPTIMISER}{kind}.{name}"] = value
     path = run_dir / CHECKPOINT_FILE
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -79,7 +80,7 @@ def save_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimize
 
 
 def read_checkpoint(run_dir: Path) -> Checkpoint:
-    """What a run's checkpoint says about itself, without its tensors. Raises ``RunError`` if there is none to read."""
+    """Read the metadata of a run's checkpoint, without its tensors. Raises ``RunError`` if there is none to read."""
     path = run_dir / CHECKPOINT_FILE
     if not path.exists():
         raise RunError(f"{run_dir}: has no {CHECKPOINT_FILE} to resume from; start the run without --resume")
@@ -93,9 +94,9 @@ def read_checkpoint(run_dir: Path) -> Checkpoint:
 
 
 def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and the optimiser's state into ``task`` and ``optimiser``, bit for bit.
+    """Load a checkpoint's weights and optimiser state into ``task`` and ``optimiser``, bit for bit.
 
-    Raises ``RunError`` for the tensors of another network.
+    Raises ``RunError`` when the tensors are those of another network.
     """
     path = run_dir / CHECKPOINT_FILE
     with safe_open(path, framework="pt") as file:
@@ -113,14 +114,14 @@ def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimize
         for saved in (name for name in names if name.startswith(OPTIMISER)):
             kind, _, name = saved.removeprefix(OPTIMISER).partition(".")
             value, parameter = file.get_tensor(saved), parameters[name]
-            # In the parameter's own memory format, so that the steps to come round as they would have.
+            # In the parameter's own memory format, so that later steps round as without the interruption.
             same = value.shape == parameter.shape and value.dim() > 0
-            # Copied in any case: Windows replaces no file that a tensor is mapped from.
+            # Always a copy, because Windows cannot replace a file from which a tensor is mapped.
             optimiser.state[parameter][kind] = torch.empty_like(parameter).copy_(value) if same else value.clone()
 
 
 def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: Path) -> None:
-    """Raise ``RunError`` that says what differs, if this recipe or this data is not the checkpoint's."""
+    """Raise ``RunError``, which says what differs, unless recipe and data are the checkpoint's."""
     changed = checkpoint.recipe.differences(recipe)
     if checkpoint.data != data:
         changed.append(f"the data's fingerprint: {checkpoint.data[:12]}, {data[:12]} (other clips, labels or classes)")
@@ -128,7 +129,7 @@ def check_resumable(checkpoint: Checkpoint, recipe: Recipe, data: str, run_dir: 
 
 
 def refuse_changes(changed: Sequence[str], run_dir: Path) -> None:
-    """Raise ``RunError`` if there is something in which a run to be continued differs from what it was."""
+    """Raise ``RunError`` if ``changed`` lists any difference between a run and the request to continue it."""
     if changed:
         raise RunError(
             f"{run_dir}: was started with another recipe or other data, so it cannot be continued with this one; "

@@ -1,4 +1,4 @@
-"""From a manifest or any other source of clips to the batches of a run."""
+"""Turns a manifest, or any other source of clips, into the batches of a run."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
 from dynagest.training.recipe import Recipe
 
-Read = tuple[Batch | None, list[UnreadableClip]]  # what could be read of a batch, and what could not
+Read = tuple[Batch | None, list[UnreadableClip]]  # the readable clips of a batch, and the unreadable ones
 Loader = DataLoader[Read | DynagestError]
 
 
 def training_view(recipe: Recipe) -> View:
-    """How clips are looked at for training: random frames, crops and colours."""
+    """The view of clips in training: random frames, crops and colours."""
     return replace(
         validation_view(recipe),
         augment=True,
@@ -41,7 +41,7 @@ def training_view(recipe: Recipe) -> View:
 
 
 def validation_view(recipe: Recipe) -> View:
-    """How clips are looked at for validation: the middle of each segment, the centre crop."""
+    """The view of clips in validation: the middle frame of each segment, the centre crop."""
     return View(
         num_segments=recipe.num_segments,
         size=recipe.size,
@@ -54,7 +54,7 @@ def validation_view(recipe: Recipe) -> View:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains and validates on; ``fingerprint`` tells one set of clips from another when resuming."""
+    """The clips that a run trains and validates on. ``fingerprint`` detects other clips when a run is resumed."""
 
     train: ClipSource
     validation: ClipSource | None
@@ -63,9 +63,9 @@ class TrainingData:
 
     @classmethod
     def of_sources(cls, train: ClipSource, validation: ClipSource | None, description: str = "") -> Self:
-        """Sources that come with their views (see ``training_view`` and ``validation_view``).
+        """Training data from sources that have their views already (see ``training_view`` and ``validation_view``).
 
-        A source is told from another by its classes, its labels and, when it is generated, by its ``spec``.
+        The fingerprint covers a source's classes, its labels and, when it is generated, its ``spec``.
         """
         sources = [source for source in (train, validation) if source is not None]
         parts = [
@@ -80,9 +80,9 @@ class TrainingData:
 
     @classmethod
     def of_manifest(cls, manifest: Manifest, recipe: Recipe) -> Self:
-        """The splits that the recipe names.
+        """Training data from the splits that the recipe names.
 
-        Raises ``ManifestError`` or ``RecipeError`` when they do not hold what it needs.
+        Raises ``ManifestError`` or ``RecipeError`` when they lack clips, depth or classes that the recipe needs.
         """
         train = replace(manifest, clips=tuple(clip for clip in manifest.clips if clip.split in recipe.train_splits))
         name = str(manifest.path or "the manifest")
@@ -117,9 +117,9 @@ DataOfRecipe = Callable[[Recipe], TrainingData]
 
 
 def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole: Recipe) -> TrainingData:
-    """What ``recipe``, a stage of ``whole`` or that itself, trains on.
+    """The training data of ``recipe``, which is a stage of ``whole`` or ``whole`` itself.
 
-    Raises ``RecipeError`` for ready-made sources that a stage would have to look at otherwise.
+    Raises ``RecipeError`` for a ready-made ``TrainingData`` whose views do not suit that stage.
     """
     if isinstance(data, Manifest):
         return TrainingData.of_manifest(data, recipe)
@@ -136,7 +136,7 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
 
 
 def clip_name(source: ClipSource, index: int) -> str:
-    """A name by which a user finds clip ``index``: its video's path, or its number in a source without files."""
+    """A name by which a user can find clip ``index``: its video's path, or its number in a source without files."""
     manifest = getattr(source, "manifest", None)
     if manifest is None:
         return f"clip {index}"
@@ -153,12 +153,13 @@ def build_loader(
     *,
     needs_depth: bool = False,
 ) -> Loader:
-    """Batches as ``Read``, or the user's mistake that a worker came upon. The workers live as long as the loader.
+    """A loader of ``batches``. Each item is a ``Read``, or the error of the user that a worker met.
 
-    With ``needs_depth`` a clip without depth is an unreadable one: the network would be fed nothing.
+    The workers live as long as the loader. With ``needs_depth`` a clip without depth counts as unreadable, because the
+    network is fed depth.
     """
     return DataLoader(
-        cast(Dataset[Read | DynagestError], _Held(source, needs_depth)),  # torch's types know of no collating
+        cast(Dataset[Read | DynagestError], _Held(source, needs_depth)),  # torch's types ignore collate_fn
         batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
@@ -167,20 +168,20 @@ def build_loader(
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
         worker_init_fn=start_worker,
-        # Its own generator: the default one would take a number from torch's global generator.
+        # A generator of its own, because the default would draw a number from torch's global generator.
         generator=torch.Generator(),
     )
 
 
 def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -> tuple[int, str]:
-    """The number of data-loading processes of each training process, and a sentence that says why."""
+    """The number of data workers for each training process, and a sentence that says why."""
     if recipe.workers is not None:
         return recipe.workers, f"{recipe.workers} data workers, as the recipe says"
     if not shared_memory_suffices():
         return 0, "autodetected 0 data workers because /dev/shm is too small for their batches"
     share = max(available_cores() // local_processes, 1)
     if device.type == "cpu":
-        # The network keeps all cores busy; the worker only fills the gaps.
+        # The network keeps all cores busy; the workers only fill the gaps.
         count, why = max(share // 2, 1), "half, since training itself runs on the CPU"
     else:
         count, why = max(min(share - 1, 16), 1), f"all but one and at most 16, since training runs on {device.type}"
@@ -195,7 +196,7 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
 
 
 class _Held(Dataset[Sample | UnreadableClip | DynagestError]):
-    """A source whose named errors come back as values: raised in a worker, their message would be its traceback."""
+    """A source that returns its named errors as values: raised in a worker, they would show the user a traceback."""
 
     def __init__(self, source: ClipSource, needs_depth: bool) -> None:
         self.source, self.needs_depth = source, needs_depth
@@ -225,7 +226,7 @@ def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | D
 
 
 def _row(clip: Clip, folder: Path) -> list[str | int | None]:
-    """What tells a clip from another, wherever the data set lies."""
+    """The fields that identify a clip, wherever the data set lies."""
     depth = relative(clip.depth, folder) if clip.depth else None
     frames = (clip.start, clip.end, clip.depth_start, clip.depth_end)
     return [relative(clip.video, folder), depth, clip.label, clip.split, *frames]

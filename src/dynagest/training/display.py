@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a progress bar on a terminal, plain lines elsewhere, nothing without a console."""
+"""Shows the progress of a run: a bar on a terminal, plain lines elsewhere, nothing without a console."""
 
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Display:
-    """Example: ``with Display(Console(), epochs=25, steps=1199) as show: show.step(0, 12, "loss 1.2")``"""
+    """A run's progress bar or lines; ``steps`` are those of one epoch.
+
+    Example: ``with Display(Console(), epochs=25, steps=1199) as show: show.step(0, 12, "loss 1.2")``
+    """
 
     def __init__(self, console: Console | None, epochs: int, steps: int) -> None:
         self._console, self._epochs, self._steps = console, epochs, steps
@@ -20,7 +23,7 @@ class Display:
 
     @property
     def live(self) -> bool:
-        """Whether there is a bar that is redrawn in place, rather than lines."""
+        """Whether progress is a bar that is redrawn in place, rather than lines."""
         return self._bar is not None
 
     def __enter__(self) -> Self:
@@ -35,7 +38,7 @@ class Display:
             self._bar.stop()
 
     def step(self, epoch: int, done: int, text: str | None) -> None:
-        """``done`` of an epoch's steps are done; ``text`` when there is something new to say about them."""
+        """Show that ``done`` steps of epoch ``epoch`` (0-based) are done; ``text`` is news about them, if any."""
         title = f"epoch {epoch + 1}/{self._epochs}"
         if self._bar is not None:
             self._bar.update(self._task, description=title, completed=done)
@@ -45,7 +48,7 @@ class Display:
             self.note(f"{title} step {done}/{self._steps}  {text}")
 
     def note(self, text: str, loud: bool = False) -> None:
-        """A line that stays; ``loud``: one that should not be overlooked."""
+        """Print a line that stays; ``loud`` makes it stand out."""
         if self._console is not None:
             style = "bold yellow" if loud else None
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """One optimiser step and one validation, on any number of processes (Hugging Face Accelerate).
 
-The gradient of a step is that of the mean over all its clips, however they are spread over processes and accumulated
-parts, and BatchNorm sees the clips of all processes, so a run on several processes is the run on one.
+A run on several processes computes the same as a run on one. The gradient of a step is that of the mean over all its
+clips, however they are spread over processes and accumulated parts, and BatchNorm sees the clips of all processes.
 """
 
 import atexit
@@ -27,22 +27,22 @@ from dynagest.training.scores import Sums, measure
 
 
 def build_accelerator() -> Accelerator:
-    """The engine as ``accelerate launch`` (or nothing) configured it.
+    """The accelerator as ``accelerate launch`` configured it, or for one process without that.
 
-    Accelerate keeps its precision for the life of the process, so it is left at "no": a second run in the same process
-    may use another one, by ``torch.autocast``.
+    Accelerate keeps its precision for the life of the process, so it is left at "no": the engine sets the precision by
+    ``torch.autocast``, and a second run in the same process may use another one.
     """
     accelerator = Accelerator(mixed_precision="no")
     if accelerator.num_processes > 1:
-        # A group that outlives Python's own shutdown may abort the process: its threads are ended before.
+        # A process group that outlives Python's shutdown may abort the process, so its threads are ended before.
         atexit.register(accelerator.end_training)
     return accelerator
 
 
 def raise_together(error: DynagestError | None) -> None:
-    """Raise in every process what went wrong in one of them; they would wait for it for ever. All call this together.
+    """Raise the error of one process in every process, because the others would wait for it for ever.
 
-    Like a barrier when nothing did.
+    All processes call this together. Without an error it acts as a barrier.
     """
     found: list[DynagestError | None] = gather_object([error])
     for each in found:
@@ -51,16 +51,16 @@ def raise_together(error: DynagestError | None) -> None:
 
 
 class Agreement(NamedTuple):
-    """What all processes know about a step before it begins."""
+    """What all processes know about a step before it begins. ``counts`` and ``unreadable`` are totals over them."""
 
     counts: Counts
-    fewest: int  # clips in the smallest share
+    fewest: int  # clips in the smallest share of a process
     unreadable: int
     stop: bool  # some process was asked to stop
 
 
 class Engine:
-    """Task, optimiser and accelerator of a run."""
+    """Runs the steps and validations of a run, with its task, optimiser and accelerator."""
 
     def __init__(self, accelerator: Accelerator, task: Task, recipe: Recipe) -> None:
         self.accelerator, self.task, self.recipe = accelerator, task, recipe
@@ -70,7 +70,7 @@ class Engine:
         self._model = accelerator.prepare_model(task)
 
     def agree(self, found: Read | DynagestError, stop: bool) -> Agreement:
-        """Tell all processes this one's share of a step; learn the whole. Raises the error that any of them found."""
+        """Exchange every process's share of a step, and return the whole. Raises the error that any of them found."""
         error = found if isinstance(found, DynagestError) else None
         batch, unreadable = (None, []) if isinstance(found, DynagestError) else found
         clips = 0 if batch is None else len(batch["label"])
@@ -85,7 +85,10 @@ class Engine:
         return Agreement(Counts(total[0], total[1]), min(share[0] for share in shares), total[2], total[3] > 0)
 
     def step(self, batch: Batch, agreed: Agreement, step: int, lr: float) -> tuple[Sums, float]:
-        """Forward and backward; gradients are left in place, clipped. Returns the sums of the step and their norm."""
+        """Forward and backward pass. Leaves the clipped gradients in place for ``update`` or ``discard``.
+
+        Returns the sums over the step's clips and the gradient's norm before clipping.
+        """
         self.task.train()
         set_learning_rate(self.optimiser, lr)
         seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(1)[0]
@@ -95,8 +98,8 @@ class Engine:
         for place, part in enumerate(parts):
             with self._gradients_shared(last=place == len(parts) - 1):
                 output, measured = self._forward(self._model, part, agreed.counts)
-                # Processes' gradients are averaged; the loss is divided by the whole step's counts, so they are to be
-                # summed.
+                # The loss is divided by the whole step's counts, so the processes' gradients must be summed, but
+                # Accelerate averages them.
                 self.accelerator.backward(output.loss * self.accelerator.num_processes)
             sums.append(measured)
         total = Sums.of(self._add_up(torch.stack(sums).sum(dim=0)).tolist())
@@ -104,17 +107,19 @@ class Engine:
         return total, float(norm)
 
     def update(self) -> None:
-        """Let the optimiser take the step."""
+        """Update the weights by the step's gradients."""
         self.optimiser.step()
         self.optimiser.zero_grad()
 
     def discard(self) -> None:
-        """Forget the gradients of a step."""
+        """Drop the step's gradients."""
         self.optimiser.zero_grad()
 
     @torch.no_grad()
     def validate(self, loader: Loader) -> tuple[Sums, list[UnreadableClip]]:
-        """The sums over all processes' clips, and this process's unreadable ones. Raises the error that any found."""
+        """The sums over all processes' clips, and this process's unreadable clips. Raises the error that any process
+        found.
+        """
         self.task.eval()
         total = torch.zeros(3 + len(self.task.terms), device=self.accelerator.device)
         failed: list[UnreadableClip] = []
@@ -127,7 +132,7 @@ class Engine:
             failed += unreadable
             if batch is not None:
                 counts = Counts.of(batch["label"], batch["has_depth"])
-                for part in cut(batch, min(self.recipe.accumulate, len(batch["label"]))):  # what training has room for
+                for part in cut(batch, min(self.recipe.accumulate, len(batch["label"]))):  # as large as in training
                     total += self._forward(self.task, part, counts)[1]
         raise_together(error)
         return Sums.of(self._add_up(total).tolist()), failed
@@ -143,7 +148,7 @@ class Engine:
         return output, measure(output, self.task.terms, label, has_depth, counts)
 
     def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange gradients once a step, with its last part."""
+        """A context in which the processes exchange gradients only with the last part of a step."""
         context: AbstractContextManager[None] = nullcontext() if last else self.accelerator.no_sync(self._model)
         return context
 

@@ -1,4 +1,4 @@
-"""Where a run took place: its machine, its versions and the revision of the code."""
+"""Records where a run took place: the machine, the versions of packages and the revision of the code."""
 
 import importlib.metadata
 import os
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "accelerate", "safetensors", "numpy", "av", "opencv-python-
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where a run took place: enough to tell why another one gives other numbers."""
+    """Where a run took place, in enough detail to explain why another run gives other numbers."""
 
     started: str
     command: list[str]
@@ -39,7 +39,7 @@ class Environment:
 
 
 def describe_environment(data: str, seed: int, device: str, processes: int) -> Environment:
-    """What can be known about this process and its machine."""
+    """The environment of this process."""
     return Environment(
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         command=list(sys.argv),
@@ -60,14 +60,14 @@ def describe_environment(data: str, seed: int, device: str, processes: int) -> E
 
 @cache
 def code_revision() -> str | None:
-    """The git revision of this code, ``+changes`` when edited since; ``None`` if it is no checkout."""
+    """The git revision of this code, with ``+changes`` if edited since; ``None`` if it is not in a git checkout."""
     here = Path(__file__)
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", "-C", str(here.parent), *arguments]
         return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
 
-    # An installed copy may lie inside somebody else's repository: only a tracked file speaks of this code.
+    # An installed copy may lie inside another project's repository: only if this file is tracked is it this code's.
     if shutil.which("git") is None or git("ls-files", "--error-unmatch", here.name).returncode != 0:
         return None
     revision = git("rev-parse", "HEAD")

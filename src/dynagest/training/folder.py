@@ -1,4 +1,4 @@
-"""The folder of a run in training: making it ready, what is there to go on with, and keeping the network in it."""
+"""The folder of a run in training: prepares it, finds a run to resume in it, and keeps the network in it."""
 
 import json
 import shutil
@@ -25,11 +25,11 @@ from dynagest.training.recipe import Recipe
 def start_run(
     run_dir: Path, recipe: Recipe, environment: Environment, *, overwrite: bool, keep_stages: bool = False
 ) -> None:
-    """Make ``run_dir`` ready for a new run and write its recipe and environment.
+    """Prepare ``run_dir`` for a new run, and write the run's recipe and environment.
 
-    Raises ``RunError`` when a run that is finished or can be resumed lies there, or what may be somebody else's under
-    a name that a run uses, unless told to ``overwrite`` it. A run that was killed before its first checkpoint holds
-    nothing to lose and is replaced. ``keep_stages``: the stages that lie there are those of this very run.
+    Raises ``RunError`` unless told to ``overwrite`` a run that is finished or can be resumed, or files of unknown
+    origin with names that a run uses. A run that was killed before its first checkpoint has nothing to lose and is
+    replaced. ``keep_stages``: the stages in the folder belong to this run.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; name a folder for the run")
@@ -65,18 +65,18 @@ def start_run(
 
 
 def has_run(run_dir: Path, *, stages: bool = True) -> bool:
-    """Whether a run lies there that can be resumed, or is finished; with ``stages``, also one still in a stage."""
+    """Whether the folder has a run that is finished or can be resumed; with ``stages``, also one still in a stage."""
     return (run_dir / CHECKPOINT_FILE).exists() or (stages and bool(_begun_stages(run_dir)))
 
 
 def _begun_stages(run_dir: Path) -> list[Path]:
-    """The stages of a run that can be resumed or are finished, in order."""
+    """The folders of the run's stages that are finished or can be resumed, in order."""
     found = (run_dir / STAGES_FOLDER).glob(f"*/{CHECKPOINT_FILE}")
     return sorted((path.parent for path in found), key=lambda folder: int(folder.name.partition("-")[0]))
 
 
 def read_recipe(run_dir: Path) -> Recipe:
-    """The recipe of a run, every number resolved. Raises ``RunError`` where there is none to go on with."""
+    """Read the recipe of a run, every number resolved. Raises ``RunError`` when there is none, or it cannot be used."""
     path = run_dir / RECIPE_FILE
     if not path.exists():
         raise RunError(f"{path}: is not there, so there is no run to resume; start one without --resume")
@@ -84,10 +84,10 @@ def read_recipe(run_dir: Path) -> Recipe:
 
 
 def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:
-    """Write the network for use, without what trained along, and beside it what a report shows of that.
+    """Write the network for use, and beside it the training-only parts that the task keeps.
 
-    Its classes and frame rate are those of ``source``, the training clips. Raises ``RunError`` when they cannot be
-    written; the previous ones are then unchanged.
+    The network's classes and frame rate are those of ``source``, the training clips. Raises ``RunError`` when a file
+    cannot be written; the previous one is then unchanged.
     """
     rate = stream_rate(source, recipe.num_segments, recipe.sampling, recipe.stride)
     card = NetworkCard(
@@ -109,5 +109,5 @@ def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, 
             **provenance,
         },
     )
-    save_network(run_dir, cast(ClipNet, task.network), card)  # a task takes any network, a recipe builds these
+    save_network(run_dir, cast(ClipNet, task.network), card)  # a task takes any network, but a recipe builds a ClipNet
     task.save_companions(run_dir)

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the step in progress finish."""
+"""Lets the step in progress finish after Ctrl-C or SIGTERM."""
 
 import signal
 import threading
@@ -11,9 +11,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """While entered, the first of the signals ``numbers`` only sets ``requested``; a second one interrupts at once.
+    """A context in which the first signal only sets ``requested``; a second one raises ``KeyboardInterrupt`` at once.
 
-    Outside the main thread, where Python allows no signal handlers, it changes nothing.
+    ``numbers`` are the signals, by default SIGINT and SIGTERM. Outside the main thread, where Python allows no signal
+    handlers, the context does nothing.
     """
 
     def __init__(self, *numbers: int) -> None:

@@ -1,14 +1,14 @@
-"""What a run writes down as it goes: ``log.jsonl`` and TensorBoard.
+"""Writes the log of a run, as ``log.jsonl`` and for TensorBoard.
 
 A line of ``log.jsonl`` is one JSON object with ``event``, ``time`` (seconds since 1970) and ``step`` (optimiser steps
-done):
+done). The events are:
 
-* ``train``: the mean over the last ``log_steps`` steps: ``epoch`` (how many are done, as a fraction), ``loss``, its
-  terms (unweighted, null where the run does not have one), ``top1`` (0 to 1), ``lr``, ``grad_norm`` (before clipping),
-  ``clips_per_second``
-* ``epoch``: at the end of epoch ``epoch`` (1-based): ``train`` and ``validation`` (null if there is none), each an
-  object with ``loss``, its terms, ``top1``, ``clips``; and ``best`` (whether the network was kept)
-* ``note``: ``text``, anything else that happened
+* ``train``, every ``log_steps`` steps and at the end of an epoch. Over the clips since the last such line: the mean
+  ``loss``, its terms (unweighted, null where the run does not have one), ``top1`` (0 to 1), ``clips_per_second``. Of
+  the last step: ``epoch`` (epochs done, as a fraction), ``lr``, ``grad_norm`` (before clipping)
+* ``epoch``, at the end of epoch ``epoch`` (1-based): ``train`` and ``validation`` (null if there is none), each an
+  object with ``loss``, its terms, ``top1`` and ``clips``; and ``best`` (whether the network was kept)
+* ``note``, for anything else that happened: ``text``
 
 The terms are ``cross_entropy``, ``local`` and ``global`` (squared errors of the depth masks); with other tasks
 ``cross_entropy``, ``depth_cross_entropy`` and ``alignment``, or ``cross_entropy`` and ``mask``.
@@ -26,10 +26,10 @@ from dynagest.run_folder import LOG_FILE
 
 
 class RunLog:
-    """Appends to a run's logs. Nothing is held back, so there is nothing to close.
+    """Appends to a run's logs. Nothing is buffered, so there is nothing to close.
 
-    Lines after ``step`` are dropped first: those steps are about to be repeated. Raises ``RunError`` when the logs
-    cannot be written.
+    Lines after ``step`` are dropped first, because those steps are about to be repeated. Raises ``RunError`` when the
+    logs cannot be written.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
@@ -63,7 +63,7 @@ class RunLog:
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last line that a killed run left unfinished is not one of them."""
+    """The lines of a run's log, without a line that a killed run left unfinished."""
     lines = []
     for text in (run_dir / LOG_FILE).read_text(encoding="utf-8").splitlines():
         try:

@@ -1,7 +1,7 @@
-"""The loop over steps and epochs, and all that a run writes on the way.
+"""The loop over steps and epochs, and everything that a run writes on the way.
 
-What one step computes is in ``engine.py``, which clips it takes in ``batches.py``, what is kept for resuming in
-``checkpoint.py``.
+See ``engine.py`` for what one step computes, ``batches.py`` for which clips it takes, and ``checkpoint.py`` for what is
+kept for resuming.
 """
 
 import os
@@ -27,11 +27,11 @@ from dynagest.training.schedule import learning_rate
 from dynagest.training.scores import Sums
 from dynagest.training.unreadable import UnreadableClips
 
-LINE_SECONDS = 5.0  # without a terminal, at most one line in this time
+LINE_SECONDS = 5.0  # without a terminal, at most one line of progress in this time
 
 
 class Loop:
-    """The steps and epochs of one training, and all that is written on the way. One of it in each process."""
+    """Runs the steps and epochs of one training and writes its logs and checkpoints. Each process has one."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Loop:
         console: Console | None,
         home: Path,
     ) -> None:
-        """``home`` is the folder to resume: that of the whole run, where this is a stage of it."""
+        """``home`` is the folder that a user would resume: that of the whole run, also where this is a stage of it."""
         self.engine, self.data, self.run_dir, self.home, self.progress = engine, data, run_dir, home, progress
         self.recipe, self.accelerator, self.interrupts = engine.recipe, engine.accelerator, interrupts
         self.main = self.accelerator.is_main_process
@@ -73,10 +73,10 @@ class Loop:
             self.validation = build_loader(data.validation, order, *loader, needs_depth=self.fed_depth)
 
     def go(self) -> None:
-        """Every step that is left, with the end of each epoch and a checkpoint where they are due."""
+        """Take every remaining step, with validation after each epoch and checkpoints where they are due."""
         self.note(self.workers_because)
         if self.progress.step == 0:
-            self._save()  # from here on the run can be resumed, whenever it is killed
+            self._save()  # so that the run can be resumed whenever it is killed
         for step in range(self.progress.step, self.total):
             stop = self._step(step)
             if (step + 1) % self.epoch_steps == 0:
@@ -87,7 +87,7 @@ class Loop:
                 self._stop()
 
     def note(self, text: str, loud: bool = False) -> None:
-        """Say something and keep it in the log."""
+        """Show a line and keep it in the log."""
         self.display.note(text, loud)
         if self.log is not None:
             self.log.write("note", self.progress.step, text=text)
@@ -97,7 +97,7 @@ class Loop:
         del self.batches, self.validation
 
     def _step(self, step: int) -> bool:
-        """One optimiser step; whether to stop after it."""
+        """Take one optimiser step. Returns whether to stop after it."""
         epoch, within = divmod(step, self.epoch_steps)
         if within == 0:
             self.sums, self.progress = Sums(), self.progress.model_copy(update={"unreadable": 0})
@@ -140,7 +140,7 @@ class Loop:
         self.sums, self.recent, self.recent_norm = self.sums + sums, self.recent + sums, norm
 
     def _show(self, epoch: int, done: int) -> None:
-        """Move the bar; every ``log_steps`` steps and at the end of an epoch a line in the log."""
+        """Move the progress bar; every ``log_steps`` steps and at the end of an epoch, write a line of the log."""
         if (done % self.recipe.log_steps and done != self.epoch_steps) or not self.recent.clips:
             self.display.step(epoch, done, None)
             return
@@ -158,7 +158,7 @@ class Loop:
         self.recent, self.recent_since = Sums(), now
 
     def _end_epoch(self) -> None:
-        """Validate, keep the network if it is the best (or if nothing is validated on), log, write the checkpoint."""
+        """Validate, keep the network if it is the best so far (or without validation), log, write the checkpoint."""
         epoch = self.progress.step // self.epoch_steps
         train_means, validation, best = self._means(self.sums), None, self.progress.best
         keep = self.validation is None
@@ -167,7 +167,7 @@ class Loop:
             sums = self._validate(epoch)
             validation = self._means(sums) | {"clips": int(sums.clips)}
             found = Best(epoch=epoch, top1=sums.top1, loss=validation[self.deciding])
-            # Few clips give few different accuracies: among equals, the lower error of the first term.
+            # Few clips give few different accuracies, so the lower first loss term decides between equals.
             keep = best is None or (found.top1, -found.loss) > (best.top1, -best.loss)
             best = found if keep else best
             line += f"  validation: loss {validation['loss']:.3f}  top-1 {100 * sums.top1:.1f} %" + (

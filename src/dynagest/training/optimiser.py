@@ -1,8 +1,9 @@
 """The optimiser with ACTION-Net's published parameter groups and an explicit one for the decoders.
 
-(lr multiplier, weight-decay multiplier): convolutions (1, 1), their biases (2, 0), normalisation (1, 0), the
-classifier's weight (5, 1) and bias (10, 0). The paper does not give the decoders' group; here it is part of the recipe,
-as is the classifier's factor of 5: right for fine-tuning by SGD, too much for AdamW from scratch.
+The groups' (lr multiplier, weight-decay multiplier): convolutions (1, 1), their biases (2, 0), normalisation (1, 0),
+the classifier's weight (5, 1) and bias (10, 0). The paper does not give the decoders' multipliers; here the recipe sets
+them. It also sets the classifier's factor of 5, which is right for fine-tuning by SGD but too much for AdamW from
+scratch.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class ParameterGroup:
 
 
 def parameter_groups(task: Task, recipe: Recipe) -> tuple[ParameterGroup, ...]:
-    """Every parameter of the task that is trained in exactly one group; empty groups are left out."""
+    """The task's parameter groups: every parameter that is trained is in exactly one. Empty groups are left out."""
     multipliers = {
         "weights": (1.0, 1.0),
         "biases": (2.0, 0.0),
@@ -60,7 +61,10 @@ def parameter_groups(task: Task, recipe: Recipe) -> tuple[ParameterGroup, ...]:
 
 
 def build_optimiser(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the groups; each group keeps its ``lr_multiplier`` for ``set_learning_rate``."""
+    """The recipe's optimiser over the parameter groups, each with its ``lr_multiplier`` for ``set_learning_rate``.
+
+    Raises ``RecipeError`` when nothing is left to be trained, ``ModelError`` for a network without a linear layer.
+    """
     parameters = dict(task.named_parameters())
     chosen = parameter_groups(task, recipe)
     if not chosen:
@@ -81,13 +85,13 @@ def build_optimiser(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group ``lr`` times its multiplier."""
+    """Set the learning rate of every group to ``lr`` times its multiplier."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["lr_multiplier"]
 
 
 def _classifiers(task: Task) -> list[nn.Module]:
-    """The layers that give logits, one in each network of clips; in a network of another kind the last linear layer."""
+    """The layers that compute logits: one in each ``ClipNet``; in a network of another kind, the last linear layer."""
     found: list[nn.Module] = [module.classifier for module in task.modules() if isinstance(module, ClipNet)]
     if isinstance(task.network, ClipNet):
         return found

@@ -1,4 +1,4 @@
-"""A recipe: every number of a training run, typed, frozen, and the same as JSON. Needs no torch."""
+"""A recipe: every number of a training run, as a typed, frozen record that can be written as JSON. Needs no torch."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -12,16 +12,16 @@ from dynagest.settings import override
 Precision = Literal["auto", "bf16", "fp32"]
 Split = Literal["train", "val", "test"]
 
-# These may change between the two halves of a resumed run: they do not decide where it ends.
+# These may change when a run is resumed, because they do not affect its result.
 WITHOUT_EFFECT = frozenset(
     {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
 )
-# Of the run as a whole: a stage cannot have its own.
+# These belong to the run as a whole: a stage cannot have its own.
 OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages"})
 
 
 class Stage(BaseModel):
-    """A training that comes before a recipe's own: its name, and the fields of the recipe that differ in it."""
+    """A training that comes before a recipe's own: its name, and the recipe's fields that have other values in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -209,11 +209,11 @@ class Recipe(BaseModel):
 
     @property
     def trainings(self) -> "tuple[Recipe, ...]":
-        """What is trained one after the other: the stages, then the recipe itself."""
+        """The recipes that are trained one after the other: those of the stages, then this one."""
         return (*(self.stage(place) for place in range(len(self.stages))), self)
 
     def stage(self, place: int) -> "Recipe":
-        """The recipe of stage ``place``, 0-based. Only the first one starts from ``init``."""
+        """The recipe of stage ``place`` (0-based). Only the first stage starts from ``init``."""
         whole: dict[str, Any] = {"stages": ()} if place == 0 else {"stages": (), "init": None, "starts_from": ""}
         return override(self.model_copy(update=whole), self.stages[place].changes)
 
@@ -224,8 +224,8 @@ class Recipe(BaseModel):
     def with_overrides(self, overrides: Mapping[str, Any]) -> "Recipe":
         """A copy with fields replaced; strings, as ``--set lr=0.01`` gives them, become the field's type.
 
-        ``STAGE.FIELD`` is a field of one stage. A field that a stage does not change is the same there as here.
-        Raises ``RecipeError`` as ``dynagest.settings.override`` does.
+        ``STAGE.FIELD`` is a field of one stage. A stage takes over every field that it does not change itself.
+        Raises ``RecipeError`` as ``dynagest.settings.override`` does, and for an unknown stage.
 
         Example: ``get_recipe("mtut").with_overrides({"batch": 8, "alone.epochs": 2})``
         """
@@ -242,7 +242,7 @@ class Recipe(BaseModel):
         return override(self, own | {"stages": [{"name": name, "changes": each} for name, each in changes.items()]})
 
     def throughout(self, overrides: Mapping[str, Any]) -> "Recipe":
-        """A copy with fields replaced in the stages as well, whatever they changed."""
+        """A copy with fields replaced in all stages as well, even where a stage had a value of its own."""
         stages = [
             {"name": stage.name, "changes": {k: v for k, v in stage.changes.items() if k not in overrides}}
             for stage in self.stages
@@ -250,7 +250,7 @@ class Recipe(BaseModel):
         return override(self, {**overrides, "stages": stages})
 
     def differences(self, other: "Recipe") -> list[str]:
-        """``field: ours, theirs`` for each field that changes what a run computes."""
+        """A line ``field: ours, theirs`` for each field that differs and affects the result of a run."""
         ours, theirs = self.model_dump(), other.model_dump()
         return [
             f"{key}: {ours[key]}, {theirs[key]}"

@@ -1,7 +1,7 @@
 """The recipes by name: the paper's three schedules, and small ones: demo, live and webcam. Needs no torch.
 
-What the paper says is in its section IV; what it leaves out is from ACTION-Net's public settings (issue 6 there: batch
-16, lr 0.0025, weight decay 1e-5, no dropout).
+The paper's settings are in its section IV. What it leaves out comes from ACTION-Net's public settings (issue 6 there:
+batch 16, lr 0.0025, weight decay 1e-5, no dropout).
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from dynagest.training.recipes_systems import SYSTEMS
 def egogesture() -> Recipe:
     """EgoGesture, 83 classes, from ImageNet weights (``init``).
 
-    The paper trains on train + val, so nothing is left to choose an epoch with: the last one is kept and the test split
-    is looked at once. To select on validation instead: ``train_splits=train validate_on=val``.
+    The paper trains on train + val, so no split is left to choose an epoch with: the last epoch is kept, and the test
+    split is used once. To select by validation instead: ``train_splits=train validate_on=val``.
     """
     return Recipe(
         name="egogesture",
@@ -30,7 +30,7 @@ def egogesture() -> Recipe:
 def nvgesture() -> Recipe:
     """NVGesture, 25 classes, from the EgoGesture model (``init``).
 
-    The set has no validation split: the last epoch is kept.
+    The data set has no validation split, so the last epoch is kept.
     """
     return Recipe(
         name="nvgesture", starts_from="the EgoGesture model", epochs=80, milestones=(50, 60, 70), validate_on=None
@@ -48,7 +48,7 @@ def isogd() -> Recipe:
 
 
 def _small() -> Recipe:
-    """What a small network wants that learns from scratch, or from another small one, on two CPU cores."""
+    """Settings for a small network that learns from scratch, or from another small one, on two CPU cores."""
     return Recipe(
         model="action_resnet18",
         width=16,
@@ -76,16 +76,16 @@ def demo() -> Recipe:
 def live() -> Recipe:
     """A small causal ACTION network for streams, from scratch, on generated gestures with pauses (preset ``live``).
 
-    Its cosine ends at 0, where the network is at its best: the last epoch is kept.
+    The network is at its best at the end, where the cosine reaches 0, so the last epoch is kept.
     """
     changes = {"name": "live", "options": {"online": True}, "chained": True, "epochs": 14, "warmup_epochs": 2}
     return _small().with_overrides({**changes, "validate_on": None})
 
 
 def webcam() -> Recipe:
-    """A few clips of each gesture from one's own camera, without depth: a short fine-tuning of a network (``init``).
+    """Fine-tunes a network (``init``) on a few clips of each gesture from your own camera, without depth.
 
-    A handful of clips leaves none to select on, so the last epoch is kept.
+    So few clips leave none to choose an epoch with: the last epoch is kept.
     """
     changes = {"name": "webcam", "msd": "none", "batch": 8, "lr": 0.002, "epochs": 40, "validate_on": None}
     origin = "a network that knows gestures, of the same model (such as runs/demo)"
@@ -97,9 +97,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {**PAPERS, "demo": demo, "live": live
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of this name, or that of a system of the paper's tables: ``SYSTEM`` or ``SYSTEM@DATASET``.
+    """The recipe of this name, or that of a system in the paper's tables: ``SYSTEM`` or ``SYSTEM@DATASET``.
 
-    Without a data set, it is EgoGesture's. Raises ``RecipeError`` with close matches.
+    The default data set is EgoGesture. Raises ``RecipeError``, with close matches, for an unknown name.
 
     Example: ``get_recipe("tsm-msd@nvgesture")``
     """
@@ -112,9 +112,9 @@ def get_recipe(name: str) -> Recipe:
 
 
 def system_recipe(system: str, dataset: str = "egogesture") -> Recipe:
-    """A system of the paper's tables by a data set's schedule (see ``recipes_systems``).
+    """The recipe of a system in the paper's tables on a data set's schedule (see ``recipes_systems``).
 
-    Raises ``RecipeError`` when there is no such system or data set.
+    Raises ``RecipeError`` for an unknown system or data set.
     """
     if system not in SYSTEMS:
         raise _unknown("system", system, tuple(SYSTEMS))

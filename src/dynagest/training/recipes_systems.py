@@ -1,9 +1,10 @@
 """Recipes of the systems in the paper's Tables I to V, each on the schedule of a data set. Needs no torch.
 
-The tables give accuracies, seldom how they were trained. What a docstring calls published is from each system's
-publication or public code; the rest is ours, the same for all: the paper's own schedule of the data set (epochs, steps,
-learning rate, batch, crops, colours) without mirroring. Networks that are not 2D start from random weights on
-EgoGesture and from their own EgoGesture model on the others, and their classifier learns at the rate of the rest.
+The tables give accuracies, but seldom how the systems were trained. What a docstring calls published comes from the
+system's publication or public code. The rest is our choice and the same for all: the paper's schedule for the data set
+(epochs, steps, learning rate, batch, crops, colours) without mirroring. Networks that are not 2D start from random
+weights on EgoGesture and from their own EgoGesture model on the other data sets, and their classifier has the same
+learning rate as the other layers.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from typing import Any
 from dynagest.training.recipe import Recipe
 
 PLAIN: dict[str, Any] = {"msd": "none"}
-# Frames one after the other at 112 pixels, as the public 3D networks of gestures were trained.
+# Consecutive frames at 112 pixels, as the public 3D networks for gestures were trained.
 WINDOW: dict[str, Any] = {**PLAIN, "num_segments": 32, "size": 112, "sampling": "dense", "stride": 1}
-# 32 frames from all over the clip.
+# 32 frames spread over the whole clip.
 SPREAD: dict[str, Any] = {**WINDOW, "sampling": "segment"}
 CLASSES_ALONE = ("network.embedding", "network.frame_classifier", "network.lstm", "network.classifier")
 
@@ -30,8 +31,8 @@ def resnext101_3d(schedule: Recipe) -> Recipe:
 
 
 def mtut(schedule: Recipe) -> Recipe:
-    """MTUT. Published: an I3D for each of RGB and depth, 64 frames of 224 x 224; cross-entropy alone first, then with
-    the alignment of their last feature maps, weight 5e-3 (public code); RGB alone at test.
+    """MTUT. Published: an I3D each for RGB and depth, on 64 frames of 224 x 224. They are trained by cross-entropy
+    alone first, then also by the alignment of their last feature maps, weight 5e-3 (public code). Tests use RGB alone.
     """
     fields = {"model": "i3d", "task": "alignment", "num_segments": 64, "size": 224}
     return _video(schedule, WINDOW | fields | _stages(apart={"alignment_weight": 0.0}))
@@ -43,17 +44,17 @@ def nas1(schedule: Recipe) -> Recipe:
 
 
 def resc3d(schedule: Recipe) -> Recipe:
-    """ResC3D's RGB stream. Published: 32 frames of 112 x 112 chosen by how much moves in them, a linear SVM.
+    """ResC3D's RGB stream. Published: 32 frames of 112 x 112 chosen by their motion, and a linear SVM.
 
-    Ours: one frame of each of 32 equal parts, a linear layer. To measure motion every frame of every clip would have to
-    be decoded, in training, in every test and before the first answer on a stream.
+    Ours: one frame of each of 32 equal parts, and a linear layer. Measuring motion would mean decoding every frame of
+    every clip, in training, in every test and before the first answer on a stream.
     """
     return _video(schedule, SPREAD | {"model": "resc3d"})
 
 
 def prernn(schedule: Recipe) -> Recipe:
     """PreRNN on C3D. Published: a trained C3D whose fully connected layers become recurrent, their weights kept as
-    input-to-hidden. Ours: 32 frames in short clips of 16, as which the C3D is trained first.
+    input-to-hidden. Ours: 32 frames in short clips of 16; the C3D is trained on clips of 16 frames first.
     """
     first = {"model": "c3d", "num_segments": 16, "options": {}}
     fields = {"model": "prernn_c3d", "dropout": 0.5, "options": {"clip": 16}}
@@ -61,7 +62,9 @@ def prernn(schedule: Recipe) -> Recipe:
 
 
 def attention_lstm(schedule: Recipe) -> Recipe:
-    """attentionLSTM, with two plain ConvLSTMs: what the table's 20.7 M parameters are. Published: 32 x 112 x 112."""
+    """attentionLSTM with two plain ConvLSTMs, which give the table's 20.7 M parameters. Published: 32 frames of
+    112 x 112.
+    """
     return _video(schedule, SPREAD | {"model": "attention_lstm"})
 
 
@@ -72,10 +75,9 @@ def redundancy(schedule: Recipe) -> Recipe:
 
 def segmentation_lstm(schedule: Recipe) -> Recipe:
     """Segmentation + LSTM. Published: Adam at 1e-3 in three stages: encoder and mask decoder on single frames (the mask
-    is depth above 10 of 255), LSTM with the encoder frozen, both together.
+    is depth above 10 of 255), then the LSTM with the encoder frozen, then both together.
 
-    Ours: squares of 224 instead of 126 x 224, one frame of each of 8 equal parts (Table V: 8, 16, 24, all), no weight
-    decay.
+    Ours: 224 x 224 instead of 126 x 224, one frame of each of 8 equal parts (Table V: 8, 16, 24, all), no weight decay.
     """
     fields = {"model": "segmentation_lstm", "task": "segmentation", "num_segments": 8, "size": 224}
     adam = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0}
@@ -102,7 +104,7 @@ def _stages(**stages: dict[str, Any]) -> dict[str, Any]:
     return {"stages": [{"name": name, "changes": changes} for name, changes in stages.items()]}
 
 
-# By the tables' rows; "-msd" with the paper's two decoders, "-rgbd" and "-depth" fed with depth at test as well.
+# The tables' rows. "-msd" has the paper's two decoders; "-rgbd" and "-depth" are fed depth at test time as well.
 SYSTEMS: dict[str, Callable[[Recipe], Recipe]] = {
     "c3d": c3d,
     "prernn": prernn,

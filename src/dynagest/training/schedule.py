@@ -9,9 +9,9 @@ from dynagest.training.recipe import Recipe
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, clips: int) -> float:
     """The rate of optimiser step ``step`` (0-based, over the whole run), before the groups' multipliers.
 
-    It is scaled to the clips that a step has on average, ``clips / steps_per_epoch``, rather than to ``recipe.batch``:
-    17 clips at a batch of 16 are cut into 9 + 8, and the paper halves the rate with the batch. So a clip weighs the
-    same in an epoch, wherever the epoch is cut.
+    It is scaled to the average number of clips in a step, ``clips / steps_per_epoch``, and not to ``recipe.batch``:
+    17 clips at a batch of 16 are cut into 9 + 8, and the paper halves the rate when the batch is halved. So a clip has
+    the same weight in an epoch, wherever the epoch is cut.
     """
     epoch, full = step / steps_per_epoch, recipe.scaled_lr(clips / steps_per_epoch)
     if epoch < recipe.warmup_epochs:

@@ -1,4 +1,4 @@
-"""Sums over clips, from which the lines of the log are made."""
+"""Sums over clips, from which the log's means are computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dynagest.task.loss import Counts
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over some clips: how many they are, have depth and were recognised, and each term of the loss, in order."""
+    """Sums over some clips: the number of clips, of those with depth, of those recognised, and each loss term's sum."""
 
     clips: float = 0.0
     with_depth: float = 0.0
@@ -23,7 +23,7 @@ class Sums:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """From a row of numbers as ``values`` has it; an empty row stands for no clips."""
+        """The sums from a row of numbers as in ``values``; an empty row means no clips."""
         if not values:
             return cls()
         clips, with_depth, correct, *terms = values
@@ -44,11 +44,11 @@ class Sums:
 
     @property
     def top1(self) -> float:
-        """Share of recognised clips."""
+        """The share of recognised clips, 0 to 1."""
         return self.correct / max(self.clips, 1)
 
     def means(self, terms: Mapping[str, Term]) -> dict[str, Any]:
-        """What a line of the log says of these clips (see ``log.py``): the weighted loss, its terms, the accuracy."""
+        """The numbers of these clips in a line of the log (see ``log.py``): the weighted loss, its terms, ``top1``."""
         sums = self.terms or (0.0,) * len(terms)
         found = {
             name: value / max(getattr(self, term.of), 1)
@@ -66,7 +66,7 @@ def measure(
 
     Such tensors can be added over batches and processes.
     """
-    clips = torch.full((), float(len(label)), device=label.device)  # not ``tensor``: copied, it would wait for a GPU
+    clips = torch.full((), float(len(label)), device=label.device)  # not ``tensor``, whose copy would wait for a GPU
     correct = (output.logits.argmax(dim=1) == label).sum().float()
     sums = [output.terms[name] * getattr(counts, term.of) for name, term in terms.items()]
     return torch.stack([clips, has_depth.sum().float(), correct, *sums])

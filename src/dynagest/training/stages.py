@@ -1,8 +1,9 @@
-"""Trainings that come before a recipe's own: where they lie, and how one hands its weights to the next.
+"""The trainings that come before a recipe's own: their folders, and how one hands its weights to the next.
 
-Each is an ordinary run in ``RUN/stages/1-NAME`` and so on; the last training is the run itself. What is handed over is
-the whole task as the stage left it after its last epoch: the network with what trained along, by name. So the network
-may be another one (PreRNN takes C3D's layers), and what only the next task has starts as initialised.
+Each is an ordinary run in ``RUN/stages/1-NAME`` and so on; the last training is the run itself. A stage hands over its
+whole task as it is after the last epoch: the network and the parts trained along with it. Tensors are matched by name,
+so the next network may be another one (PreRNN takes C3D's layers); whatever only the next task has keeps its
+initialisation.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ from dynagest.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class HandOver:
-    """What became of a stage's tensors, by their names in the task."""
+    """Which of a stage's tensors were handed over, by their names in the task.
+
+    ``matched``: loaded. ``unused``: only in the stage. ``left``: only in the next task, left as initialised.
+    """
 
     folder: Path
     matched: tuple[str, ...]
@@ -45,9 +49,9 @@ def stage_folders(run_dir: Path, recipe: Recipe) -> list[Path]:
 
 
 def check_stages(recipes: Sequence[Recipe], folders: Sequence[Path], num_classes: int) -> None:
-    """Build every stage once, before the first one takes its days: nothing in a later one shall be wrong.
+    """Build every stage once, so that a mistake in a later one shows before the first has trained for days.
 
-    Raises what building them raises, and ``RecipeError`` where one does not fit what the next one needs.
+    Raises what building the stages raises, and ``RecipeError`` where one does not fit the next.
     """
     before: dict[str, torch.Tensor] | None = None
     for recipe, folder in zip(recipes, folders, strict=True):

@@ -1,6 +1,6 @@
 """The training run, from a recipe and clips to a run folder.
 
-Read ``train`` first, then ``Loop.go``; trainings that come before a recipe's own are in ``stages.py``.
+Read ``train`` first, then ``Loop.go``. The trainings that come before a recipe's own are in ``stages.py``.
 """
 
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ from dynagest.training.stages import check_stages, hand_over, stage_folders
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What a run came to. ``best_*`` are of the kept network and ``None`` where nothing was validated on.
+    """The outcome of a run. ``best_*`` describe the kept network; they are ``None`` without validation.
 
-    ``unreadable`` counts the clips left out in the last epoch; ``seconds`` are of all sittings and stages.
+    ``unreadable`` counts the clips left out in the last epoch; ``seconds`` is the time of all sittings and stages.
     """
 
     run_dir: Path
@@ -53,16 +53,16 @@ def train(
 ) -> TrainingSummary:
     """Train a network by ``recipe`` on ``data`` and leave everything in ``run_dir``.
 
-    ``init`` overrides ``recipe.init``. With ``resume`` the run in ``run_dir`` goes on where its checkpoint stands, to
-    the same weights as without the interruption (on a GPU to similar ones: some kernels add in another order each
-    time); a finished one is only summarised. ``console`` shows progress; without one nothing is printed. Under
+    ``init`` overrides ``recipe.init``. With ``resume`` the run in ``run_dir`` continues from its checkpoint and reaches
+    the same weights as without the interruption (on a GPU similar ones, because some kernels add in another order each
+    time); a finished run is only summarised. ``console`` shows progress; without one nothing is printed. Under
     ``accelerate launch`` or ``torchrun`` every process calls this.
 
-    The stages of a recipe are runs of their own in ``run_dir/stages``, one after the other; each starts from all that
-    the one before it trained. Where they look at clips otherwise than the recipe itself, ``data`` is a manifest or a
-    function from a recipe to its ``TrainingData``.
+    The stages of a recipe are runs of their own in ``run_dir/stages``, one after the other; each starts from everything
+    that the one before it trained. If a stage needs another view of the clips than the recipe itself, ``data`` must be
+    a manifest or a function from a recipe to its ``TrainingData``.
 
-    Clips are read by processes that import the main script anew (multiprocessing's ``forkserver``), so a script needs
+    Clips are read by processes that import the main script again (multiprocessing's ``forkserver``), so a script needs
     ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
 
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
@@ -85,13 +85,13 @@ def train(
     if resume:
         if not has_run(run_dir):
             raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
-        # A stage's checkpoint knows nothing of the trainings that come after it.
+        # A stage's checkpoint does not know the trainings that come after it, so the run's own recipe is compared.
         then, now = (choose_precision(each, accelerator.device)[0] for each in (read_recipe(run_dir), recipe))
         refuse_changes(then.differences(now), run_dir)
     recipes = recipe.trainings
     folders = [*stage_folders(run_dir, recipe), run_dir]
     sources = [data_of(data, each, recipe) for each in recipes]
-    # Known before the first of them starts: whatever one process writes, all of them decide alike.
+    # Looked up before the first training starts, so that all processes decide alike, whatever one of them writes.
     begun = [has_run(folder, stages=False) for folder in folders]
     if not resume:
         check_stages(recipes, folders, len(sources[0].train.classes))
@@ -116,7 +116,7 @@ class _Sitting:
     def claim(
         self, run_dir: Path, recipe: Recipe, data: TrainingData, *, overwrite: bool, keep_stages: bool = False
     ) -> None:
-        """Make the folder ready for a new run; all processes call this together, the main one writes."""
+        """Prepare the folder for a new run. All processes call this together; the main one writes."""
         error = None
         if self.accelerator.is_main_process:
             device, processes = str(self.accelerator.device), self.accelerator.num_processes
@@ -138,7 +138,7 @@ class _Sitting:
         before: Path | None = None,
         name: str = "",
     ) -> TrainingSummary:
-        """One training, alone or as a stage that starts from what lies in ``before``."""
+        """Run one training: alone, or as a stage that starts from the stage in the folder ``before``."""
         accelerator = self.accelerator
         recipe, precision = choose_precision(recipe, accelerator.device)
         plan = BatchPlan(len(data.train), recipe.batch, recipe.seed)
@@ -160,7 +160,7 @@ class _Sitting:
         if report is not None:
             notes.append(f"start from {report}")
         if not resume:
-            # Only now, when nothing in the recipe can be wrong any more, is an older run replaced.
+            # An older run is replaced only now, when every mistake in the recipe would have shown.
             self.claim(run_dir, recipe, data, overwrite=overwrite, keep_stages=before is not None)
             if before is not None:
                 notes.append(f"start from {hand_over(before, task)}")

@@ -1,4 +1,4 @@
-"""Clips that cannot be read: left out, written down, shown, and counted; a run with too many of them stops."""
+"""Handles clips that cannot be read: they are left out, listed, shown and counted; too many of them stop the run."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from dynagest.errors import TrainingError
 from dynagest.run_folder import UNREADABLE_FILE
 from dynagest.training.display import Display
 
-A_FEW = 3  # never too many, unless they are all there is: no run shall die on its first bad clip
+A_FEW = 3  # always allowed, unless no clip is left, so that no run stops at its first bad clip
 
 
 class UnreadableClips:
-    """Keeps ``unreadable.jsonl``: each clip of each split that could not be read, once. One of it in each process."""
+    """Keeps ``unreadable.jsonl``, which lists each unreadable clip of each split once. Each process has its own."""
 
     def __init__(self, run_dir: Path, allowed_share: float, display: Display, writes: bool) -> None:
         self.path = run_dir / UNREADABLE_FILE
@@ -24,10 +24,10 @@ class UnreadableClips:
         self._known = {(entry["split"], entry["index"]) for entry in map(json.loads, self._lines)}
 
     def report(self, clips: list[UnreadableClip], split: str, epoch: int, before: int, total: int) -> int:
-        """Take this process's unreadable clips of ``split``; returns how many there are in ``epoch`` (1-based) by now.
+        """Record this process's unreadable clips of ``split``. Returns how many ``epoch`` (1-based) has by now.
 
         ``before`` of the epoch's ``total`` clips were unreadable already. All processes call this together. Raises
-        ``TrainingError`` when more than the allowed share are, and more than a few; or all of them.
+        ``TrainingError`` when more than the allowed share of the clips is unreadable and more than ``A_FEW``, or all.
         """
         everyone: list[UnreadableClip] = gather_object(clips)
         new = [clip for clip in everyone if (split, clip.index) not in self._known]
@@ -48,7 +48,7 @@ class UnreadableClips:
             entry = {"split": split, "index": clip.index, "epoch": epoch}
             self._lines.append(json.dumps(entry | {"file": str(clip.file), "reason": clip.reason}))
             self._known.add((split, clip.index))
-        # As a whole: half a line, left by a full disk, could not be read when the run is resumed.
+        # Written as a whole, because half a line, left by a full disk, could not be read when the run is resumed.
         write_atomically(self.path, "".join(f"{line}\n" for line in self._lines).encode())
         for clip in clips:
             self._display.note(f"unreadable, left out of {split}: {clip.reason}")
