@@ -1,4 +1,4 @@
-"""Test a network on RGB clips by a named protocol. Depth is neither needed nor opened, but for networks fed with it."""
+"""Tests a network on RGB clips by a named protocol. Depth is opened only for networks that are fed depth."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -36,21 +36,21 @@ def evaluate(
     dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score every clip of a split and count what was recognised.
+    """Score every clip of a split and compute the accuracies.
 
-    ``net`` takes (N, T, 3, H, W) normalised by ``card`` and gives (N, K) logits. ``source`` is a manifest, of which the
-    clips of ``split`` are tested; any ``VideoSource``; or a ``ClipSource`` (a dataset with a view of its own, such as
-    generated clips), which is tested as it is and only by ``center``. Labels are matched with ``card.classes`` by name.
-    ``batch`` views run through the network at once; the result depends on neither it nor on ``workers``.
-    ``dtype`` other than ``float32`` runs under autocast. ``progress(done, total)`` is called after each clip.
+    ``net`` maps clips (N, T, 3, H, W), normalised as ``card`` says, to logits (N, K). ``source`` is a manifest, of
+    which the clips of ``split`` are tested; any ``VideoSource``; or a ``ClipSource`` (a dataset with its own view, such
+    as generated clips), which is tested as it is and only by ``center``. Labels are matched with ``card.classes`` by
+    name. ``batch`` views run through the network at once; the result depends neither on it nor on ``workers``.
+    A ``dtype`` other than "float32" runs under autocast. ``progress(done, total)`` is called after each clip.
 
     A network whose ``card.inputs`` are "rgbd" or "depth" is fed the clips' depth as well, by ``center`` only; a clip
-    without depth then counts as one that cannot be read.
+    without depth then counts as unreadable.
 
-    A clip that cannot be read is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for
-    an empty split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
-    dataset's view does not fit the network, ``WeightsError`` when scores are not finite, ``RecipeError`` for unknown
-    protocols and types, a view that augments, and a ``batch`` that a GPU has no memory for.
+    An unreadable clip is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for an empty
+    split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
+    dataset's view does not fit the network, ``WeightsError`` when scores are not finite, and ``RecipeError`` for an
+    unknown protocol or type, a view that augments, or a ``batch`` too large for the GPU's memory.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def describe(source: object) -> str:
-    """What a report calls the data: the manifest's path, or the kind of dataset."""
+    """The name of the data in a report: the manifest's path, or the type of the dataset."""
     if isinstance(source, Manifest):
         return str(source.path or "a manifest in memory")
     return type(source).__name__

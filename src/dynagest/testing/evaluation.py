@@ -1,4 +1,4 @@
-"""What a test found: one frozen record, kept as ``metrics.json`` beside the network."""
+"""The result of a test: one frozen record, kept as ``metrics.json`` beside the network."""
 
 import json
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from dynagest.testing.metrics import (
 )
 
 FORMAT = 1
-_UPPER_BOUND = "an upper bound, not for use"  # of whatever is fed depth when it is tested
+_UPPER_BOUND = "an upper bound, not for use"  # said of every network that is fed depth when it is tested
 SEEN = {"rgb": "RGB alone", "rgbd": f"RGB and depth ({_UPPER_BOUND})", "depth": f"depth alone ({_UPPER_BOUND})"}
 
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """One scored clip. ``index`` is its place in the tested split; ``rank`` of the true class, 0 = recognised."""
+    """One scored clip. ``index`` is its place in the tested split, ``rank`` that of the true class (0 = recognised)."""
 
     index: int
     file: str
@@ -52,16 +52,16 @@ class Unread:
 
     @property
     def message(self) -> str:
-        """File and reason in one line; most reasons name the file already."""
+        """File and reason in one line. Most reasons name the file already, so it is added only where it is missing."""
         return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What was tested and how: enough to run the test again and get the same numbers.
+    """What was tested and how, in enough detail to run the test again and get the same numbers.
 
-    ``size`` is the side of a view in pixels, ``views`` their number a clip, ``seconds`` the wall time, ``inputs`` what
-    the network sees: "rgb", "rgbd" or "depth".
+    ``size`` is the side of a view in pixels, ``views`` the number of views per clip, ``seconds`` the wall time,
+    ``inputs`` what the network is fed: "rgb", "rgbd" or "depth".
     """
 
     model: str
@@ -94,8 +94,8 @@ class Evaluation(BaseModel):
     """The result of ``evaluate``, and the shape of ``metrics.json``.
 
     ``complete``: whether every clip of the split was scored; a command that prints an incomplete test exits non-zero.
-    ``confusion`` is (K, K) int64, rows true, columns predicted, in the order of ``classes``; ``scores`` is (N, K)
-    float64, a row for each of ``clips``, and None when the record was read back from JSON.
+    ``confusion`` is (K, K) int64, rows true, columns predicted, in the order of ``classes``. ``scores`` is (N, K)
+    float64, a row for each of ``clips``; it is None in a record that was read from JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -112,7 +112,7 @@ class Evaluation(BaseModel):
     scores: np.ndarray | None = Field(default=None, exclude=True)
 
     def top_confusions(self, limit: int = 20) -> tuple[Confusion, ...]:
-        """The most frequent mistakes."""
+        """The ``limit`` most frequent mistakes."""
         return top_confusions(self.confusion, self.classes, limit)
 
     @classmethod
@@ -125,7 +125,7 @@ class Evaluation(BaseModel):
         files: list[tuple[int, str]],
         unreadable: tuple[Unread, ...],
     ) -> "Evaluation":
-        """Work out everything from (N, K) scores, (N,) labels and the N clips' places and names. N >= 1."""
+        """The result from (N, K) scores, (N,) labels, and the N clips' indices and names. N >= 1."""
         predicted = scores.argmax(axis=1)
         place = ranks(scores, labels)
         confusion = confusion_matrix(predicted, labels, len(classes))
@@ -153,21 +153,21 @@ class Evaluation(BaseModel):
         )
 
     def write(self, path: Path) -> Path:
-        """Write ``metrics.json`` atomically; the scores themselves are not kept.
+        """Write ``metrics.json`` atomically, without the scores themselves, and return ``path``.
 
-        Raises ``RunError`` when the folder cannot be written; an older file then stays as it was.
+        Raises ``RunError`` when it cannot be written; an older file then stays as it was.
         """
         write_atomically(path, json_text(self.model_dump(mode="json")).encode())
         return path
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """Read ``metrics.json``. Raises ``RunError`` when it is missing or not one."""
+        """Read ``metrics.json``. Raises ``RunError`` when it is missing or is not a metrics file."""
         return read_record(cls, path, "a metrics file of this version", "`dynagest evaluate` writes it")
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """JSON with one clip, class or row of the matrix a line: readable, and a fifth of the size of indented text."""
+    """JSON with one clip, class or matrix row per line: readable, and a fifth of the size of indented text."""
 
     def text(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], list | dict):

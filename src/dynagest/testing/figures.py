@@ -1,6 +1,6 @@
 """Figures of the report as inline SVG and PNG. Colours are CSS variables, so that they follow light and dark mode.
 
-A figure is ``Markup``: text that comes from outside (class names) is escaped here.
+A figure is ``Markup``: text from outside, such as class names, is escaped here.
 """
 
 import base64
@@ -39,7 +39,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Where ``value`` lies between the ends, 0 to 1."""
+        """The position of ``value`` between the ends, 0 to 1."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -115,7 +115,7 @@ def line_chart(
 
 
 def accuracy_bar(summary: Summary) -> Markup:
-    """Top-1 with its interval on a scale from 0 to 100 %, chance and the majority class marked beside it."""
+    """A bar of top-1 with its interval on a scale from 0 to 100 %, with marks for chance and the majority class."""
     width, height, left, right = 640, 74, 8, 8
 
     def across(share: float) -> float:
@@ -150,9 +150,9 @@ def accuracy_bar(summary: Summary) -> Markup:
 
 
 def confusion_svg(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
-    """The matrix as squares with counts; rows true, columns predicted, shade = share of the row. For few classes."""
+    """The matrix as squares with counts, for few classes: rows true, columns predicted, shade = share of the row."""
     cell, side, longest = 26, 26 * len(classes), max(_width(_short(name)) for name in classes)
-    # The columns' labels slant to the upper right: by sin(45 degrees) of their length and of the letters' height.
+    # The columns' labels slant to the upper right, so they take sin(45 degrees) of their length and letter height.
     slant = 0.71 * (longest + 11)
     margin, top = longest + 10, slant + 6
     width, height = margin + side + slant, top + side + 8
@@ -194,24 +194,24 @@ def confusion_svg(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
 
 
 def confusion_png(confusion: np.ndarray) -> Markup:
-    """The matrix as a data URI of a transparent PNG, one pixel a cell: hits blue-green, mistakes orange."""
+    """The matrix as a data URI of a transparent PNG, one pixel per cell: hits blue-green, mistakes orange."""
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     share = confusion / totals
     image = np.empty((*confusion.shape, 4), dtype=np.uint8)
     image[..., :3] = (224, 100, 22)
     image[np.arange(len(image)), np.arange(len(image)), :3] = (14, 130, 150)
-    # A square root, so that a single mistake among many clips is still seen.
+    # The square root makes a single mistake among many clips visible.
     image[..., 3] = np.where(confusion > 0, 40 + 215 * np.sqrt(share), 0).astype(np.uint8)
     return Markup(png_uri(encode_png(image)))
 
 
 def png_uri(png: bytes) -> str:
-    """A PNG as the address of a picture that needs no file."""
+    """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _width(text: str) -> float:
-    """How wide a text of 11 pixels may become in the fonts of the report: too wide rather than cut off."""
+    """An upper estimate of a text's width at 11 pixels in the report's fonts, so that no label is cut off."""
     return sum(11.5 if east_asian_width(c) in "WF" or c in "mwMWQ@%—…" else 6.6 for c in text)
 
 

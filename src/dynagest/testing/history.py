@@ -12,7 +12,7 @@ from dynagest.run_folder import LOG_FILE
 from dynagest.testing.figures import Series, line_chart
 from dynagest.training.log import read_log
 
-MOST_POINTS = 400  # of a line; more cannot be told apart on paper and make the file large
+MOST_POINTS = 400  # points of a line; more cannot be told apart on paper and make the file large
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class History:
-    """The lines of a log, sorted by what they are; ``seconds`` from the first to the last, breaks included."""
+    """The lines of a log by kind. ``seconds`` is the time from the first line to the last, breaks included."""
 
     steps: tuple[dict[str, Any], ...]
     epochs: tuple[dict[str, Any], ...]
@@ -35,7 +35,7 @@ class History:
 
     @classmethod
     def read(cls, run: Path) -> "History | None":
-        """The history of a run folder; None when it has no log."""
+        """Read the history of a run folder; None when it has no log."""
         if not (run / LOG_FILE).exists():
             return None
         lines = read_log(run)
@@ -53,13 +53,13 @@ class History:
         return kept[-1] if kept else None
 
     def charts(self, chance: float | None) -> tuple[Chart, ...]:
-        """Accuracy, losses, what is learnt besides the class, and learning rate, as far as the run has them."""
+        """Charts of accuracy, losses, the other terms and the learning rate, as far as the run has them."""
         found = (
             _chart(
                 "Accuracy", self._epoch_lines("top1"), percent=True, reference=("chance", chance) if chance else None
             ),
             _chart(
-                "Loss",  # the second line, and so the second colour, is that of validation, as in the other charts
+                "Loss",  # validation is the second line, so that it has the second colour as in the other charts
                 [
                     *self._step_lines(("loss", "total")),
                     *self._validation_loss(),
@@ -92,13 +92,16 @@ class History:
         return [_series("class, validation", lines, "cross_entropy")]
 
     def _rate_falls_in_steps(self) -> bool:
-        """Whether the rate falls in a few large steps, as the paper's does; a cosine is read better on a plain axis."""
+        """Whether the rate falls in a few large steps, as the paper's does. A cosine reads better on a linear axis."""
         rates = {line["lr"] for line in self.steps if line["lr"]}
         return 1 < len(rates) <= 12 and max(rates) > 8 * min(rates)
 
 
 def _series(name: str, lines: Sequence[tuple[dict[str, Any], dict[str, Any]]], key: str) -> Series:
-    """``values[key]`` over the epoch of (line, values); unknown ones are left out, too many neighbours are averaged."""
+    """The series of ``values[key]`` over the epoch, from pairs (line, values). Unknown values are left out.
+
+    Above ``MOST_POINTS`` points, neighbours are averaged.
+    """
     values = [(float(line["epoch"]), part.get(key)) for line, part in lines]
     points = [(x, float(y)) for x, y in values if y is not None and math.isfinite(y)]
     size = math.ceil(len(points) / MOST_POINTS) or 1

@@ -12,7 +12,7 @@ NORMAL_975 = 1.959963984540054  # the 97.5 % quantile of the standard normal dis
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """How one class fared. ``accuracy`` is None when the test set has no clip of it."""
+    """The result of one class. ``accuracy`` is None when the test set has no clip of it."""
 
     name: str
     count: int
@@ -36,8 +36,8 @@ class Confusion:
 class Summary:
     """The numbers of one test. ``interval`` is the 95 % Wilson interval of ``top1``.
 
-    ``chance`` is 1/K, what a uniform guess gets; ``majority`` is what always naming the test set's most frequent class
-    gets. ``top_k`` is the k that ``top5`` was computed with: min(5, K).
+    ``chance`` is 1/K, the accuracy of a uniform guess; ``majority`` is that of always naming the test set's most
+    frequent class. ``top_k`` is the k that ``top5`` was computed with: min(5, K).
     """
 
     clips: int
@@ -51,10 +51,10 @@ class Summary:
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rank of the true class of each clip, 0 = best: (N,) int64.
+    """The rank of the true class of each clip, 0 = best: (N,) int64.
 
-    Among equal scores the class with the smaller index comes first, as ``argmax`` has it, so that a clip of rank 0 is
-    one on the diagonal of the confusion matrix.
+    Among equal scores the class with the smaller index comes first, as in ``argmax``. So the clips of rank 0 are those
+    on the diagonal of the confusion matrix.
     """
     own = scores[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]
@@ -68,7 +68,7 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (95 %): within [0, 1], and true for few clips, near 0 and near 1."""
+    """Wilson's 95 % score interval of a proportion, within [0, 1]. It holds for few clips, and near 0 and 1, too."""
     share, z = correct / count, NORMAL_975
     shrink = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / shrink
@@ -77,7 +77,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def per_class(confusion: np.ndarray, classes: tuple[str, ...]) -> tuple[ClassResult, ...]:
-    """One row a class, in the order of ``classes``; ties of "most confused with" go to the first class."""
+    """One result per class, in the order of ``classes``; ties of ``confused_with`` go to the first class."""
     rows = []
     for index, name in enumerate(classes):
         count, correct = int(confusion[index].sum()), int(confusion[index, index])
@@ -98,7 +98,7 @@ def per_class(confusion: np.ndarray, classes: tuple[str, ...]) -> tuple[ClassRes
 
 
 def top_confusions(confusion: np.ndarray, classes: tuple[str, ...], limit: int) -> tuple[Confusion, ...]:
-    """The most frequent mistakes, most frequent first; among equals, the larger share of its class first."""
+    """The ``limit`` most frequent mistakes in descending order; among equals, the larger share of its class first."""
     mistakes = [
         Confusion(classes[row], classes[column], int(confusion[row, column]), float(confusion[row, column] / total))
         for row, total in enumerate(confusion.sum(axis=1))

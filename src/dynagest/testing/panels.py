@@ -1,6 +1,6 @@
 """The paper's Fig. 5 for a run: RGB, depth, local mask and global mask side by side for a handful of tested clips.
 
-This is the only part of testing that looks at depth, and it does so after the accuracies are known.
+For a network of RGB, this is the only part of testing that reads depth, and it does so after the accuracies are known.
 """
 
 import json
@@ -28,12 +28,12 @@ from dynagest.task.saved import load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
 from dynagest.testing.sources import with_depth
 
-CAPTIONS = "panels.json"  # in their folder
+CAPTIONS = "panels.json"  # in the folder of the panels
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
 SIDE = 224  # pixels of a picture in the figure
 GAP = 8
 NO_DECODERS = "this run has no depth decoders, so there are no masks to show"
-TRIES = 10  # clips looked at for each row wanted, before a set counts as one without depth
+TRIES = 10  # clips that are tried for each wanted row before the set counts as one without depth
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,11 @@ def make_panels(
     count: int = 6,
     seed: int = 0,
 ) -> str | None:
-    """Write ``panels.png`` and ``panels/`` into a run folder, or note there why not; returns that reason, or None.
+    """Write ``panels.png`` and ``panels/`` into a run folder. Returns None, or the reason why there are none.
 
-    ``source`` is what ``evaluation`` was made from: a manifest, or a dataset whose view gives depth. Two of three rows
-    show recognised clips where there are enough of both, classes differ, and ``seed`` decides which.
+    The reason is noted in the folder, too. ``source`` is what ``evaluation`` was made from: a manifest, or a dataset
+    whose view gives depth. Two of three rows show recognised clips, if there are enough of both kinds; the rows differ
+    in class as far as possible, and ``seed`` chooses among them.
     """
     rows: tuple[PanelRow, ...] = ()
     reason = _obstacle(run, source, evaluation, count)
@@ -96,7 +97,7 @@ def panel_rows(
     count: int,
     seed: int,
 ) -> Iterator[PanelRow]:
-    """At most ``count`` rows; clips that cannot be read or have no depth are passed over."""
+    """At most ``count`` rows; clips that cannot be read or have no depth are skipped."""
     found = 0
     for clip in preferred_clips(evaluation, seed)[: TRIES * count]:
         sample = source[(0, clip.index)]
@@ -109,7 +110,10 @@ def panel_rows(
 
 
 def preferred_clips(evaluation: Evaluation, seed: int) -> list[ClipResult]:
-    """All tested clips, best choices first: two recognised, then one that was not; no class twice before all once."""
+    """All tested clips, best choices first: two that were recognised, then one that was not, and so on.
+
+    Among clips of one kind, every class's first clip in a random order comes before any class's second.
+    """
     order = np.random.default_rng(seed).permutation(len(evaluation.clips))
     seen: dict[str, int] = {}
     turns = []
@@ -152,7 +156,7 @@ def write_panels(run: Path, rows: tuple[PanelRow, ...]) -> None:
 
 
 def strip(row: PanelRow) -> np.ndarray:
-    """A row's pictures side by side: (SIDE, columns * (SIDE + GAP) - GAP, 4) uint8, RGBA, transparent between them."""
+    """A row's pictures side by side, transparent between them: (SIDE, columns * (SIDE + GAP) - GAP, 4) uint8 RGBA."""
     pictures = [picture for picture in _pictures(row) if picture is not None]
     image = np.zeros((SIDE, len(pictures) * (SIDE + GAP) - GAP, 4), dtype=np.uint8)
     for place, picture in enumerate(pictures):
@@ -194,7 +198,7 @@ def _row(
 
 
 def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, count: int) -> str | None:
-    """Why there can be no panels, as far as that is known before looking at clips."""
+    """The reason why there can be no panels, if it is known before any clip is read."""
     if count == 0:
         return "none were asked for"
     if not (run / DECODERS_CARD_FILE).exists():
@@ -205,14 +209,14 @@ def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, 
 
 
 def _remove_rows(run: Path, first: int) -> None:
-    """Remove the rows from ``first`` on that an earlier test left."""
+    """Remove the rows that an earlier test left, from number ``first`` on."""
     for path in (run / PANELS_FOLDER).glob("*.png"):
         if path.stem.isdecimal() and int(path.stem) >= first:
             path.unlink()
 
 
 def _figure(rows: tuple[PanelRow, ...], strips: list[np.ndarray], columns: list[str]) -> bytes:
-    """The strips below each other with column titles and captions: a PNG on white."""
+    """A PNG on white of the strips, one below the other, with column titles and captions."""
     width = strips[0].shape[1]
     titles = [caption(name, SIDE + GAP, 26, (51, 51, 51), centred=True) for name in columns]
     parts = [np.concatenate(titles, axis=1)[:, :width]]

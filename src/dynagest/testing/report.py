@@ -1,8 +1,8 @@
-"""``report.html``: everything that a run folder knows, in one file that needs no network.
+"""``report.html``: everything that a run folder contains, in one file that needs no internet.
 
-Each part of the folder is shown if it is there: ``recipe.json``, ``environment.json``, ``log.jsonl``, ``network.json``,
-``decoders.safetensors``, ``metrics.json``, ``stream_metrics.json``, ``panels/`` and ``unreadable.jsonl``. What is
-missing is said, but for streams, which not everybody has.
+Each part of the folder is shown if it exists: ``recipe.json``, ``environment.json``, ``log.jsonl``, ``network.json``,
+``decoders.safetensors``, ``metrics.json``, ``stream_metrics.json``, ``panels/`` and ``unreadable.jsonl``. The report
+names missing parts, except for streams, which many runs never have.
 """
 
 import json
@@ -43,7 +43,7 @@ from dynagest.testing.stream_evaluation import StreamEvaluation
 from dynagest.testing.timeline import CSS as TIMELINE_CSS
 from dynagest.testing.timeline import timeline
 
-MATRIX_CLASSES = 40  # up to here the matrix has names and numbers, beyond it is an image
+MATRIX_CLASSES = 40  # up to this many classes the matrix has names and numbers; beyond it is an image
 TOP_CONFUSIONS = 20
 
 Facts = list[tuple[str, str]]
@@ -51,7 +51,7 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Cost:
-    """What the deployed network costs. ``view_giga`` is the multiply-adds of one tested view, in 10^9."""
+    """The cost of the deployed network. ``view_giga`` is the multiply-adds of one tested view, in 10^9, as text."""
 
     parameters: int
     view_giga: str
@@ -59,9 +59,9 @@ class Cost:
 
 
 def write_report(run: Path) -> Path:
-    """Write ``report.html`` into a run folder from what lies there; returns its path.
+    """Write ``report.html`` into a run folder, from the files there, and return its path.
 
-    Raises ``RunError`` when the folder is missing, empty of anything to report, or cannot be written.
+    Raises ``RunError`` when the folder is missing, has nothing to report, or cannot be written.
 
     Example: ``write_report(Path("runs/demo"))``
     """
@@ -78,7 +78,7 @@ def write_report(run: Path) -> Path:
 
 
 def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history: History | None) -> str:
-    """The report as HTML text; ``run`` gives the parts that are not passed."""
+    """The report as HTML text. The parts that are not arguments are read from the folder ``run``."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dynagest.testing"),
         autoescape=True,
@@ -212,10 +212,10 @@ def _decoder_weights(path: Path) -> int:
 
 
 def _commands(run: Path, about: Mapping[str, Any], test: Evaluation | None) -> list[str]:
-    """The commands that make this run again, as far as the folder knows them."""
+    """The commands that repeat this run, as far as the folder records them."""
     command = [str(part) for part in about.get("command", [])]
     commands = [shlex.join([Path(command[0]).name, *command[1:]])] if command else []
-    # A dataset that is no manifest was tested from a program, not by a command.
+    # A dataset other than a manifest was tested from a program, so no command repeats that.
     if test is not None and test.conditions.data.endswith(".csv"):
         how = test.conditions
         commands.append(
@@ -226,7 +226,7 @@ def _commands(run: Path, about: Mapping[str, Any], test: Evaluation | None) -> l
 
 
 def _streams(run: Path) -> dict[str, Any] | None:
-    """The test on streams and a timeline of each recording, if there was one."""
+    """The test on streams, if there was one, with a timeline of each recording."""
     path = run / STREAM_METRICS_FILE
     if not path.exists():
         return None
@@ -251,7 +251,7 @@ def _image_uri(path: Path) -> str:
 
 
 def _unreadable(path: Path) -> list[str]:
-    """The clips that training left out, one line each, every clip once."""
+    """The clips that training left out, one line per clip."""
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -259,7 +259,7 @@ def _unreadable(path: Path) -> list[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when the file does not exist. Raises ``RunError`` when it is not one."""
+    """Read a JSON object; empty when the file does not exist. Raises ``RunError`` for anything else in the file."""
     if not path.exists():
         return {}
     try:
@@ -289,7 +289,7 @@ def _text(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``41 s``, ``5 min 12 s``, ``2 h 3 min``."""
+    """Seconds in readable units: ``41 s``, ``5 min 12 s``, ``2 h 3 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""What a test looks at: a manifest's videos, or whatever else is given, as the network is to see it."""
+"""The source of a test's frames: a manifest's videos, or any other source, as the network sees it."""
 
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, ClipSource
@@ -9,17 +9,17 @@ from dynagest.errors import ManifestError, ModelError
 
 
 def video_name(source: VideoSource | ClipSource, index: int) -> str:
-    """What messages and tables call clip ``index``; a plain number when it comes from no file."""
+    """The name of clip ``index`` in messages and tables; ``clip INDEX`` when it comes from no file."""
     if isinstance(source, VideoSource):
         return source.name(index)
     return source.manifest.clips[index].name if isinstance(source, ClipDataset) else f"clip {index}"
 
 
 def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: NetworkCard) -> VideoSource | ClipSource:
-    """Where the frames to be tested come from: the RGB of a manifest's ``split``, or whatever else is given, as it is.
+    """Open the source of the tested frames: the RGB videos of a manifest's ``split``, or any other source as it is.
 
-    A network that is fed depth sees a manifest through a view with depth. Raises ``ManifestError`` for a split without
-    clips, ``ModelError`` for videos of RGB, on which such a network cannot be tested.
+    A network that is fed depth gets a manifest's clips with their depth. Raises ``ManifestError`` when there are no
+    clips, and ``ModelError`` for such a network on RGB videos.
     """
     if isinstance(source, Manifest):
         if not source.split(split).clips:
@@ -42,6 +42,6 @@ def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: N
 
 
 def with_depth(clips: Manifest, card: NetworkCard) -> ClipDataset:
-    """The clips as they are shown to the network of ``card`` when it is tested, and their depth."""
+    """The clips with their depth, through the view in which the network of ``card`` is tested."""
     view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride)
     return ClipDataset(clips, view, seed=0)

@@ -1,4 +1,4 @@
-"""What a test on streams found: one frozen record, kept as ``stream_metrics.json`` beside the network."""
+"""The result of a test on streams: one frozen record, kept as ``stream_metrics.json`` beside the network."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class StreamClass:
-    """How one class fared: gestures of it, recognised ones, and activations without one."""
+    """The result of one class: its true gestures, those recognised, and its false activations."""
 
     name: str
     gestures: int
@@ -30,7 +30,7 @@ class StreamClass:
 class StreamEvaluation(BaseModel):
     """The result of a test on streams.
 
-    ``fps``: frames a second that the network saw. ``tuned``: whether the settings are those of ``dynagest tune``.
+    ``fps``: frames per second that the network saw. ``tuned``: whether the settings come from ``dynagest tune``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +61,7 @@ class StreamEvaluation(BaseModel):
         settings: EventSettings,
         tuned: bool,
     ) -> "StreamEvaluation":
-        """Work out everything from what was found in each recording."""
+        """Compute the result from the true and the found gestures of each recording."""
         true, right, wrong = Counter[str](), Counter[str](), Counter[str]()
         for one in recordings:
             true.update(span.label for span in one.truth)
@@ -81,9 +81,9 @@ class StreamEvaluation(BaseModel):
         )
 
     def write(self, folder: Path, prefix: str = "") -> tuple[Path, Path]:
-        """Write ``stream_metrics.json`` and ``stream_timeline.svg`` into a folder, both or none; returns their paths.
+        """Write ``stream_metrics.json`` and ``stream_timeline.svg`` into a folder, both or none; return their paths.
 
-        ``prefix``: what their names begin with. Raises ``RunError`` when they cannot be written.
+        ``prefix`` is put in front of their names. Raises ``RunError`` when they cannot be written.
         """
         metrics, timeline = (folder / f"{prefix}{name}" for name in (STREAM_METRICS_FILE, STREAM_TIMELINE_FILE))
         text = json_text(self.model_dump(mode="json"))
@@ -92,5 +92,5 @@ class StreamEvaluation(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "StreamEvaluation":
-        """Read ``stream_metrics.json``. Raises ``RunError`` when it is missing or not one."""
+        """Read ``stream_metrics.json``. Raises ``RunError`` when it is missing or holds no stream metrics."""
         return read_record(cls, path, "stream metrics of this version", "`dynagest evaluate --stream` writes it")

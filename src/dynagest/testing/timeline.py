@@ -1,6 +1,6 @@
-"""Timelines of streams as SVG: the true gestures above, what was found below. Text that comes from outside is escaped.
+"""Timelines of streams as SVG: the true gestures above, the found ones below. Text from outside is escaped.
 
-In a report colours are its CSS variables; ``timeline_file`` brings its own, for light and dark.
+In a report the colours are the report's CSS variables; ``timeline_file`` brings its own, for light and dark mode.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from dynagest.stream.metrics import Recording, match
 
 WIDTH, LEFT, RIGHT, LANE, GAP, TICKS = 960, 64, 8, 18, 3, 18
-ROW_SECONDS = 20.0  # longer recordings go on in the next row
+ROW_SECONDS = 20.0  # longer recordings continue in the next row
 _TICK = 5  # seconds
 _LETTER = 6.2  # width of a letter in pixels, about
 
@@ -31,7 +31,10 @@ CSS = """
 
 
 def timeline(recording: Recording) -> Markup:
-    """One recording. A found gesture is marked where it was activated; what was missed or wrong is outlined or red."""
+    """The timeline of one recording. A line marks when a found gesture was activated.
+
+    Missed gestures are outlined, false ones have another colour.
+    """
     return _svg([recording])
 
 

@@ -1,4 +1,4 @@
-"""From videos to the views that a protocol shows to the network, read ahead by worker processes."""
+"""Turns videos into the views that a protocol shows to the network; worker processes read ahead."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from dynagest.testing.evaluation import Unread
 from dynagest.testing.sources import video_name
 
 Seen = tuple[int, torch.Tensor, torch.Tensor | None]
-"""A view of a clip: the clip, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] where the network is fed it."""
+"""A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
 
 
 def read_views(
@@ -30,7 +30,10 @@ def read_views(
     unread: list[Unread],
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Seen]:
-    """Every view of every readable clip; the others are appended to ``unread``."""
+    """Every view of every readable clip; unreadable clips are appended to ``unread``.
+
+    Raises ``RecipeError`` or ``ModelError`` for a dataset whose view does not fit the protocol or the network.
+    """
     if isinstance(videos, VideoSource):
         source: _PlannedFrames | ClipSource = _PlannedFrames(videos, how, card, seed)
         keys: list = list(range(len(videos)))
@@ -49,7 +52,7 @@ def read_views(
         num_workers=workers,
         multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # its own: the default one would draw from torch's global generator
+        generator=torch.Generator(),  # its own, because the default would draw from torch's global generator
     )
     for done, (key, item) in enumerate(zip(keys, read_ahead(loader), strict=True), start=1):
         if isinstance(item, DynagestError):
@@ -70,7 +73,7 @@ def read_views(
 
 
 class _Shared(Dataset):
-    """A source as data workers read it; its named errors come back as values, whole."""
+    """A source as data workers read it: items lie in shared memory, and named errors are returned as values."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -83,9 +86,9 @@ class _Shared(Dataset):
 
 
 class _PlannedFrames:
-    """Video i as (squares (crops, F, s, s, 3), samples (S, T)) tensors, or ``Unread``. Each frame is decoded once.
+    """Item i is video i as tensors (squares (crops, F, s, s, 3), samples (S, T)), or ``Unread``.
 
-    The squares of a frame travel once, however many temporal samples show it.
+    Each frame is decoded once, and its squares are sent once, however many temporal samples contain it.
     """
 
     def __init__(self, videos: VideoSource, how: Protocol, card: NetworkCard, seed: int) -> None:
@@ -103,7 +106,7 @@ class _PlannedFrames:
 
 
 def _check_view(view: View | None, card: NetworkCard) -> None:
-    """Refuse a dataset that looks at clips otherwise than the network did; one without a view is taken as it is."""
+    """Refuse a dataset whose view differs from that of the network's training; one without a view is accepted."""
     if view is None:
         return
     if view.augment:
@@ -119,7 +122,7 @@ def _check_view(view: View | None, card: NetworkCard) -> None:
 
 
 def _fitting(index: int, sample: Sample, card: NetworkCard) -> Seen:
-    """A dataset's sample, if it has the number of frames and the size that the network was trained with."""
+    """A dataset's sample as a view. Raises ``ModelError`` unless frames and size are those of the training."""
     rgb = sample["rgb"]
     frames, _, height, width = rgb.shape
     if (frames, height, width) != (card.num_segments, card.size, card.size):
