@@ -1,1 +1,1 @@
-"""The paper's tables and the study, by one command: runs what is missing, resumes what was interrupted."""
+"""Reproduces the paper's tables and the study by one command, which runs what is missing and resumes the rest."""

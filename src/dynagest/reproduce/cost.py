@@ -1,4 +1,4 @@
-"""What a job will take, for a dry run: its clips, its schedule and its multiply-adds, without running it."""
+"""Estimates a job for a dry run, without running it: its clips, its schedule and its multiply-adds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
 
-_BACKWARD = 2  # forward passes that a backward pass takes
-_RATE = 10e12  # multiply-adds a second that hours are told at: a round number to divide one's own GPU by
+_BACKWARD = 2  # a backward pass costs as much as two forward passes
+_RATE = 10e12  # multiply-adds per second for the printed hours: a round number, to be scaled to your own GPU
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A run in words. ``multiply_adds`` of its networks, training and test."""
+    """A run in words. ``multiply_adds`` are those of its networks, in training and test together."""
 
     data: str
     clips: int
@@ -27,7 +27,7 @@ class Line:
 
 
 def describe(job: Job, jobs: Sequence[Job]) -> Line:
-    """What ``job`` is; ``jobs`` are those of the plan, among them the one that it starts from."""
+    """Describe ``job``; ``jobs`` are all jobs of the plan, among them the one that it starts from."""
     recipe, classes, (training, testing) = job.recipe, job.data.num_classes, _clips(job)
     protocol = get_protocol(job.protocol)
     passes = sum(
@@ -51,12 +51,12 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
 
 
 def told(multiply_adds: int) -> str:
-    """A number of multiply-adds, and the hours that they take at a round rate."""
+    """The multiply-adds as text, with the hours that they take at a round rate."""
     return f"{multiply_adds / 1e12:,.0f} T multiply-adds ({multiply_adds / _RATE / 3600:,.1f} hours at 10 T a second)"
 
 
 def _networks(recipe: Recipe) -> int:
-    """How many are trained at once: with the alignment of features one of depth beside that of RGB."""
+    """The number of networks that are trained at once: two with the alignment of features, RGB and depth."""
     return 2 if recipe.task == "alignment" else 1
 
 
@@ -69,7 +69,7 @@ def _start(job: Job, jobs: Sequence[Job]) -> str:
 
 
 def _clips(job: Job) -> tuple[int, int]:
-    """How many there are to train on, and to test on."""
+    """The numbers of training clips and of test clips."""
     if isinstance(job.data, Generated):
         spec = job.data.spec
         return job.data.first or spec.length("train"), spec.length("test")
@@ -79,7 +79,7 @@ def _clips(job: Job) -> tuple[int, int]:
 
 
 def network_cost(recipe: Recipe, classes: int, side: int) -> Count:
-    """What the network of a recipe costs on one view of ``side`` x ``side`` pixels."""
+    """The cost of a recipe's network on one view of ``side`` x ``side`` pixels."""
     return cost_of(recipe.model, classes, recipe.num_segments, width=recipe.width, size=side, options=recipe.options)
 
 

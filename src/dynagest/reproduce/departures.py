@@ -1,4 +1,4 @@
-"""In what runs on the paper's schedules differ from the paper's: told before they start, and under their table."""
+"""Lists how runs on the paper's schedules differ from the paper's runs. Shown before they start and below the table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,9 @@ from dynagest.reproduce.tables import DATASETS
 
 
 def departures(plans: Sequence[Plan]) -> list[str]:
-    """A line for each model that starts at random, each dataset without data, and each with more or fewer clips."""
+    """A line for each model that starts from random weights instead of pretrained ones, for each dataset without data,
+    and for each dataset with more or fewer clips than published.
+    """
     jobs = list({job.key: job for plan in plans for job in plan.jobs}.values())
     random = Counter(
         (job.first_recipe.model, job.first_recipe.starts_from)
@@ -33,7 +35,7 @@ def departures(plans: Sequence[Plan]) -> list[str]:
     for job in jobs:
         if isinstance(job.data, OnDisk) and job.data.name in DATASETS:
             there = Counter(clip.split for clip in job.data.read().clips)
-            published = Counter(ADAPTERS[job.data.name].published)  # of a split that it does not have, 0
+            published = Counter(ADAPTERS[job.data.name].published)  # 0 for a split that the dataset does not have
             splits = (*job.recipe.train_splits, job.data.split)
             if any(there[split] != published[split] for split in splits):
                 others[job.data.name] = f"{_told(there, splits)} clips here, {_told(published, splits)} as published"

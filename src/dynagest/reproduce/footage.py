@@ -1,4 +1,4 @@
-"""Generated clips rendered once and kept as memory-mapped arrays, so that hundreds of runs do not render them anew."""
+"""Renders generated clips once and keeps them as memory-mapped arrays, so that hundreds of runs can share them."""
 
 import hashlib
 import json
@@ -18,24 +18,24 @@ from dynagest.synth.pool import render_all
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import Split, SynthSpec
 
-_FLUSH = 64  # clips from one note of how far the rendering came to the next
+_FLUSH = 64  # clips between two notes of how far the rendering has come
 
 
 def footage_folder(root: Path, spec: SynthSpec) -> Path:
-    """Where the clips of ``spec`` are kept below ``root``: a name of its own for every spec."""
+    """The folder below ``root`` for the clips of ``spec``; each spec has a folder of its own."""
     return root / hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:16]
 
 
 def is_rendered(folder: Path, split: Split) -> bool:
-    """Whether all clips of a split are there."""
+    """Whether all clips of a split have been rendered."""
     return (folder / f"{split}.rgb.npy").exists()
 
 
 def render_split(folder: Path, spec: SynthSpec, split: Split) -> None:
     """Render a split into ``folder``: uint8 RGB (N, F, S, S, 3) and uint16 depth in mm (N, F, S, S).
 
-    One that was begun is gone on with, after a kill too, and another process that is at it is waited for. Raises
-    ``RunError`` when the disk does not take it.
+    Continues a rendering that was begun, even one that was killed, and waits for another process that is rendering the
+    same split. Raises ``RunError`` when the clips cannot be written.
     """
     try:
         with locked(folder / f".{split}.lock"):
@@ -52,9 +52,9 @@ def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
     note = folder / f"{split}.rendered.json"
     done = json.loads(note.read_text()) if note.exists() and all(path.exists() for path in begun.values()) else 0
     if not done:
-        note.unlink(missing_ok=True)  # of files that are gone; a kill must not find it beside the new, empty ones
+        note.unlink(missing_ok=True)  # a stale note beside the new, empty files would mislead a resumed rendering
     size = int(np.prod(shape[1:], dtype=np.int64)) * 5 * (shape[0] - done)
-    # A full disk would end a process that writes to a memory-mapped file with a bus error.
+    # Writing to a memory-mapped file on a full disk would end the process with a bus error.
     if shutil.disk_usage(folder).free < size + (1 << 28):
         raise OSError(f"{size / 1e9:.1f} GB are needed")
     if not done:
@@ -68,26 +68,26 @@ def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
                 array.flush()
             write_atomically(note, json.dumps(count).encode())
 
-    # On all cores: whoever else needs them has to wait for these clips anyway.
+    # On all cores, because other runs have to wait for these clips anyway.
     render_all(partial(_film, begun, spec, split), range(done, shape[0]), shape[0], put_down)
-    arrays.clear()  # Windows moves no file that is mapped
-    for kind in ("depth", "rgb"):  # the one that tells that all are there comes last
+    arrays.clear()  # Windows cannot move a file that is mapped
+    for kind in ("depth", "rgb"):  # RGB last, because its file marks the split as rendered
         begun[kind].replace(folder / f"{split}.{kind}.npy")
     note.unlink()
 
 
 def _film(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> None:
-    """Render a clip into the files: RGB (F, S, S, 3), depth (F, S, S)."""
+    """Render one clip into the files: RGB (F, S, S, 3), depth (F, S, S)."""
     footage = record(spec, plan(spec, split, index))
     np.load(files["rgb"], mmap_mode="r+")[index] = footage.rgb.permute(0, 2, 3, 1).numpy()
     np.load(files["depth"], mmap_mode="r+")[index] = footage.depth.numpy()
 
 
 class RenderedClips:
-    """A rendered split seen through a view: a ``ClipSource`` that gives what ``SynthDataset`` gives, without rendering.
+    """A ``ClipSource`` of a rendered split through a view: the samples of ``SynthDataset`` without the rendering.
 
-    ``first`` cuts the split to its first clips (a multiple of the number of classes keeps them balanced): little
-    training data without other subjects in the test.
+    ``first`` cuts the split to its first clips (a multiple of the number of classes keeps them balanced), so that there
+    can be less training data with the same test subjects.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class RenderedClips:
         self._depth = np.load(self.folder / f"{self.split}.depth.npy", mmap_mode="r")
 
     def __getstate__(self) -> dict[str, object]:
-        # A worker maps the files itself; pickling would copy them whole.
+        # A worker maps the files itself, because pickling the arrays would copy them.
         return {name: value for name, value in self.__dict__.items() if name not in ("_rgb", "_depth")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -114,7 +114,7 @@ class RenderedClips:
     def below(
         cls, root: Path, spec: SynthSpec, split: Split, view: View, *, seed: int, first: int | None = None
     ) -> Self:
-        """The split of ``spec`` below ``root``, rendered now where it is not there yet."""
+        """The split of ``spec`` below ``root``; it is rendered now if that has not been done yet."""
         folder = footage_folder(root, spec)
         render_split(folder, spec, split)
         return cls(folder, spec, split, view, seed=seed, first=first)

@@ -1,4 +1,4 @@
-"""A job: one training run and its test, named by everything that decides its result."""
+"""A job: one training run and its test, identified by everything that decides its result."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from dynagest.training.recipe import WITHOUT_EFFECT, Recipe
 
 
 class Generated(BaseModel):
-    """Generated clips: a spec, how many clips of its training split are used, and what they are called in a table."""
+    """Generated clips: their spec, the number of training clips that are used, and their name in a table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class Generated(BaseModel):
     first: int | None = Field(default=None, description="clips of the training split; none: all")
 
     def training(self, recipe: Recipe, footage: Path) -> TrainingData:
-        """The clips that a recipe trains on, rendered below ``footage`` where they are not yet."""
+        """The clips that a recipe trains on; they are rendered below ``footage`` unless they are there already."""
         train = RenderedClips.below(
             footage, self.spec, "train", training_view(recipe), seed=recipe.seed, first=self.first
         )
@@ -40,23 +40,23 @@ class Generated(BaseModel):
 
     @property
     def num_classes(self) -> int:
-        """Classes that a network tells apart."""
+        """The number of classes of the network."""
         return len(self.spec.labels)
 
     @property
     def split(self) -> Literal["test"]:
-        """The split that is tested on."""
+        """The split that the network is tested on."""
         return "test"
 
     def testing(self, recipe: Recipe, footage: Path) -> RenderedClips:
-        """The test split: other people in other places."""
+        """The test split, whose people and scenes differ from those of training."""
         return RenderedClips.below(footage, self.spec, "test", _test_view(recipe), seed=0)
 
 
 class OnDisk(BaseModel):
     """The clips of a manifest, tested on ``split``.
 
-    ``content`` is a digest of the manifest and of the meaning of its depth: where they change, the runs are others.
+    ``content`` is a digest of the manifest and of the meaning of its depth: if either changes, these are other jobs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +74,7 @@ class OnDisk(BaseModel):
 
     @property
     def num_classes(self) -> int:
-        """Classes that a network tells apart."""
+        """The number of classes of the network."""
         return len(self.read().classes)
 
     def testing(self, recipe: Recipe, footage: Path) -> Manifest:
@@ -82,7 +82,7 @@ class OnDisk(BaseModel):
         return self.read().split(self.split)
 
     def read(self) -> Manifest:
-        """The manifest, with the depth of this job."""
+        """The manifest, with this job's meaning of depth."""
         manifest = read_once(self.manifest, self.content)
         return manifest if self.depth is None else replace(manifest, depth=self.depth)
 
@@ -90,8 +90,8 @@ class OnDisk(BaseModel):
 class Job(BaseModel):
     """A recipe with its seed, its clips and the protocol of its test.
 
-    ``after`` is the key of the job whose network this one starts from, ``weights`` a digest of the file that the recipe
-    starts from.
+    ``after`` is the key of the job whose network this one starts from; ``weights`` is a digest of the weights file that
+    the recipe starts from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,15 +104,15 @@ class Job(BaseModel):
 
     @property
     def first_recipe(self) -> Recipe:
-        """What is trained first: the recipe's first stage, where it has any."""
+        """The recipe of the training that comes first: the first stage, if there are stages."""
         return self.recipe.trainings[0]
 
     @property
     def key(self) -> str:
-        """Sixteen hexadecimal digits: the same for the same job, whichever table asks for it.
+        """Sixteen hexadecimal digits that identify the job, the same whichever table asks for it.
 
-        Of fields that stand as the recipe leaves them: one that is added later does not rename the runs of before.
-        Where a manifest or the weights lie does not matter, their content does.
+        Fields with their default values are left out, so that a field that is added later does not rename older runs.
+        The content of a manifest or of the weights matters, their location does not.
         """
         recipe = self.recipe.model_dump(
             mode="json", exclude_defaults=True, exclude=set(WITHOUT_EFFECT | {"name", "init"})
@@ -123,24 +123,24 @@ class Job(BaseModel):
 
     @property
     def name(self) -> str:
-        """The folder of its run: readable, and unique by its key."""
+        """The name of the run's folder: readable, and unique by its key."""
         return f"{self.recipe.model}-{self.recipe.msd}-{self.recipe.seed}-{self.key}"
 
 
 def digest(manifest: Path) -> str:
-    """What tells a manifest from another: its clips, its classes and the meaning of its depth, not where it lies."""
+    """A digest of a manifest's clips, its classes and the meaning of its depth, wherever it lies."""
     return content(manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
 
 
 def content(*paths: Path) -> str:
-    """Sixteen hexadecimal digits of what these files hold, as far as they are there."""
+    """Sixteen hexadecimal digits of the hash of these files' content; missing files are skipped."""
     files = [path.read_bytes() for path in paths if path.exists()]
     return hashlib.sha256(b"\0".join(files)).hexdigest()[:16]
 
 
 @cache
 def read_once(manifest: Path, content: str) -> Manifest:
-    """A manifest of this ``content``; hundreds of jobs ask for the same one."""
+    """Read a manifest with this ``content``. It is cached, because hundreds of jobs ask for the same one."""
     return Manifest.read(manifest)
 
 

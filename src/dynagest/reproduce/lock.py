@@ -11,7 +11,10 @@ from dynagest.errors import RunError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of this file, waiting for whoever has it. Raises ``RunError`` where there can be none."""
+    """Hold the lock of this file inside the block; wait if another process has it.
+
+    Raises ``RunError`` where the folder takes no files or no locks.
+    """
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""Do the decoders find the hand in clips that they never saw? Error and correlation against three simple guesses.
+"""Measures whether the decoders find the hand in unseen clips, by error and correlation, beside three simple guesses.
 
-Per clip, over all pixels of its T frames: the mean squared error of a mask against its target, and Pearson's
-correlation with it; the mean over the clips of a split is reported. The guesses are
+For each clip, over all pixels of its T frames, these are the mean squared error between mask and target and Pearson's
+correlation of the two; the mean over the clips of a split is reported. The guesses are
 
 * ``mean depth``: the mean target of the training clips, the same for every frame;
 * ``brightness``: the RGB frame's luma;
 * ``untrained``: the decoders as they were before the first step, on the untrained network.
 
 For the error, brightness and the untrained decoder are fitted to the training clips by least squares (a factor and an
-offset), so that they are not beaten by their scale alone.
+offset), so that they do not lose merely because of their scale.
 """
 
 import json
@@ -39,9 +39,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class MaskScore:
-    """One guess at one scale, over the clips of a split: ``mse`` in canonical depth squared, ``correlation``.
+    """The score of one guess at one scale, over the clips of a split. ``mse`` is in canonical depth squared.
 
-    Clips whose guess or target is the same everywhere have no correlation; ``correlated`` counts the others.
+    A clip whose guess or target is constant has no correlation. ``correlation`` is the mean over the ``correlated``
+    others, and 0 if there are none.
     """
 
     mask: str
@@ -54,7 +55,7 @@ class MaskScore:
 
 @dataclass
 class _Fit:
-    """Least squares of a target by a factor and an offset of a guess, from sums over pixels."""
+    """A least-squares fit of target = factor * guess + offset, from sums over pixels."""
 
     count: float = 0.0
     x: float = 0.0
@@ -70,17 +71,17 @@ class _Fit:
         self.xy += float(np.multiply(guess, target, dtype=np.float64).sum())
 
     def line(self) -> tuple[float, float]:
-        """Factor and offset; a guess that never varies gives the mean target."""
+        """Factor and offset. For a constant guess the factor is 0 and the offset the mean target."""
         spread = self.count * self.xx - self.x**2
         factor = (self.count * self.xy - self.x * self.y) / spread if spread > 1e-9 * self.count * self.xx else 0.0
         return factor, (self.y - factor * self.x) / self.count
 
 
 def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSource) -> list[MaskScore]:
-    """The scores of a run's decoders and of the guesses on ``held_out``; kept in ``masks.json`` of the run.
+    """The scores of a run's decoders and of the guesses on ``held_out``.
 
-    Both sources are seen without augmentation and with depth; clips without it are left out. Raises ``RunError`` where
-    none of ``held_out`` has any.
+    They are kept in the run's ``masks.json`` and read from there if it exists. Both sources must have views without
+    augmentation and with depth; clips without depth are left out. Raises ``RunError`` when no held-out clip has depth.
     """
     path = run / MASKS_FILE
     if path.exists():
@@ -128,7 +129,7 @@ def _mean_score(mask: str, guess: str, values: list[tuple[float, float]]) -> Mas
 
 
 def _correlation(guess: np.ndarray, target: np.ndarray) -> float:
-    """Pearson's, not a number where either never varies."""
+    """Pearson's correlation; NaN where guess or target is constant."""
     x, y = guess - guess.mean(dtype=np.float64), target - target.mean(dtype=np.float64)
     scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return float((x * y).sum()) / scale if scale > 1e-12 else float("nan")
@@ -142,7 +143,7 @@ def _guesses(
     trained: tuple[ClipNet, MultiScaleDecoder],
     untrained: tuple[torch.nn.Module, MultiScaleDecoder],
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Each clip's target (T, h, w) and the guesses at it, of the same shape."""
+    """For each clip with depth, the target (T, h, w) and the guesses by name, of the same shape."""
     loss = DepthLoss(threshold=recipe.threshold / 255 if recipe.binarise else None)
     for index in range(len(source)):
         sample = source[(0, index)]

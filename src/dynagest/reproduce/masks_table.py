@@ -1,4 +1,4 @@
-"""The table of what the decoders find: Markdown, JSON and the pictures."""
+"""Writes the table of what the decoders find, as Markdown and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from dynagest.training.recipe import Recipe
 
 
 def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]]:
-    """The Markdown of a plan whose runs are done, and the files written: ``table-masks.md`` and ``.json``."""
+    """Write ``table-masks.md`` and ``.json`` for a plan whose runs are done. Returns the Markdown and both paths."""
     scores: dict[str, list[MaskScore]] = {}
     for cell in plan.cells:
         each = [
@@ -50,13 +50,13 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
 
 
 def _mean(scores: Sequence[MaskScore]) -> MaskScore:
-    """Over the seeds of one guess at one scale."""
+    """The mean over the seeds of one guess at one scale."""
     mse, correlation = (mean(getattr(score, name) for score in scores) for name in ("mse", "correlation"))
     return replace(scores[0], mse=mse, correlation=correlation)
 
 
 def _seen_plainly(job: Job, footage: Path) -> tuple[ClipSource, ClipSource]:
-    """Training and test clips without augmentation, with depth."""
+    """The job's training and test clips, without augmentation and with depth."""
     training, testing = job.data.training(job.recipe, footage).train, job.data.testing(job.recipe, footage)
     return _through(training, job.recipe), _through(testing, job.recipe)
 

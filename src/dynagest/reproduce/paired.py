@@ -14,7 +14,7 @@ _T95 = (
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over ``count`` seeds and the half width of its 95 % interval, ``None`` for a single seed."""
+    """A mean over ``count`` seeds, and ``half`` the width of its 95 % interval (``None`` for a single seed)."""
 
     mean: float
     half: float | None
@@ -22,18 +22,18 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of at least one value, each from another seed."""
+    """The mean and the interval of at least one value, each from another seed."""
     count = len(values)
     half = t95(count - 1) * stdev(values) / sqrt(count) if count > 1 else None
     return Interval(mean(values), half, count)
 
 
 def paired(ours: dict[int, float], theirs: dict[int, float]) -> Interval | None:
-    """Ours minus theirs, seed by seed, over the seeds that both have; ``None`` where there is none."""
+    """The interval of ours minus theirs, over the seeds that both have; ``None`` if they share none."""
     shared = sorted(ours.keys() & theirs.keys())
     return interval([ours[seed] - theirs[seed] for seed in shared]) if shared else None
 
 
 def t95(freedom: int) -> float:
-    """The factor of the standard error for ``freedom`` >= 1 degrees of freedom, beyond 30 of them to 0.1 %."""
+    """The two-sided 95 % quantile for ``freedom`` >= 1 degrees of freedom; beyond 30 it is accurate to 0.1 %."""
     return _T95[freedom - 1] if freedom <= len(_T95) else 1.96 + 2.5 / freedom

@@ -1,4 +1,4 @@
-"""Fig. 5 of the paper: RGB, depth, local mask and global mask for clips that the network never saw."""
+"""Writes the paper's Fig. 5: RGB, depth, local mask and global mask for clips that the network never saw."""
 
 import shutil
 from dataclasses import replace
@@ -14,7 +14,10 @@ from dynagest.testing.panels import make_panels
 
 
 def write_panels_figure(plan: Plan, folder: Path) -> list[Path]:
-    """A figure in ``folder`` for the first seed of each cell. Raises ``RunError`` where there is no depth to show."""
+    """Write a figure into ``folder`` for the first seed of each cell, and return the paths.
+
+    Raises ``RunError`` when no panels can be made.
+    """
     written = []
     for cell in plan.cells:
         job = cell.jobs[min(cell.jobs)]

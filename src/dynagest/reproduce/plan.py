@@ -1,4 +1,4 @@
-"""From a table, a scale and data to the jobs that fill it."""
+"""Plans the jobs that fill a table, from the table, a scale and the data."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from dynagest.training.recipe import OF_THE_WHOLE, Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
-GENERATED, OWN = "generated", "data"  # columns of a table that is not run on the paper's datasets
-# IsoGD's test split has no public labels in the paper: it reports on the validation split.
+GENERATED, OWN = "generated", "data"  # the columns of a table that is not run on the paper's datasets
+# The paper reports IsoGD on the validation split, because the test split has no public labels.
 _TESTED_ON: dict[str, Literal["val", "test"]] = {"isogd": "val"}
 
 
@@ -32,15 +32,15 @@ class Cell:
 
     @property
     def protocol(self) -> str:
-        """How its networks are tested, whatever their seed."""
+        """The test protocol of the cell's networks, the same for all seeds."""
         return next(iter(self.jobs.values())).protocol
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A table at a scale: its columns, its cells, and ``jobs``: all that they need, whole seeds first.
+    """A table at a scale: its columns, its cells, and all ``jobs`` that they need, one seed after the other.
 
-    So an interrupted study has every row of the seeds that it came to, and pairs are never torn.
+    So an interrupted study has every row of the seeds that it finished, which the paired differences need.
     """
 
     table: Table
@@ -55,13 +55,13 @@ class Plan:
 
     @property
     def pictured(self) -> tuple[Job, ...]:
-        """The jobs whose networks the table's pictures are made with: for Fig. 5 the first seed's, for masks all."""
+        """The jobs whose networks the table needs after their test: for Fig. 5 the first seed's, for masks all."""
         if self.table.name == "fig5":
             return tuple(cell.jobs[min(cell.jobs)] for cell in self.cells)
         return self.jobs if self.table.name == "masks" else ()
 
     def title(self, job: Job) -> str:
-        """What a job is for: its row and dataset, or the row that starts from it."""
+        """A job in words: its row and dataset, or the row that starts from it."""
         for cell in self.cells:
             if job in cell.jobs.values():
                 return f"{cell.row.name} on {DATASETS.get(cell.dataset, cell.dataset)}"
@@ -69,9 +69,9 @@ class Plan:
         return f"{row.name} on {DATASETS.get(job.data.name, job.data.name)}, to start from"
 
     def changed(self, change: Callable[[Job], Job]) -> "Plan":
-        """The plan with every job changed; one that starts from another follows its new key."""
-        jobs: dict[str, Job] = {}  # by their keys as they were
-        for job in self.jobs:  # a run comes before those that start from it
+        """The plan with ``change`` applied to every job; ``after`` follows the new keys."""
+        jobs: dict[str, Job] = {}  # by their old keys
+        for job in self.jobs:  # a job comes before those that start from it
             after = None if job.after is None else jobs[job.after].key
             jobs[job.key] = change(job).model_copy(update={"after": after})
         cells = tuple(
@@ -81,11 +81,11 @@ class Plan:
 
 
 def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[int], speeds: Speeds) -> Plan:
-    """The jobs of a table. ``speeds`` are asked, and measured, for rows with a budget in time only.
+    """Plan the jobs of a table. ``speeds`` are looked up or measured only for rows with a budget in time.
 
-    ``data`` maps a dataset's name to its manifest, or "" to a manifest of one's own; empty: generated clips. At scale
-    ``paper`` the columns are those datasets of the table that there is data for. Raises ``RecipeError`` where that is
-    none of them, where EgoGesture is not among it, and for clips that do not suffice.
+    ``data`` maps a dataset's name to its manifest, or "" to a manifest of your own; empty: generated clips. At scale
+    ``paper`` the columns are the table's datasets that ``data`` names. Raises ``RecipeError`` when it names none of
+    them, when it lacks EgoGesture there, and when the clips lack splits, classes or depth that a job needs.
     """
     _check_data(table, scale, data)
     if scale.spec is None:
@@ -133,7 +133,7 @@ def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
 
 
 def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
-    """The row's published recipe, made small: its method stays, its budget becomes the scale's."""
+    """The row's published recipe at this scale: the method stays, the budget is the scale's."""
     recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
     changes = {**row.changes, **epochs_of(recipe, max(round(row.rounds * recipe.epochs), 1))}
     return recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
@@ -147,11 +147,11 @@ def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> 
     assert scale.spec is not None
     changes = dict(row.data)
     share = changes.pop("share", 1.0)
-    if "depth" in changes:  # of generated clips: seen from another place than RGB, or that undone
+    if "depth" in changes:  # generated depth has another viewpoint than RGB, which "aligned" undoes
         changes |= {"misalign": "isogd", "declare_misalignment": changes.pop("depth") == "aligned"}
-    if not any(each.uses_depth for each in recipe.trainings):  # RGB is the same whatever the sensor, and so is the run
+    if not any(each.uses_depth for each in recipe.trainings):  # the depth sensor changes neither RGB nor this run
         changes = {name: value for name, value in changes.items() if name not in SENSOR}
-    # New people, scenes and performances with every seed; all rows of a seed share them.
+    # Every seed has new people, scenes and performances; all rows of a seed share them.
     spec = type(scale.spec).model_validate(scale.spec.model_dump() | {"seed": 1000 + recipe.seed} | changes)
     each = round(spec.clips_per_class.train * share)
     if share > 1:
@@ -161,9 +161,9 @@ def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> 
 
 
 def _depth(manifest: Path, wanted: str) -> DepthSpec:
-    """How the manifest's depth is read when it is laid over RGB ``raw``, as it was shipped, or ``aligned``.
+    """The depth spec of a manifest whose depth is ``wanted`` "raw" (as shipped) or "aligned" (laid over RGB).
 
-    Raises ``RecipeError`` when it is not known how to align it.
+    Raises ``RecipeError`` when the manifest has no depth, or when it is not known how to align it.
     """
     own = read_once(manifest, digest(manifest)).depth
     if own is None:
@@ -180,7 +180,7 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
 
 
 def _held_out(manifest: Path) -> Literal["val", "test"]:
-    """The split to report on: test, or val where there is none. Raises ``RecipeError`` where there is neither."""
+    """The split to report on: test, or val if there is no test split. Raises ``RecipeError`` if there is neither."""
     clips = read_once(manifest, digest(manifest))
     splits: tuple[Literal["test", "val"], ...] = ("test", "val")
     for split in splits:
@@ -190,7 +190,7 @@ def _held_out(manifest: Path) -> Literal["val", "test"]:
 
 
 def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tuple[int, ...]) -> Plan:
-    """The exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
+    """The plan on the exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
     if set(data) == {""} and len(table.datasets) == 1:
         data = {table.datasets[0]: data[""]}
     if "" in data:
@@ -227,8 +227,10 @@ def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, afte
 
 
 def tested_by(recipe: Recipe, dataset: str) -> tuple[Literal["val", "test"], Literal["paper", "center"]]:
-    """The split that the paper's numbers of a dataset are of, and its protocol if the recipe's network takes that."""
-    # The paper's views are larger than those of training, and of RGB alone.
+    """The split of the paper's numbers for a dataset, and the paper's protocol, or "center" if the network takes no
+    other.
+    """
+    # The paper's views are larger than those of training, and they are RGB alone.
     takes_them = recipe.inputs == "rgb" and not (recipe.model in RIVALS and RIVALS[recipe.model].flattens)
     return _TESTED_ON.get(dataset, "test"), "paper" if takes_them else "center"
 
@@ -251,7 +253,7 @@ def _ordered(
 
 
 def _checked(plan: Plan) -> Plan:
-    """The plan, if its runs can do with their clips: ``RecipeError`` now, not after all that come before them."""
+    """The plan, if its clips suffice. Otherwise raises ``RecipeError`` now, and not after hours of earlier runs."""
     for job in plan.jobs:
         if isinstance(job.data, OnDisk):
             _check_clips(job.data, job.recipe, plan.title(job))
@@ -292,9 +294,9 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
 
 
 def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
-    """The plan with fields of every run's recipe replaced, in its stages too, as `--set` gives them.
+    """The plan with fields of every run's recipe and of its stages replaced, as `--set` gives them.
 
-    Raises ``RecipeError`` for a field that tells the table's runs apart, for clips that do not suffice any more, and as
+    Raises ``RecipeError`` for a field by which the table's runs differ, when the clips no longer suffice, and as
     ``Recipe.with_overrides`` does.
     """
     own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in plan.table.rows for name in row.changes}

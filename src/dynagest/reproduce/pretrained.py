@@ -1,4 +1,4 @@
-"""The weights that runs without a predecessor start from: those of ImageNet, on the paper's schedules."""
+"""Sets the weights that runs without a predecessor start from, as ImageNet's on the paper's schedules."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,11 @@ from dynagest.training.recipe import Recipe
 
 
 def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
-    """The plans with ``init``, a weights file for each model (of the first stage, where a run has several).
+    """The plans with ``init``, which maps a model (that of the first stage, if there are stages) to a weights file.
 
-    "" stands for the only model that there is. A run that starts from another one keeps that. Raises ``RecipeError``
-    for a model that no run starts with, ``WeightsError`` for a file that does not fit: now, not after days.
+    The key "" stands for the only model that there is. A run that starts from another run keeps that. Raises
+    ``RecipeError`` for a model that no run starts with, and ``WeightsError`` for a file that does not fit, so that this
+    shows before any run starts.
     """
     first = [job.first_recipe for plan in plans for job in plan.jobs if job.after is None]
     models = sorted({recipe.model for recipe in first})
@@ -49,7 +50,7 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
 
 
 def starts_at_random(job: Job) -> bool:
-    """Whether a run starts from neither another one nor a file."""
+    """Whether a run starts from random weights: neither from another run nor from a file."""
     return job.after is None and job.recipe.init is None
 
 
@@ -58,5 +59,5 @@ def _network(recipe: Recipe) -> str:
 
 
 def _digest(weights: Path) -> str:
-    """Of a weights file, or of a run folder's: other weights at the same place make other runs."""
+    """The digest of a weights file or of a run folder's weights, so that other weights at one place make other jobs."""
     return content(*(weights / name for name in (NETWORK_FILE, PARTNER_FILE))) if weights.is_dir() else content(weights)

@@ -1,4 +1,4 @@
-"""From outcomes to a table of numbers: means over seeds, paired differences, what was printed, what it costs."""
+"""Turns outcomes into a table of numbers: means over seeds, paired differences, the paper's numbers, and costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from dynagest.training.recipes_systems import SYSTEMS
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A cell's accuracies in %, by seed; their mean; the paired difference from the row's ``against``, in points.
+    """A cell's accuracies in % by seed, their mean, and the paired difference from the row ``against``, in points.
 
-    There is no difference from a row that was tested by another protocol.
-    ``clips`` are those of one seed's test, ``unreadable`` those beyond them that could not be read; ``failed`` says why
-    seeds have no accuracy.
+    There is no difference from a row that was tested by another protocol. ``clips`` counts the scored clips of one
+    seed's test, ``unreadable`` those beyond them that could not be read. ``minutes`` is the training time of all seeds;
+    ``failed`` says why seeds have no accuracy.
     """
 
     dataset: str
@@ -36,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row with its scores, one for each column, and what its network costs at the published input."""
+    """A row with its scores, one for each column, and the cost of its network at the published input."""
 
     row: Row
     scores: tuple[Score, ...]
@@ -45,9 +45,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A filled table. ``complete`` when every seed of every cell has an outcome.
+    """A filled table. It is ``complete`` when every seed of every cell has an outcome.
 
-    ``revisions`` are those of the code that the outcomes were made by, as far as they are known.
+    ``machines`` and ``revisions`` are those that the outcomes were computed on and by, as far as they are known.
     """
 
     plan: Plan
@@ -58,7 +58,7 @@ class Results:
 
 
 def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
-    """Fill a table with what there is."""
+    """Fill a table with the outcomes so far, which are given by the jobs' keys."""
     found = {(cell.row.name, cell.dataset): _accuracies(cell, outcomes) for cell in plan.cells}
     lines = []
     for row in plan.table.rows:
@@ -73,7 +73,7 @@ def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
 
 
 def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
-    """What the row's network costs on one view of the published size, for the classes of the first dataset."""
+    """The cost of the row's network on one view of the published size, with the classes of the first dataset."""
     recipe = SYSTEMS[row.system](get_recipe("egogesture")).with_overrides(row.changes)
     return network_cost(recipe, CLASSES[datasets[0] if datasets else "egogesture"], recipe.size)
 

@@ -1,8 +1,8 @@
 """Runs the jobs that have no result yet, several at once, each in a process of its own.
 
-What a job came to is one line of ``ledger.jsonl``; a job with a line is never run again. Each process holds its run
-folder by a lock that the kernel drops when the process ends, however it ends, so that a killed ``reproduce`` leaves
-nothing behind but runs that the next one resumes.
+The outcome of a job is one line of ``ledger.jsonl``. A job with a line is run again only if its network is gone and
+still needed. Each process locks its run folder, and the kernel drops the lock however the process ends, so that a
+killed ``reproduce`` leaves nothing behind but runs that the next one resumes.
 """
 
 import os
@@ -28,19 +28,19 @@ from dynagest.run_folder import METRICS_FILE
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 
 LEDGER_FILE, JOB_FILE, OUTPUT_FILE = "ledger.jsonl", "job.json", "output.txt"
-# glibc hands every large block back to the kernel and then pays for fresh pages at each step: with activations that are
-# kept, C3D trains 1.4 times as fast on a CPU. Other allocators do not read these.
+# By default glibc returns every large block to the kernel and pays for fresh pages at each step. With these settings it
+# keeps them, and C3D trains 1.4 times as fast on a CPU. Other allocators ignore them.
 _KEEP_MEMORY = {f"MALLOC_{name}_": str(1 << 31) for name in ("MMAP_THRESHOLD", "TRIM_THRESHOLD")}
 _GOES_ON = "stopped; the same command goes on from where the runs stand"
-# Exit codes of a job that was asked to stop: while training, and while it was importing, rendering or testing.
+# Exit codes of a job that was asked to stop: the first in training, the others while importing, rendering or testing.
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Outcome(BaseModel):
-    """What a job came to: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
+    """The outcome of a job: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
 
-    ``unreadable``: test clips beyond these, which could not be read and do not count.
-    ``seconds`` are of training, all sittings; ``machine`` says where, ``revision`` by which code (git; empty: unknown).
+    ``unreadable`` counts the test clips beyond these, which could not be read and do not count. ``seconds`` is the
+    training time of all sittings. ``machine`` and ``revision`` (git; empty: unknown) say where and by which code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,13 +57,13 @@ class Outcome(BaseModel):
 
 
 class Ledger:
-    """The outcomes so far, a line each. The file is replaced whole: a kill leaves the old one or the new one."""
+    """The file of the outcomes so far, one per line. It is replaced as a whole, so that a kill leaves no half of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> dict[str, Outcome]:
-        """All outcomes by key. Raises ``RunError`` for a file that is no ledger."""
+        """All outcomes by key. Raises ``RunError`` for a file that is not a ledger."""
         if not self.path.exists():
             return {}
         try:
@@ -87,14 +87,14 @@ class Ledger:
             ) from error
 
     def add(self, outcome: Outcome) -> None:
-        """Put down an outcome; several processes may do so at once."""
+        """Add an outcome; several processes may do so at once."""
         with self.held():
             outcomes = self.read() | {outcome.key: outcome}
             text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
             write_atomically(self.path, text.encode())
 
     def held(self) -> AbstractContextManager[None]:
-        """Keeps other processes from writing to it. Raises ``RunError`` where its folder takes no files."""
+        """A context that keeps other processes from writing. Raises ``RunError`` where the folder takes no files."""
         return locked(self.path.with_name(f".{self.path.name}.lock"))
 
 
@@ -108,18 +108,19 @@ def run_missing(
     told: Callable[[str], None] = print,
     pictured: Sequence[Job] = (),
 ) -> list[str]:
-    """Run every job without an outcome, in order, ``parallel`` at once; returns what went wrong, a line each.
+    """Run every job without an outcome, in order, ``parallel`` at once. Returns what went wrong, a line each.
 
-    A job waits for the one that it starts from (``after``), which is run again where its network is gone, as are those
-    of ``pictured``. ``seconds`` ends the command early: no further job is started, and those at work save where they
-    stand, to be resumed by the next call. So does SIGTERM, which then raises ``TrainingInterrupted``.
+    A job waits for the job that it starts from (``after``). That one is run again if its network is gone, and so are
+    the jobs in ``pictured``. After ``seconds`` no further job is started, and the running ones save their state and
+    stop, to be resumed by the next call. SIGTERM does the same and then raises ``TrainingInterrupted``. ``told`` is
+    called with each line of progress.
     """
     waiting, errors = _missing(jobs, root, ledger, pictured), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
     if waiting:
         with ledger.held():
-            pass  # known now, not when the first run has ended
+            pass  # so that a ledger that cannot be written shows now, not when the first run has ended
     try:
         with Interrupts(signal.SIGTERM) as interrupts:
             while waiting or working:
@@ -142,7 +143,7 @@ def run_missing(
                         errors.append(f"{job.name}: {_last_words(root, job, process.returncode)}")
                     told(_line(job, ledger.read().get(job.key), process.returncode))
     except KeyboardInterrupt:
-        _wait_for_all(working)  # Ctrl-C has reached the whole process group: the runs save where they stand
+        _wait_for_all(working)  # Ctrl-C has reached the whole process group, so the runs are saving their state
         told(_GOES_ON)
         raise
     except BaseException:
@@ -155,9 +156,9 @@ def run_missing(
 
 
 def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence[Job]) -> list[Job]:
-    """The jobs without an outcome, and those without a network that another one or a picture starts from.
+    """The jobs without an outcome, and those whose network is gone although another job or a picture needs it.
 
-    One that diverged has none and will have none: it is not run again.
+    A job that diverged never has a network, so it is not run again.
     """
     known, by_key = ledger.read(), {job.key: job for job in jobs}
     diverged = {key for key, outcome in known.items() if outcome.top1 is None}
@@ -168,19 +169,19 @@ def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence
 
 
 def kept_network(root: Path, key: str) -> Path | None:
-    """The run folder of the job with this key, if it is done and on this machine."""
+    """The run folder of the job with this key, if the job is done and its folder is on this machine."""
     return next((path.parent for path in root.glob(f"runs/*-{key}/metrics.json")), None)
 
 
 def _next(waiting: Sequence[Job], root: Path) -> Job | None:
-    """The first job that can start: the network that it starts from is there."""
+    """The first job that can start, because it needs no other network or that network exists; None if there is none."""
     return next((job for job in waiting if job.after is None or kept_network(root, job.after)), None)
 
 
 def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Popen[bytes]":
     folder = root / "runs" / job.name
     write_atomically(folder / JOB_FILE, job.model_dump_json(indent=1).encode())
-    # One thread each: parallel runs would wait for one another's threads. Set before the process loads OpenMP.
+    # Each run gets a share of the cores: otherwise they would wait for one another's threads. OpenMP reads this once.
     threads_each = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     command = [*PYTHON, "-m", "dynagest.reproduce.runner", str(root), job.name, str(ledger.path)]
     with (folder / OUTPUT_FILE).open("ab") as output:
@@ -189,9 +190,9 @@ def _start(job: Job, root: Path, ledger: Ledger, threads: int) -> "subprocess.Po
 
 
 def _end_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) -> None:
-    """Ask the runs to save where they stand, and wait for them."""
+    """Ask the runs to save their state and stop, and wait for them."""
     for _, process in working.values():
-        process.terminate()  # SIGINT is ignored in what a shell started in the background
+        process.terminate()  # not SIGINT, which processes ignore that a shell started in the background
     _wait_for_all(working)
 
 
@@ -202,7 +203,7 @@ def _wait_for_all(working: Mapping[str, "tuple[Job, subprocess.Popen[bytes]]"]) 
 
 def _last_words(root: Path, job: Job, code: int) -> str:
     path = root / "runs" / job.name / OUTPUT_FILE
-    if code < 0:  # it could say nothing of that: its last line is an older one
+    if code < 0:  # a signal ended it, so its last line is older and does not say why
         memory = ", as when memory runs out" if code == KILLED else ""
         return f"{signal.strsignal(-code)} from outside{memory}; the same command goes on with it (see {path})"
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -221,8 +222,11 @@ def _line(job: Job, outcome: Outcome | None, code: int) -> str:
 
 
 def run_job(job: Job, root: Path, ledger: Ledger) -> None:
-    """Train, resuming where it stopped, test, and put down the outcome. Another process that is at it is waited for."""
-    # Slow to import, and of no use to the process that only starts the runs.
+    """Train (or resume training), test, and add the outcome to the ledger. Waits for another process with this job.
+
+    Raises ``RunError`` when the run that it starts from is missing, and what training and testing raise.
+    """
+    # Slow to import, and not needed by the process that only starts the runs.
     from dynagest.networks.weights import load_network
     from dynagest.testing.evaluate import evaluate
     from dynagest.training.data import choose_workers
@@ -239,11 +243,11 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
         init: Path | str | None = kept_network(root, job.after) if job.after else None
         if job.after and init is None:
             raise RunError(f"{folder}: starts from run {job.after}, which is not there")
-        if resume := has_run(folder):  # the key says which weights it began with, wherever they lay then
+        if resume := has_run(folder):  # with the path that it began with; the key vouches for the same weights
             init = read_recipe(folder).init
         outcome = Outcome(key=job.key, name=job.name, top1=None, machine=_machine(), revision=code_revision() or "")
         try:
-            # Asked for each stage, which may look at the clips in a way of its own.
+            # A function, because each stage may have its own view of the clips.
             summary = train(
                 job.recipe,
                 lambda recipe: job.data.training(recipe, footage),
@@ -278,7 +282,7 @@ def _machine() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What a job's own process does; its exit code."""
+    """The entry point of a job's own process. Returns the exit code."""
     root, name, ledger = Path(arguments[0]), arguments[1], Ledger(Path(arguments[2]))
     try:
         run_job(Job.model_validate_json((root / "runs" / name / JOB_FILE).read_bytes()), root, ledger)

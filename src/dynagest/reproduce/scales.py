@@ -1,8 +1,8 @@
-"""How large the tables are run: ``smoke`` in minutes, ``small`` in a night on two cores, ``paper`` as published.
+"""The scales of the tables: ``smoke`` takes minutes, ``small`` a night on two cores, ``paper`` is as published.
 
 ``full`` has the published networks at their published size on generated clips, for a GPU (``benchmarks/full_size.py``).
-But for ``paper`` all systems learn the same generated clips from scratch, with one optimiser and one budget: what they
-share with the paper is the method, not the numbers.
+At every scale but ``paper``, all systems learn the same clips from scratch, with one optimiser and one budget: they
+share the method with the paper, not the numbers.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ from dynagest.errors import RecipeError
 from dynagest.synth.spec import PRESETS, PerSplit, SynthSpec
 from dynagest.training.recipe import Recipe
 
-# Every system at these scales starts from random weights, by AdamW and a cosine, whatever its published schedule. The
-# best of five recipes that plain TSM and TSN were given at scale small on seed 0; networks with decoders had no say.
+# At these scales every system starts from random weights and trains by AdamW and a cosine, whatever its published
+# schedule. It is the best of five recipes for plain TSM and TSN at scale small on seed 0; no network with decoders was
+# used to choose it.
 _FROM_SCRATCH: dict[str, Any] = {
     "starts_from": "",
     "optimiser": "adamw",
@@ -37,7 +38,7 @@ _FROM_SCRATCH: dict[str, Any] = {
 }
 
 
-# What a system has at these scales of its own. Generated clips have 16 frames: 3D networks see all of them, in order.
+# Fields of single systems at these scales. Generated clips have 16 frames; 3D networks see all of them, in order.
 _ALL_FRAMES = {"num_segments": 16, "sampling": "segment"}
 _SEEN: dict[str, dict[str, Any]] = {
     "prernn": {"num_segments": 32, "sampling": "segment"},  # two clips of 16, each frame shown twice
@@ -53,9 +54,9 @@ _PUBLISHED_SIDE = {name: fields | {"size": 224 if name == "mtut" else 112} for n
 
 @dataclass(frozen=True)
 class Scale:
-    """A size: the generated clips, the fields of every recipe at it, and how many seeds. ``paper`` has no clips.
+    """A scale: the number of seeds, the spec of the generated clips (None for ``paper``), and the recipes' fields.
 
-    ``systems`` are further fields of single systems.
+    ``fields`` apply to every recipe, ``systems`` to the recipes of single systems.
     """
 
     name: str
@@ -65,22 +66,22 @@ class Scale:
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def shrink(self, recipe: Recipe, system: str) -> Recipe:
-        """A published recipe at this scale: task, stages and loss stay. Its stages share the scale's epochs."""
+        """A published recipe at this scale: task, stages and loss stay, and the stages share the scale's epochs."""
         small = recipe.throughout(dict(self.fields)).with_overrides(self.systems.get(system, {}))
         each = max(small.epochs // (1 + len(small.stages)), 1)
         changes: dict[str, float] = {}
         for stage in small.stages:
             changes |= {f"{stage.name}.{field}": value for field, value in epochs_of(small, each).items()}
-        # What does not divide goes to the last training, so that all systems see as many clips.
+        # The last training gets the remainder, so that all systems see the same number of clips.
         return small.with_overrides(changes | epochs_of(small, max(small.epochs - each * len(small.stages), 1)))
 
 
 def epochs_of(recipe: Recipe, epochs: int) -> dict[str, float]:
-    """The fields that make a training this long; at most a quarter of it is warm-up."""
+    """The recipe fields for a training of this many epochs, of which at most a quarter are warm-up."""
     return {"epochs": epochs, "warmup_epochs": min(recipe.warmup_epochs, epochs // 4)}
 
 
-# People, places and clutter of the study.
+# The people, scenes and clutter of the study.
 _STUDY = PRESETS["demo"].model_copy(
     update={
         "num_frames": 16,
@@ -130,7 +131,7 @@ SCALES = {
 
 
 def get_scale(name: str) -> Scale:
-    """The scale of this name. Raises ``RecipeError`` with those there are."""
+    """The scale of this name. Raises ``RecipeError``, which lists the scales, for an unknown name."""
     if name not in SCALES:
         raise RecipeError(f"there is no scale {name!r}; there are {', '.join(SCALES)}")
     return SCALES[name]

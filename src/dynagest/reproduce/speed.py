@@ -1,6 +1,6 @@
-"""How long a system takes to train on this machine, so that budgets in time can be turned into epochs.
+"""Measures how fast a system trains on this machine, so that a budget in time can be turned into epochs.
 
-Measured once and kept: a study that is resumed must not come to other epochs than it began with.
+A speed is measured once and kept, because a resumed study must have the same epochs as when it began.
 """
 
 import json
@@ -24,20 +24,26 @@ _STEPS = 5
 
 
 class Speeds:
-    """Seconds of training a clip, by what decides them; kept in ``speeds.json``. ``told`` is told what is measured."""
+    """Seconds of training per clip for each kind of recipe, kept in ``speeds.json``.
+
+    ``told`` is called with a line for each measurement.
+    """
 
     def __init__(self, root: Path, told: Callable[[str], None] = lambda line: None) -> None:
         self.path, self.told = root / SPEEDS_FILE, told
 
     def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
-        """Of one pass over a clip by each of the recipe's trainings together; measured if it is not known yet."""
+        """Seconds for one clip, summed over the recipe's trainings; measured if not known yet.
+
+        Raises ``RunError`` when ``speeds.json`` cannot be read.
+        """
         decisive = {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
         key = json.dumps(recipe.model_dump(mode="json", include=decisive), sort_keys=True)
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:
                 known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
-                torch.cuda.empty_cache()  # the runs are other processes, which need the GPU's memory
+                torch.cuda.empty_cache()  # the runs are separate processes, which need the GPU's memory
                 self.told(f"measured {1000 * known[key]:.0f} ms a clip to train {recipe.model}: kept in {self.path}")
                 write_atomically(self.path, json.dumps(known, indent=1).encode())
         return known[key]
@@ -54,13 +60,13 @@ class Speeds:
 
 
 def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: Speeds, num_classes: int) -> int:
-    """The epochs that take ``recipe`` as long as ``reference`` takes, at least one."""
+    """The number of epochs in which ``recipe`` takes as long as ``reference`` does, at least one."""
     theirs = reference.epochs * speeds.seconds_per_clip(reference, num_classes)
     return max(1, round(theirs / speeds.seconds_per_clip(recipe, num_classes)))
 
 
 def _measure(recipe: Recipe, num_classes: int) -> float:
-    """Seconds a clip of the median step, without reading clips."""
+    """Seconds per clip of the median step on random tensors, without reading clips."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task, _ = build_task(recipe, num_classes, device, load_init=False)
     optimiser = build_optimiser(task, recipe)

@@ -1,7 +1,7 @@
-"""The study's comparisons on generated clips, as tables without printed numbers: where does MSD help, where not?
+"""The study's comparisons on generated clips, as tables without numbers from the paper: where does MSD help?
 
-Every arm of a seed shares initial network, clips, their order and their augmentation with the others, and the paired
-difference is what is reported.
+All arms of a seed share the initial network, the clips, their order and their augmentation. The reported number is the
+paired difference.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from dynagest.reproduce.tables import BOTH, GLOBAL, LOCAL, PLAIN, Row, Table
 
 _NETWORKS = {"TSN": "tsn", "TSM": "tsm", "TEA": "tea", "ACTION-Net": "action"}
-_STRONG = "both, 1 : 1 : 10"  # CE : local : global; the weights among `_WEIGHTS` at which TSM gained
+_STRONG = "both, 1 : 1 : 10"  # CE : local : global, the weights of `_WEIGHTS` at which TSM gained
 _ARMS: dict[str, Mapping[str, Any]] = {
     "none": PLAIN,
     "local": LOCAL,
@@ -29,7 +29,7 @@ def _decoders() -> Table:
     return Table("decoders", "No MSD, local, global, both, on four networks", (), tuple(rows))
 
 
-# The networks' own sensor in its several states, and the scenes from empty to crowded.
+# The depth sensor in several states, fewer and more clips, and scenes from empty to crowded.
 _CONDITIONS: dict[str, Mapping[str, Any]] = {
     "as it is": {},
     "clean depth": {"depth_noise": 0.0, "depth_holes": 0.0},
@@ -44,9 +44,9 @@ _CONDITIONS: dict[str, Mapping[str, Any]] = {
     "hard clutter, twice the epochs": {"clutter": 1.0, "distractors": 1.0},
     "first without, then hard clutter": {"clutter": 1.0, "distractors": 1.0},
 }
-# What a network has learnt before, where it does not start from random weights: is a start all that decoders give?
+# Clips that a network learnt first, where it does not start from random weights: do decoders give more than a start?
 _BEFORE = {"first without, then hard clutter": _CONDITIONS["no clutter"]}
-# As many steps on fewer or more clips, and more steps: is what the decoders give had by training longer, too?
+# The same number of steps on fewer or more clips, and more steps: does longer training give what the decoders give?
 _ROUNDS = {
     "a quarter of the clips": 4,
     "four times the clips": 0.25,
@@ -68,8 +68,8 @@ def _conditions() -> Table:
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 
 
-# The paper's, both ten and a hundred times as large, then the global one alone: at 1 : 100 : 1 it still is but a
-# twentieth of the gradient of layers that the local one does not reach.
+# The paper's weights, then both ten and a hundred times as large, then the global one alone: at 1 : 100 : 1 it still
+# makes only a twentieth of the gradient in the layers that the local one does not reach.
 _WEIGHTS = ((1, 0.01), (10, 0.1), (100, 1), (1, 10), (1, 100))
 
 
@@ -78,12 +78,12 @@ def _weights() -> Table:
     for local, global_ in _WEIGHTS:
         weights = {"local_weight": float(local), "global_weight": float(global_)}
         rows.append(Row(f"1 : {local} : {global_}", "tsm", BOTH | weights, against="none"))
-    # The masks bounded as depth is, in case a linear output spends its gradient on what no depth can be.
+    # Masks bounded as depth is, in case a linear output spends its gradient on values that depth cannot have.
     rows.append(Row("1 : 1 : 0.01, sigmoid", "tsm", BOTH | {"activation": "sigmoid"}, against="none"))
     return Table("weights", "The decoders' weights, CE : local : global, from the paper's up (TSM)", (), tuple(rows))
 
 
-# Real clips are few and their scenes large: more pixels and more rounds than generated ones want.
+# Real clips are few and show large scenes, so they need more pixels and more epochs than generated ones.
 _REAL = {"size": 112, "epochs": 40, "batch": 16}
 MASKS = Table(
     "masks",
@@ -110,7 +110,7 @@ _RIVALS = {
     "TEA": "tea",
     "ACTION-Net": "action",
 }
-REFERENCE = "ACTION-Net + MSD"  # its training takes the time that the others get
+REFERENCE = "ACTION-Net + MSD"  # the others get as much training time as this one takes
 
 
 def _rivals() -> Table:

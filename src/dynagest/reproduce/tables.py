@@ -1,6 +1,7 @@
-"""The paper's tables as data: each row's system, what it changes in the recipe, and the number that was printed.
+"""The paper's tables as data: each row's system, its changes to the recipe, and the paper's numbers.
 
-Accuracies in %, RGB only (Fan et al., arXiv 2110.15639, Tables I to VIII). ``None`` stands where the paper has none.
+Accuracies are in %, for RGB only (Fan et al., arXiv 2110.15639, Tables I to VIII). A dataset is missing where the paper
+has no number for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,13 @@ CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 class Row:
     """One row of a table.
 
-    ``system`` names an entry of ``recipes_systems.SYSTEMS``; ``changes`` are the fields in which it differs from that
-    system's own; ``paper`` the printed accuracy of each dataset, ``printed`` its GFLOPs and parameters. ``against``
-    names the row that the paired difference is taken from. ``data`` changes the generated clips: fields of their spec,
-    and ``share``, the part of the training clips that is used, or how many times as many there are; ``rounds``
-    multiplies the scale's epochs. ``before`` changes the generated clips on which the system, without decoders, was
-    trained first: the row starts from that network. ``small`` are further fields at that scale only. ``budget`` on
-    generated clips: as many clips over all stages as the scale's epochs have, or as much time as the row ``against``
-    takes.
+    ``system`` names an entry of ``recipes_systems.SYSTEMS``; ``changes`` are the fields in which the row differs from
+    that system's recipe. ``paper`` is the printed accuracy for each dataset, ``printed`` the GFLOPs and parameters.
+    ``against`` names the row that the paired difference is taken from. ``data`` changes the generated clips: fields of
+    their spec, and ``share``, which multiplies the number of training clips. ``rounds`` multiplies the scale's epochs.
+    With ``before`` the row starts from a network without decoders that was first trained on generated clips with these
+    changes. ``small`` are further fields at scale ``small`` only. ``budget`` on generated clips is "clips" (over all
+    stages as many as in the scale's epochs) or "time" (as much as the row ``against`` takes).
     """
 
     name: str
@@ -55,9 +55,9 @@ class Table:
         return next(row for row in self.rows if row.name == name)
 
     def only(self, patterns: Sequence[str]) -> "Table":
-        """The rows whose names match one of ``patterns`` (``TSM*``), and those that they are compared with.
+        """The table with only the rows that match one of ``patterns`` (``TSM*``) and those that they are compared with.
 
-        Raises ``RecipeError`` with the table's rows where a pattern matches none.
+        Raises ``RecipeError``, which lists the rows, when a pattern matches none.
         """
         chosen: set[str] = set()
         for pattern in patterns:
@@ -75,7 +75,7 @@ def _accuracies(ego: float | None, nv: float | None, isogd: float | None = None)
 
 
 PLAIN = {"msd": "none"}
-# Table VI's rows; the others vary one thing of them.
+# The decoders of Table VI's best rows; other rows change one field of these.
 LOCAL = {"msd": "local", "local_weight": 1.0}
 GLOBAL = {"msd": "global", "global_weight": 0.01}
 BOTH = {"msd": "both", "local_weight": 1.0, "global_weight": 0.01}
@@ -94,7 +94,7 @@ _COMPARISON = (
     Row("ACTION-Net", "action", PLAIN, _accuracies(94.2, 80.7, 65.0), ("29.8", "27.9M")),
     Row("ACTION-Net + MSD", "action", BOTH, _accuracies(94.5, 84.0, 66.9), ("29.8", "27.9M"), "ACTION-Net"),
 )
-# Not in the paper: how much depth has to give, by the same network that sees it at inference too.
+# Not in the paper: the same network fed with depth at inference too, which shows how much depth can add at most.
 _BOUNDS = (
     Row("ACTION-Net, RGB-D at inference", "action", PLAIN | {"options": {"inputs": "rgbd"}}, against="ACTION-Net"),
     Row("ACTION-Net, depth alone", "action", PLAIN | {"options": {"inputs": "depth"}}, against="ACTION-Net"),
@@ -132,7 +132,7 @@ TABLES: dict[str, Table] = {
             Row("Segmentation+LSTM, 8 frames", "segmentation_lstm", {"num_segments": 8}, _accuracies(55.4, None)),
             Row("Segmentation+LSTM, 16 frames", "segmentation_lstm", {"num_segments": 16}, _accuracies(81.4, None)),
             Row("Segmentation+LSTM, 24 frames", "segmentation_lstm", {"num_segments": 24}, _accuracies(88.4, None)),
-            # All frames in the paper; EgoGesture's clips have about 40.
+            # The paper uses all frames; EgoGesture's clips have about 40.
             Row(
                 "Segmentation+LSTM, all (40) frames", "segmentation_lstm", {"num_segments": 40}, _accuracies(93.3, None)
             ),
@@ -185,7 +185,7 @@ TABLES: dict[str, Table] = {
 
 
 def get_table(name: str, tables: Mapping[str, Table]) -> Table:
-    """The table of this name. Raises ``RecipeError`` with those there are."""
+    """The table of this name. Raises ``RecipeError``, which lists the tables, for an unknown name."""
     if name in tables:
         return tables[name]
     raise RecipeError(f"there is no table {name!r}; {hint(name, tables)}")

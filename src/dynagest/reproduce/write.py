@@ -1,4 +1,4 @@
-"""A filled table as Markdown, JSON and a figure."""
+"""Writes a filled table as Markdown, JSON and a figure."""
 
 import io
 import json
@@ -15,7 +15,10 @@ from dynagest.reproduce.tables import DATASETS
 
 
 def write_results(folder: Path, results: Results, command: str) -> list[Path]:
-    """``table-NAME.md``, ``.json`` and ``.png`` in ``folder``, written together. Raises ``RunError`` on a full disk."""
+    """Write ``table-NAME.md``, ``.json`` and ``.png`` into ``folder``, all or none, and return their paths.
+
+    Raises ``RunError`` when they cannot be written.
+    """
     stem = folder / f"table-{results.plan.table.name}"
     files = {
         stem.with_suffix(".md"): markdown(results, command).encode(),
@@ -27,7 +30,7 @@ def write_results(folder: Path, results: Results, command: str) -> list[Path]:
 
 
 def markdown(results: Results, command: str) -> str:
-    """The table with the paper's numbers beside ours, what they stand on, and the command that gives it again."""
+    """The table with the paper's numbers beside ours, a legend, and the command that reproduces it."""
     plan = results.plan
     head = ["system"]
     for dataset in plan.datasets:
@@ -53,7 +56,7 @@ def markdown(results: Results, command: str) -> str:
 
 
 def as_json(results: Results, command: str) -> dict[str, Any]:
-    """Everything in the table, and every seed's accuracy."""
+    """Everything in the table, with every seed's accuracy, as a JSON object."""
     return {
         "table": results.plan.table.name,
         "title": results.plan.table.title,
@@ -79,7 +82,7 @@ def as_json(results: Results, command: str) -> dict[str, Any]:
 
 
 def figure(results: Results) -> bytes:
-    """Ours with its interval, and the paired difference with its interval beside the printed one: a PNG."""
+    """A PNG of our means and paired differences with their intervals, beside the paper's."""
     from matplotlib.figure import Figure
 
     lines = results.lines
@@ -117,7 +120,7 @@ def figure(results: Results) -> bytes:
 
 def _point(axes: Any, value: Interval | None, place: int, colour: str) -> None:
     if value is not None:
-        # An interval may be narrower than its dot: what has none, of one seed, is told by the dot itself.
+        # An interval may be narrower than its dot, so a hollow dot shows that a single seed has none.
         fill = "none" if value.half is None else "full"
         axes.errorbar(
             value.mean, place, xerr=value.half, fmt="o", color=colour, fillstyle=fill, capsize=3, markersize=5
@@ -138,7 +141,7 @@ def _difference(score: Score, wanted: int) -> str:
 
 
 def _interval(value: Interval, wanted: int, sign: bool) -> str:
-    """The mean, its interval, and of how many seeds where they are fewer than ``wanted``."""
+    """The mean and its interval as text, with the number of seeds if they are fewer than ``wanted``."""
     mean = f"{value.mean:+.1f}" if sign else f"{value.mean:.1f}"
     if value.half is None:
         return f"{mean} (one seed)"
@@ -184,7 +187,7 @@ def _legend(results: Results) -> str:
 
 
 def _compared(results: Results) -> list[str]:
-    """What the differences are taken from, if there are any."""
+    """The legend's part on what the differences are taken from; empty if there are none."""
     against = [f'"{name}"' for name in dict.fromkeys(line.row.against for line in results.lines) if name]
     which = ", the nearest of them above" if len(against) > 1 else ""
     return [f"differences in points, paired by seed, from {', '.join(against)}{which}"] if against else []
