@@ -1,9 +1,9 @@
-"""From a trained network to a file that runs without PyTorch: ONNX or OpenVINO, fp32, bf16 or int8, clips or streams.
+"""Exports a trained network to a file that runs without PyTorch: ONNX or OpenVINO, fp32, bf16 or int8, clip or stream.
 
-``export`` writes the file, runs it, compares it with PyTorch and refuses it where they disagree. Its parts: BatchNorm
-folded (``fold``), the forms of a network that runtimes are fast at (``frames``, ``volumes``), the conversion
-(``convert``), int8 (``quantise``), the clips for both (``clips``) and the comparison (``verify``). The files are run by
-``dynagest.runtimes``.
+``export`` (in ``write``) writes the file, runs it, compares it with PyTorch and refuses it if they disagree. The steps:
+fold BatchNorm (``fold``), rewrite the network into a form that is fast in the runtime (``frames``, ``volumes``,
+``streams``, with their common ``gates``), convert (``convert``), quantise to int8 (``quantise``), read the clips to
+calibrate and compare on (``clips``), and compare (``verify``). ``dynagest.runtimes`` runs the files.
 """
 
 from dynagest.export.verify import TOLERANCES as TOLERANCES

@@ -1,4 +1,4 @@
-"""The clips that an export is calibrated on and compared on: of a manifest, or generated."""
+"""The clips that an export is calibrated and compared on, from a manifest or generated."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +17,16 @@ from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec
 
 _HOW = get_protocol("center")
-_RECIPES = ("demo", "live")  # those for generated gestures
-_SOURCES = ("SynthDataset", "generated")  # what runs without a manifest record: those of programs, and of `reproduce`
+_RECIPES = ("demo", "live")  # the recipes for generated gestures
+_SOURCES = ("SynthDataset", "generated")  # the data that runs without a manifest record: in programs, in `reproduce`
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Normalised clips (n, T, 3, s, s) float32 and their logits' indices (n,) int64, -1 where the network has none.
+    """Normalised clips (n, T, 3, s, s) float32 and their labels (n,) int64.
 
-    ``source`` says where they come from, in words; ``unreadable``, why which of them are not here.
+    A label is the index of the network's logit, or -1 for a class that the network does not have. ``source`` says in
+    words where the clips come from; ``unreadable`` has a line for each clip that could not be read.
     """
 
     clips: np.ndarray
@@ -36,7 +37,7 @@ class ClipSet:
 
 @dataclass(frozen=True)
 class GeneratedVideos:
-    """A ``VideoSource`` of generated gestures, rendered when they are asked for."""
+    """A ``VideoSource`` of generated gestures, which are rendered on demand."""
 
     spec: SynthSpec
     split: Split
@@ -65,11 +66,12 @@ class GeneratedVideos:
 def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool) -> tuple[ClipSet, ClipSet]:
     """At most ``count`` clips for calibration, and at most ``count`` others for the comparison.
 
-    Of ``data``, or of the manifest that the run was trained on: of its training split, and of the test split (or
-    validation; where there is neither, training is halved). Without either, generated gestures, on which nothing
-    ``calibrates`` but a network that learnt such. A clip that cannot be read is left out. Raises ``ManifestError``
-    where that forbids them, and for a manifest that is faulty or has too few clips, ``ClipError`` where none can be
-    read, ``RunError`` for a run that does not say what it was trained on.
+    They come from the manifest ``data``, or by default from the one that the run was trained on: the former clips from
+    its training split, the latter from its test split (or validation; without either, training is halved). Without a
+    manifest they are generated gestures. A clip that cannot be read is left out. Raises ``ManifestError`` where an
+    export that ``calibrates`` would need generated gestures although the network did not learn such, and for a faulty
+    manifest or one with too few clips; ``ClipError`` when no clip can be read; ``RunError`` for a run that does not say
+    what it was trained on.
     """
     manifest = _manifest(run, data)
     if isinstance(manifest, str):
@@ -94,7 +96,7 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calib
 
 
 def _manifest(run: Path, data: Path | None) -> Manifest | str:
-    """The manifest to take clips from; or why there is none: a network without its run, or whose data has gone."""
+    """The manifest to take clips from, or the reason why there is none: the run or its data is missing."""
     if data is not None:
         return Manifest.read(data)
     if not (run / ENVIRONMENT_FILE).exists():
@@ -104,7 +106,9 @@ def _manifest(run: Path, data: Path | None) -> Manifest | str:
 
 
 def _learnt_generated(card: NetworkCard) -> bool:
-    """Whether the network comes from generated gestures. Their names alone tell nothing: anybody's clips may wave."""
+    """Whether the network was trained on generated gestures. Real clips may have the same class names, so the card's
+    provenance decides, too.
+    """
     told = card.provenance.get("recipe") in _RECIPES or card.provenance.get("data") in _SOURCES
     return told and all(name in GESTURES or name == BACKGROUND for name in card.classes)
 
@@ -125,7 +129,7 @@ def _halves(manifest: Manifest) -> tuple[Manifest, Manifest]:
 
 
 def _spec(card: NetworkCard, count: int) -> SynthSpec:
-    """Gestures that the network knows, if it knows generated ones; of any kind otherwise."""
+    """The spec of generated clips: of the gestures that the network knows, or of all if it knows none of them."""
     classes = tuple(name for name in card.classes if name in GESTURES) or tuple(GESTURES)
     each = -(-count // len(classes))
     return SynthSpec(

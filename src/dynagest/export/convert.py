@@ -1,4 +1,4 @@
-"""From a torch module to an ONNX model: BatchNorm folded, any number of clips, checked."""
+"""Converts a torch module to an ONNX model, simplifies it for the runtimes and checks it."""
 
 import ast
 import logging
@@ -28,7 +28,7 @@ def to_onnx(
     *,
     dynamic: bool,
 ) -> onnx.ModelProto:
-    """The ONNX model of ``net``, called with ``inputs``. ``dynamic``: the first dimension of each may be any number.
+    """Convert ``net``, called with ``inputs``, to an ONNX model. ``dynamic``: each input's first dimension is free.
 
     Raises ``ExportError`` when torch cannot trace or translate the network.
     """
@@ -42,7 +42,7 @@ def to_onnx(
             assert exported is not None
             _tidy(exported.model)
             model = onnx_ir.to_proto(exported.model)
-    except Exception as error:  # the exporter's own kinds, torch's and those of whatever it calls
+    except Exception as error:  # the exporter raises its own errors, torch's, and those of whatever it calls
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(
             f"{type(net).__name__}: torch {torch.__version__} cannot export this network to ONNX ({reason}); "
@@ -56,7 +56,7 @@ def to_onnx(
 
 
 def check(model: onnx.ModelProto) -> None:
-    """Raise ``ExportError`` unless the ONNX checker accepts the model, shapes included."""
+    """Raise ``ExportError`` unless the ONNX checker accepts the model and its shapes."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -64,7 +64,7 @@ def check(model: onnx.ModelProto) -> None:
 
 
 def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Keep ``metadata`` inside the model and nothing else: the exporter's own tells of paths on this machine."""
+    """Replace all of the model's metadata by ``metadata``: the exporter's own contains paths on this machine."""
     del model.metadata_props[:]
     for owner in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del owner.metadata_props[:]
@@ -74,7 +74,7 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 
 
 def drop_zero_biases(model: onnx.ModelProto) -> None:
-    """Take the zeros off that the exporter gives to convolutions without bias: in a shape that OpenVINO refuses."""
+    """Remove the zero biases that the exporter gives to convolutions without bias, in a shape that OpenVINO refuses."""
     zeros = {each.name for each in model.graph.initializer if not onnx.numpy_helper.to_array(each).any()}
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in zeros:
@@ -86,7 +86,7 @@ def drop_zero_biases(model: onnx.ModelProto) -> None:
 
 
 def name_by_module(model: onnx.ModelProto) -> None:
-    """Rename every node ``module/path/Operator_k`` after the module that it comes from, so that one can be told."""
+    """Rename every node to ``module/path/Operator_k``, after the module that it comes from, so that it can be found."""
     for index, node in enumerate(model.graph.node):
         scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "[]")
         path = ast.literal_eval(scopes)
@@ -95,7 +95,7 @@ def name_by_module(model: onnx.ModelProto) -> None:
 
 
 def pool_globally(model: onnx.ModelProto) -> None:
-    """Turn means over height and width into ``GlobalAveragePool``, which runtimes have in int8 as well."""
+    """Turn means over all axes of frames or volumes into ``GlobalAveragePool``, which runtimes have in int8 as well."""
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in model.graph.value_info}
     for node in model.graph.node:
@@ -111,7 +111,7 @@ def pool_globally(model: onnx.ModelProto) -> None:
 
 
 def _tidy(model: onnx_ir.Model) -> None:
-    # What `optimize=True` does, without its 40 rewriting rules: they take a minute and find nothing to do here.
+    # Like `optimize=True` but without its 40 rewriting rules, which take a minute and change nothing here.
     fold_constants(model)
     passes = (
         common.RemoveUnusedNodesPass(),
@@ -125,7 +125,7 @@ def _tidy(model: onnx_ir.Model) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's word on torchvision, which is absent on purpose, and torch's on its own internals."""
+    """Silence the exporter's warning about torchvision, which is absent on purpose, and torch's about its internals."""
     logger = logging.getLogger(_EXPORTER)
     level = logger.level
     logger.setLevel(logging.ERROR)

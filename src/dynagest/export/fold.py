@@ -1,4 +1,4 @@
-"""BatchNorm into the convolution in front of it, in any network."""
+"""Folds BatchNorm into the convolution in front of it, in any network."""
 
 import copy
 from typing import Any
@@ -13,13 +13,13 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold_batchnorm(net: ClipNet, clip_NTCHW: Tensor) -> ClipNet:
-    """A copy of ``net`` in evaluation mode, where each BatchNorm that follows a convolution has become part of it.
+    """A copy of ``net`` on the CPU in evaluation mode, with each BatchNorm that follows a convolution folded into it.
 
-    Which one follows which shows when ``clip_NTCHW`` runs through: one that is given the very tensor that a convolution
-    returned. Others stay as they are.
+    A pass over ``clip_NTCHW`` finds the pairs: a BatchNorm follows a convolution if its input is the very tensor that
+    the convolution returned. Every other BatchNorm stays as it is.
     """
     net = copy.deepcopy(net).cpu().eval()
-    returned: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is kept so that its id stays its own
+    returned: dict[int, tuple[nn.Module, Tensor]] = {}  # holds the tensor, so that no other can get its id
     pairs: dict[nn.Module, nn.Module] = {}
 
     def after_convolution(conv: nn.Module, _: Any, output: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""The form for ONNX Runtime, native and in browsers: every frame an image, two dimensions in every convolution.
+"""The form for ONNX Runtime, native and in browsers: every frame is an image, and every convolution is 2D.
 
-Equal to the network up to rounding. Only ACTION is rewritten: what ONNX Runtime's int8 kernels cannot take (means over
-channels, gates on tensors of one pixel) becomes convolutions and small matrix products. The temporal convolution stays
-one over the view (T, H*W) of channels_last memory, which is the order in which ONNX Runtime computes int8 convolutions:
-the transposes around it cancel.
+It equals the network up to rounding. Only ACTION is rewritten: operations without an int8 kernel in ONNX Runtime (means
+over channels, gates on tensors of one pixel) become convolutions and small matrix products. The temporal convolution
+still works on the view (T, H*W) of channels_last memory. ONNX Runtime computes int8 convolutions in that order, so the
+transposes around it cancel.
 """
 
 import copy
@@ -20,7 +20,7 @@ from dynagest.networks.temporal import convolve_in_time
 
 
 def frame_form(net: ClipNet) -> ClipNet:
-    """A copy of ``net`` in evaluation mode with its ACTION modules rewritten; others are exported as they are."""
+    """A copy of ``net`` in evaluation mode with its ACTION modules rewritten; other modules stay as they are."""
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
@@ -30,7 +30,7 @@ def frame_form(net: ClipNet) -> ClipNet:
 
 
 class FrameAction(nn.Module):
-    """``Action`` on (N*T, C, H, W)."""
+    """``Action``, published or online, on frames (N*T, C, H, W). Its BatchNorm must be folded."""
 
     taps: Tensor
     ste: Tensor
@@ -43,7 +43,7 @@ class FrameAction(nn.Module):
         self.squeeze, self.gates = SqueezeFirst(action), ChannelGates(action)
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """(B, C, H, W) -> what ``net`` makes of the excited frames."""
+        """(B, C, H, W) -> the output of ``net`` on the excited frames."""
         x = convolve_in_time(x_BCHW, self.taps, num_frames)
         *pooled, mean_B1HW = self.squeeze(x)
         pooled_NTR = (each.reshape(-1, num_frames, each.shape[1]) for each in pooled)

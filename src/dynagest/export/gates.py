@@ -1,11 +1,11 @@
-"""What the forms of ACTION for export share: what the gates need of the features, in two ways, and the channel gates.
+"""Parts that the exported forms of ACTION share: the inputs of its gates, computed in two ways, and the channel gates.
 
-CE and ME look at means over pixels alone, and all that is in front of these is linear: 1x1 convolutions, BatchNorm
-(folded before), a depthwise 3x3. So means may be taken first (``MeansFirst``, which saves half as many multiply-adds as
-a block's first convolution has) or last (``SqueezeFirst``, for ONNX Runtime, whose means over bytes are slow).
+CE and ME use means over pixels only, and everything before the means is linear: 1x1 convolutions, BatchNorm (already
+folded), a depthwise 3x3. So the means may be taken first (``MeansFirst``, which saves half as many multiply-adds as a
+block's first convolution has) or last (``SqueezeFirst``, for ONNX Runtime, whose means over bytes are slow).
 
-What comes after global average pooling is tiny, yet as 1x1 convolutions over (N*T, C, 1, 1) it costs runtimes
-transposes and, in int8, precision. Here pooled features are (N, T, r), and a look at another frame is a concatenation.
+The computation after global average pooling is tiny. Yet as 1x1 convolutions over (N*T, C, 1, 1) it would cost runtimes
+transposes and, in int8, precision. So here pooled features are (N, T, r), and neighbouring frames are concatenated.
 """
 
 import torch
@@ -17,7 +17,7 @@ from dynagest.networks.online import OnlineAction, two_taps
 
 
 class SqueezeFirst(nn.Module):
-    """One 1x1 convolution takes all that the gates need: nothing is ever pooled at full width."""
+    """Computes all inputs of the gates by one 1x1 convolution, so that nothing is pooled at full width."""
 
     def __init__(self, action: Action) -> None:
         super().__init__()
@@ -29,8 +29,10 @@ class SqueezeFirst(nn.Module):
         self.motion = action.action_p3_conv1
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, C, H, W) -> means over H and W of CE's squeezed features, of ME's, and of those behind its 3x3, (B, r)
-        each, and the mean over channels (B, 1, H, W)."""
+        """(B, C, H, W) -> three means over H and W (B, r) and the mean over channels (B, 1, H, W).
+
+        The means are those of CE's squeezed features, of ME's squeezed features, and of the latter after ME's 3x3.
+        """
         r = self.motion.in_channels
         channel, squeezed, mean_B1HW = self.reduce(x_BCHW).split((r, r, 1), dim=1)
         pooled = [each.mean((2, 3), keepdim=True).flatten(1) for each in (channel, squeezed, self.motion(squeezed))]
@@ -38,10 +40,10 @@ class SqueezeFirst(nn.Module):
 
 
 class MeansFirst(nn.Module):
-    """Means over pixels of the features themselves, so that nothing is squeezed at full size.
+    """Computes the inputs of the gates from the features' means over pixels, so that nothing is squeezed at full size.
 
-    The mean of a 3x3 convolution padded with zeros depends on the frame's mean and its edges: along either axis, tap -1
-    sees all but the last line, tap +1 all but the first.
+    The mean of a zero-padded 3x3 convolution depends only on the frame's mean and its edges: along either axis, tap -1
+    sees all lines but the last, tap +1 all but the first.
     """
 
     weight: Tensor
@@ -52,7 +54,7 @@ class MeansFirst(nn.Module):
         super().__init__()
         ce, me = action.action_p2_squeeze, action.action_p3_squeeze
         assert me.bias is not None, "BatchNorm is not folded"
-        # Even the mean over channels is a convolution, which runtimes have in int8.
+        # The mean over channels is a convolution, too, because runtimes have that in int8.
         self.mean = nn.Conv2d(ce.in_channels, 1, 1, bias=False)
         self.mean.load_state_dict({"weight": _mean(ce)})
         self.register_buffer("weight", torch.cat((ce.weight, me.weight)).detach().flatten(1))
@@ -60,9 +62,9 @@ class MeansFirst(nn.Module):
         self.register_buffer("motion", action.action_p3_conv1.weight.detach()[:, 0])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As ``SqueezeFirst``, or of volumes (N, C, T, H, W): three of (N, T, r), and (N, 1, T, H, W)."""
+        """Like ``SqueezeFirst.forward``. Volumes (N, C, T, H, W) give three means (N, T, r) and one (N, 1, T, H, W)."""
         r, (height, width) = len(self.motion), x.shape[-2:]
-        # As a pooling window: OpenVINO takes ten times as long for a mean over one axis.
+        # A pooling window, because OpenVINO takes ten times as long for a mean over one axis.
         pool = F.avg_pool2d(x, (height, 1)) if x.ndim == 4 else F.avg_pool3d(x, (1, height, 1))
         rows = torch.cat((x[..., :1, :], pool, x[..., -1:, :]), dim=-2)
         means = torch.cat((rows[..., :1], rows.mean(-1, keepdim=True), rows[..., -1:]), dim=-1)
@@ -71,7 +73,7 @@ class MeansFirst(nn.Module):
         return z_9R[..., 4, :r], z_9R[..., 4, r:], convolved[..., r:], self.mean(x)
 
     def _taps(self, height: int, width: int) -> Tensor:
-        """How much of each of the nine means is in the mean behind the 3x3: (9, 2r), nothing of CE's."""
+        """The weights (9, 2r) of the nine means in the mean after ME's 3x3; zero for CE's r channels."""
         taps = self.motion
         taps = torch.stack((-taps[:, 2] / height, taps.sum(1), -taps[:, 0] / height), dim=1)
         taps = torch.stack((-taps[:, :, 2] / width, taps.sum(2), -taps[:, :, 0] / width), dim=2)
@@ -83,7 +85,7 @@ def _mean(conv: nn.Conv2d) -> Tensor:
 
 
 class ChannelGates(nn.Module):
-    """3 + CE + ME of an ACTION module, published or online: (N, T, C) from features pooled over H and W."""
+    """Computes 3 + CE + ME of an ACTION module, published or online, from features pooled over H and W."""
 
     mix: Tensor
     expand_ce: Tensor
@@ -99,20 +101,23 @@ class ChannelGates(nn.Module):
         self.register_buffer("expand_me", action.action_p3_expand.weight.detach().flatten(1))
 
     def forward(self, channel_NTR: Tensor, squeezed_NTR: Tensor, convolved_NTR: Tensor) -> Tensor:
-        """Means over H and W of CE's squeezed features, of ME's, and of those behind its 3x3."""
+        """The three means that ``SqueezeFirst`` gives, each (N, T, r) -> the gate (N, T, C)."""
         frames = (before(channel_NTR), channel_NTR, after(channel_NTR))[: 2 if self.online else 3]
         # The motion between two frames belongs to the earlier one; online, to the later one.
         motion = F.pad(convolved_NTR[:, 1:] - squeezed_NTR[:, :-1], (0, 0, 1, 0) if self.online else (0, 0, 0, 1))
         return self.expand(torch.cat(frames, dim=2), motion)
 
     def expand(self, neighbours: Tensor, motion: Tensor) -> Tensor:
-        """CE's frame before, this one, the next (..., 3r), or (..., 2r) online; ME's motion (..., r) -> (..., C)."""
+        """The gate (..., C) from CE's neighbours and ME's ``motion`` (..., r).
+
+        ``neighbours`` are the previous, this and the next frame (..., 3r); online, without the next (..., 2r).
+        """
         channel = torch.sigmoid(F.linear(F.relu(F.linear(neighbours, self.mix)), self.expand_ce))
         return 3 + channel + torch.sigmoid(F.linear(motion, self.expand_me))
 
 
 def three_taps(action: Action, weight: Tensor, dim: int) -> Tensor:
-    """Taps for frames t-1, t and t+1 along ``dim``: those of ``weight``, with nothing from t+1 where it is online."""
+    """The taps for frames t-1, t and t+1 along ``dim``: those of ``weight``, or its online form with zeros for t+1."""
     if not isinstance(action, OnlineAction):
         return weight
     past, now = two_taps(weight, dim).unbind(dim)

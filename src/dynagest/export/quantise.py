@@ -1,4 +1,4 @@
-"""int8 by static calibration: weights by channel, activations by what calibration clips showed, streams' state too."""
+"""Quantises to int8 by static calibration: weights per channel, activations and streams' state by calibration clips."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ _QUANTISED = (
 
 
 def quantise_onnx(model: onnx.ModelProto, calibration: Iterable[Inputs]) -> onnx.ModelProto:
-    """An int8 model with quantise-dequantise pairs, as ONNX Runtime takes them. Names of inputs and outputs stay."""
+    """An int8 model with quantise-dequantise pairs for ONNX Runtime. Inputs and outputs keep their names."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -48,11 +48,11 @@ def quantise_onnx(model: onnx.ModelProto, calibration: Iterable[Inputs]) -> onnx
 def quantise_openvino(
     model: "openvino.Model", calibration: Iterable[Inputs], in_float: Sequence[str]
 ) -> "openvino.Model":
-    """An int8 model by NNCF's post-training quantisation, but for the nodes ``in_float``.
+    """An int8 model by NNCF's post-training quantisation; the nodes named ``in_float`` stay in float.
 
-    Convolutions and what they read and leave are quantised. Elementwise products (gates, ACTION's shift), sums of them
-    and sums that they take are not: NNCF would round between any two, where OpenVINO computes all of them in one pass
-    from bytes to bytes.
+    Convolutions are quantised with their inputs and outputs. Elementwise products (gates, ACTION's shift), sums of
+    products and sums that products read are not: NNCF would round after each of them, but OpenVINO computes them
+    together in one pass from bytes to bytes.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -70,7 +70,7 @@ def quantise_openvino(
             nncf.Dataset(samples),
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
-            # Its default cuts off what few clips reach, and with it a tenth of the answers.
+            # NNCF's default clips rare activations, which loses a tenth of the answers.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
             ),
@@ -85,10 +85,10 @@ def quantise_openvino(
 
 
 def _quantise_once(model: "openvino.Model") -> None:
-    """Let all that read a tensor read what one of its quantisers makes of it, where these agree.
+    """Quantise each tensor once: where its quantisers have the same range, all its readers read the output of one.
 
-    NNCF gives each reader its own, and some none; a block's output would be kept as float32 and rounded three times.
-    Means stay out of it: OpenVINO rounds a mean of bytes to a byte.
+    NNCF gives some readers a quantiser each and others none, so that a block's output would be kept as float32 and
+    rounded three times. Means still read the float tensor, because OpenVINO rounds a mean of bytes to a byte.
     """
     apart = ("ShapeOf", "Result", "AvgPool", "ReduceMean")
     for node in model.get_ordered_ops():
@@ -107,10 +107,10 @@ def _quantise_once(model: "openvino.Model") -> None:
 
 
 def _gate_bytes(model: "openvino.Model") -> None:
-    """Let OpenVINO multiply quantised features by a sum of gates without turning them into float32 beforehand.
+    """Let OpenVINO multiply quantised features by a sum of gates without converting them to float32 first.
 
-    It does so where the other factor is itself scaled by a constant, as what quantisation leaves is. So the sum is
-    doubled, and with it the range of what quantises the product: the same numbers come out.
+    It does so only if the other factor, too, is multiplied by a constant, as dequantised values are. So the sum is
+    doubled, and so is the input range of the quantiser after the product, which then gives the same numbers as before.
     """
     from openvino import opset13 as ops
 
@@ -127,7 +127,10 @@ def _gate_bytes(model: "openvino.Model") -> None:
 
 
 def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
-    """Store the weights of float matrix products by row in int8: one frame's take longer to read than to compute."""
+    """Store the weights of float matrix products in int8 with a scale per row.
+
+    For a single frame, reading these weights takes longer than the product.
+    """
     from openvino import opset13 as ops
 
     for node in model.get_ops():
@@ -141,10 +144,10 @@ def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
 
 
 def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor]) -> dict[str, StateTensor]:
-    """Turn what a quantised network remembers at full size into uint8, in place, and return the state as it is now.
+    """Change the full-size features in a quantised network's state to uint8, in place. Returns the new state.
 
-    Of a feature that the network quantises anyway the next frame needs no more than those eight bits: an int8
-    ACTION-ResNet-50 at 224 reads and writes 6 MB a frame then instead of 22. What it does not quantise stays float32.
+    If the network quantises a feature anyway, the next frame needs no more than those eight bits: an int8
+    ACTION-ResNet-50 at 224 then reads and writes 6 MB per frame instead of 22. Other state stays float32.
     """
     from openvino import opset13 as ops
 
@@ -154,11 +157,11 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
     for name, tensor in state.items():
         parameter, result = before[STATE_IN + name], after[STATE_OUT + name]
         turned = result.input_value(0).get_node()
-        if turned.get_type_name() != "Transpose":  # small, and not features
+        if turned.get_type_name() != "Transpose":  # not full-size features, so too small to matter
             continue
         feature = turned.input_value(0).get_node()
         rounded = feature
-        while rounded.get_type_name() in ("Slice", "StridedSlice"):  # of several frames, the last is remembered
+        while rounded.get_type_name() in ("Slice", "StridedSlice"):  # takes the last of several frames
             rounded = rounded.input_value(0).get_node()
         if rounded.get_type_name() != "FakeQuantize" or len(bounds := _range(rounded)) > 4 or bounds[0]:
             continue
@@ -168,8 +171,8 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         model.remove_parameter(parameter)
         model.add_parameters([read])
         _read_bytes(_targets(parameter), read, step)
-        # ACTION's shift reads the bytes, too. So all that reads a block's input comes before the block's sum, which
-        # OpenVINO then adds in place, within the last convolution.
+        # ACTION's shift reads the bytes, too. Then every reader of a block's input comes before the block's sum, so
+        # that OpenVINO can add in place, within the last convolution.
         shifts = [each for each in _targets(feature) if each.get_node().get_type_name() in ("Transpose", "Multiply")]
         _read_bytes(shifts, ops.convert(ops.round(ops.multiply(feature, np.float32(1 / step))), "u8"), step)
         kept[name] = StateTensor(shape=tensor.shape, dtype="uint8")
@@ -178,7 +181,7 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
 
 
 def _read_bytes(readers: Iterable["openvino.Input"], levels: "openvino.Node", step: float) -> None:
-    """Let them read ``levels`` (uint8), ``step`` apart, in place of the features. A transpose moves the bytes."""
+    """Make ``readers`` read the features as ``levels`` (uint8) times ``step``. A transpose is done on the bytes."""
     from openvino import opset13 as ops
 
     for reader in readers:
@@ -201,7 +204,7 @@ def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
 
 
 def _readers(node: "openvino.Node") -> list[str]:
-    """The kinds of those that read a node's only output."""
+    """The types of the nodes that read a node's only output."""
     return [each.get_node().get_type_name() for each in _targets(node)]
 
 
@@ -210,14 +213,14 @@ def _is_quantiser(reader: "openvino.Input") -> bool:
 
 
 def _range(quantiser: "openvino.Node") -> tuple[float, ...]:
-    """The lowest and the highest value that a quantiser keeps, of each channel if it has its own, and what of them."""
+    """A quantiser's lowest and highest input and output, in this order and flattened; each may be per channel."""
     return tuple(float(x) for place in (1, 2, 3, 4) for x in quantiser.input_value(place).get_node().get_data().ravel())
 
 
 def pooled_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes behind global pooling: ACTION's channel gates, the classifier. They are to stay in float.
+    """The names of the nodes after global pooling (ACTION's channel gates, the classifier), which stay in float.
 
-    There is next to nothing to compute, and each rounding moves a whole channel or a logit.
+    They have almost nothing to compute, and each rounding would shift a whole channel or a logit.
     """
     shapes = {
         each.name: [dim.dim_value for dim in each.type.tensor_type.shape.dim]
@@ -245,7 +248,7 @@ class _Reader(CalibrationDataReader):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Both tools print progress and advice meant for their own command lines."""
+    """Silence both tools, which print progress and advice that are meant for their own command lines."""
     onnxruntime.set_default_logger_severity(3)
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

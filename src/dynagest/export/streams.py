@@ -1,8 +1,8 @@
-"""The streaming form of an online network as one graph: frames and named states in, logits and the new states out.
+"""The streaming form of an online network as one graph, from frames and named states to logits and the new states.
 
-Equal to ``StreamNet`` up to rounding. Only ACTION is rewritten: one frame has little to compute for each operator, and
-a runtime spends a tenth of its time on going from one small operator to the next. Of several frames at once each has a
-smaller share of that.
+It equals ``StreamNet`` up to rounding. Only ACTION is rewritten, into fewer operators: for one frame each has little to
+compute, and a runtime spends a tenth of its time on the way from one small operator to the next. Several frames at once
+share that time.
 """
 
 from collections.abc import Iterator
@@ -25,16 +25,16 @@ from dynagest.runtimes.model_file import FRAME, LOGITS, STATE_IN, STATE_OUT, Sta
 
 
 class StreamForm(nn.Module):
-    """``StreamNet`` with its state as a list of tensors, in the order of ``first``: the state before the first frame.
+    """``StreamNet`` with its state as a list of tensors, in the order of ``first``, the state before the first frame.
 
-    ``channels_last`` is for OpenVINO in int8: features that are remembered at full size are (N, H, W, C), the order in
-    which it computes, which otherwise rearranges them twice a frame; and ACTION takes its means first. Raises
+    ``channels_last`` is for OpenVINO in int8. Then full-size features in the state are (N, H, W, C), the order in which
+    OpenVINO computes, so that it need not rearrange them twice per frame; and ACTION takes its means first. Raises
     ``ModelError`` for a network that is not online.
     """
 
     def __init__(self, net: ClipNet, size: int, channels_last: bool) -> None:
         super().__init__()
-        StreamNet(net)  # refuses what is not online before it is folded
+        StreamNet(net)  # refuses a network that is not online before the work of folding
         net = fold_batchnorm(net, torch.zeros(1, 2, 3, size, size))
         for module in list(net.modules()):
             for name, child in list(module.named_children()):
@@ -58,9 +58,9 @@ class StreamForm(nn.Module):
 
 
 class StreamAction(nn.Module):
-    """``OnlineAction``, its BatchNorm folded, on the next frames of streams (see ``Memory``).
+    """``OnlineAction`` with BatchNorm folded, on the next frames of streams (see ``Memory``).
 
-    Of each stream, one row of numbers and the mean over channels are all that is remembered for the gates.
+    For the gates it remembers only one row of numbers per stream and the mean over channels.
     """
 
     taps: Tensor
@@ -73,10 +73,10 @@ class StreamAction(nn.Module):
         self.register_buffer("taps", two_taps(ste.weight.detach(), dim=1))
 
     def forward(self, x_NCHW: Tensor, time: Time) -> Tensor:
-        """(N, C, H, W) -> what ``net`` makes of the excited frames."""
+        """(N, C, H, W) -> the output of ``net`` on the excited frames."""
         x = self.action_shift(x_NCHW, time)
         channel, squeezed, convolved, mean_N1HW = self.squeeze(x)
-        # A channel of ones tells a frame that has a predecessor (1) from the first (0).
+        # A channel of ones is remembered too: it tells a frame with a predecessor (1) from the first frame (0).
         now = torch.cat((channel, squeezed, torch.ones_like(channel[:, :1])), dim=1)
         r, past = channel.shape[1], self.pooled(now, time)
         moved = (convolved - past[:, r:-1]) * past[:, -1:]
@@ -87,7 +87,7 @@ class StreamAction(nn.Module):
 
 
 def convert_stream(form: StreamForm, frames: int = 1) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
-    """An ONNX model that takes the next ``frames`` of one stream, and the shapes of its state."""
+    """The ONNX model that takes the next ``frames`` frames of one stream, and the shapes of its state."""
     model = to_onnx(
         form,
         (torch.zeros(frames, 3, form.size, form.size), list(form.first.values())),
@@ -99,9 +99,9 @@ def convert_stream(form: StreamForm, frames: int = 1) -> tuple[onnx.ModelProto, 
 
 
 def stream_inputs(form: StreamForm, clips: np.ndarray, frames: int) -> Iterator[dict[str, np.ndarray]]:
-    """What the exported graph is given while clips (n, T, 3, s, s) run through the network, ``frames`` at a time.
+    """The inputs of the exported graph, step by step, as clips (n, T, 3, s, s) pass through it, ``frames`` at a time.
 
-    Frames beyond a multiple of that are left out.
+    Each clip starts a stream. A remainder of fewer than ``frames`` frames is left out.
     """
     with torch.inference_mode():
         for clip in clips:

@@ -1,4 +1,4 @@
-"""Whether an exported file does what the network does: on the same clips, by numbers."""
+"""Compares an exported file with its network, in numbers, on the same clips."""
 
 import math
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from dynagest.stream.state import StreamNetwork
 class Tolerance:
     """How far an exported network may be from PyTorch.
 
-    ``difference``: the largest one between two logits, by their spread (standard deviation); ``typical``: the root mean
-    square of all, likewise; ``agreement``: least share of clips with the same best class; ``drop``: of accuracy, at
-    most, as a share.
+    ``difference``: the largest difference of a logit, divided by the logits' standard deviation, at most.
+    ``typical``: the root mean square of the differences, divided likewise, at most. ``agreement``: the share of answers
+    with the same best class, at least. ``drop``: the loss of accuracy as a share, at most.
     """
 
     difference: float
@@ -28,11 +28,11 @@ class Tolerance:
     drop: float
 
 
-# fp32 differs by rounding alone, some 1e-5 in deep networks; near ties between classes may then fall either way. Lower
-# precisions are held to the typical difference, for the largest of thousands of logits is an outlier, and the larger
-# the more clips are compared. Trained networks, clips and streams, came to 0.004 in bf16 and 0.014 to 0.053 in int8,
-# one with random weights to 0.02 in bf16; logits that lose half of their height, and with it the confidence that events
-# are made of, come to 0.5 and more.
+# fp32 differs by rounding alone, about 1e-5 in deep networks, which can still decide near ties between classes. Lower
+# precisions are held to the typical difference, because the largest of thousands is an outlier that grows with the
+# number of clips. Measured: trained networks, clips and streams, 0.004 in bf16 and 0.014 to 0.053 in int8; a network
+# with random weights 0.02 in bf16. Logits that lose half of their height, and so the confidence that events need, come
+# to 0.5 and more.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(1e-3, 1e-3, 0.99, 0.01),
     "bf16": Tolerance(math.inf, 0.1, 0.95, 0.01),
@@ -42,12 +42,12 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 @dataclass(frozen=True)
 class ClipRunner:
-    """Clips through a network, one at a time."""
+    """Runs clips through a network, one at a time."""
 
     network: ClipNetwork
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
-        """Clips (n, T, 3, s, s) -> their logits (n, K)."""
+        """Clips (n, T, 3, s, s) -> logits (n, K)."""
         return np.concatenate([self.network.logits(clip[None]) for clip in clips])
 
     def labels(self, clips: ClipSet) -> np.ndarray:
@@ -57,7 +57,7 @@ class ClipRunner:
 
 @dataclass(frozen=True)
 class StreamRunner:
-    """Clips through a network of streams, frame by frame; each clip begins a stream."""
+    """Runs clips through a network of streams; each clip starts a new stream."""
 
     network: StreamNetwork
 
@@ -73,7 +73,7 @@ class StreamRunner:
         return np.concatenate(rows)
 
     def labels(self, clips: ClipSet) -> np.ndarray:
-        """The label of each row of ``logits``; -1 before the last frame, where a gesture need not be recognised."""
+        """The label of each row of ``logits``; -1 before the last frame, when a gesture need not be recognised yet."""
         labels = np.full(clips.clips.shape[:2], -1)
         labels[:, -1] = clips.labels
         return labels.reshape(-1)
@@ -84,9 +84,10 @@ Runner = ClipRunner | StreamRunner
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks on the same clips, ``rows`` answers of each.
+    """The comparison of a network in PyTorch and in a file, from ``rows`` answers of each to the same clips.
 
-    Accuracies are of the answers with a label that the network knows, ``None`` where there is none.
+    For ``difference``, ``typical`` and ``agreement`` see ``Tolerance``. The accuracies are over the answers whose label
+    the network knows, ``None`` if there is none.
     """
 
     rows: int
@@ -98,7 +99,7 @@ class Comparison:
 
     @classmethod
     def of(cls, expected: np.ndarray, actual: np.ndarray, labels: np.ndarray) -> "Comparison":
-        """From logits (n, K) of PyTorch and of the file, and labels (n,), -1 for unknown."""
+        """Compare the logits (n, K) of PyTorch and of the file; ``labels`` (n,) are -1 where unknown."""
         known = labels >= 0
         apart = np.abs(expected - actual) / max(float(expected.std()), 1e-12)
         best_expected, best_actual = expected.argmax(axis=1), actual.argmax(axis=1)
@@ -116,10 +117,10 @@ class Comparison:
         )
 
     def check(self, tolerance: Tolerance, precision: Precision) -> None:
-        """Raise ``ExportError`` with the numbers where they are further apart than ``tolerance`` allows."""
+        """Raise ``ExportError``, with the numbers, if the two are further apart than ``tolerance`` allows."""
         drop = (self.accuracy_torch or 0.0) - (self.accuracy_file or 0.0)
         faults = []
-        # Written so that NaN is a fault.
+        # Negated comparisons, so that NaN is a fault.
         if not self.difference <= tolerance.difference:
             faults.append(
                 f"logits differ by {self.difference:.2g} of their spread, {tolerance.difference:g} is allowed"

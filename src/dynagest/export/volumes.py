@@ -1,8 +1,8 @@
-"""The form for OpenVINO: a clip is one volume (N, C, T, H, W), and every convolution has three dimensions.
+"""The form for OpenVINO: a clip is one volume (N, C, T, H, W), and every convolution is 3D.
 
-Equal to the network up to rounding. A frame's convolution has the kernel (1, k, k), the temporal one (3, 1, 1), so that
-no axis ever changes its place; with frames in the batch, OpenVINO spends more time on transposes than on the temporal
-modules themselves. ``VideoNet``'s blocks are used as they are, on other layers.
+It equals the network up to rounding. A frame's convolution has the kernel (1, k, k), the temporal one (3, 1, 1), so
+that no axis ever moves; with frames in the batch, OpenVINO spends more time on transposes than on the temporal modules
+themselves. ``VideoNet``'s blocks stay as they are; only their layers are replaced.
 """
 
 import copy
@@ -39,7 +39,9 @@ class VolumeNet(nn.Module):
 
 
 class VolumeConv(nn.Conv3d):
-    """A convolution of each frame by itself; stands where a temporal module may stand, and takes its arguments."""
+    """A 2D convolution of each frame by itself. It may stand in a temporal module's place, so it takes the same
+    arguments.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(
@@ -60,7 +62,7 @@ class VolumeConv(nn.Conv3d):
 
 
 class VolumeTemporal(nn.Module):
-    """A depthwise convolution over T."""
+    """A depthwise convolution over T of volumes."""
 
     taps: Tensor
 
@@ -73,7 +75,7 @@ class VolumeTemporal(nn.Module):
 
 
 class VolumeShift(nn.Module):
-    """``TemporalShift`` and ``OnlineShift``."""
+    """``TemporalShift`` or ``OnlineShift`` on volumes."""
 
     def __init__(self, shift: TemporalShift) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class VolumeShift(nn.Module):
 
 
 class VolumeAction(nn.Module):
-    """``Action``, published or online."""
+    """``Action``, published or online, on volumes."""
 
     ste: Tensor
 
@@ -111,7 +113,7 @@ class VolumeAction(nn.Module):
 
 
 class VolumeMotionExcitation(nn.Module):
-    """TEA's ``MotionExcitation``."""
+    """TEA's ``MotionExcitation`` on volumes."""
 
     def __init__(self, excitation: MotionExcitation) -> None:
         super().__init__()
@@ -141,7 +143,7 @@ def _replace(module: nn.Module) -> None:
 
 
 def _volume(layer: nn.Module) -> nn.Module | None:
-    """The layer's counterpart on volumes; ``None`` for a container, and for what minds no dimensions."""
+    """The layer's counterpart on volumes; ``None`` for a container, and for a layer that works on any dimensions."""
     match layer:
         case Action():
             return VolumeAction(layer)

@@ -1,4 +1,4 @@
-"""``dynagest export``: write the file, run it, compare it with PyTorch, and keep it only if they agree."""
+"""``dynagest export``: writes the file, runs it, compares it with PyTorch, and keeps it only if they agree."""
 
 import os
 import statistics
@@ -42,14 +42,14 @@ from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.events import tuned_settings
 
 Runtime = Literal["onnx", "openvino"]
-ROUNDS = 5  # of the latency that is printed; benchmarks/latency.py measures with care
+ROUNDS = 5  # of the printed latency, a rough one; benchmarks/latency.py measures with care
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written, and how it compares. ``size`` in bytes; latencies in seconds for one clip (or frame).
+    """An exported file, and how it compares. Sizes are in bytes, latencies in seconds for one clip (or frame).
 
-    ``unreadable``: the clips that it could be neither calibrated nor compared on, and why.
+    ``unreadable`` says which clips of calibration and comparison could not be read, and why.
     """
 
     path: Path
@@ -77,16 +77,17 @@ def export(
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
-    """Export the network of a run folder (or a ``.safetensors`` file) and return how the file compares with it.
+    """Export the network of a run folder (or a ``.safetensors`` file), and compare the file with it.
 
-    ``frames``: how many a stream's file takes at once, 1 to T (see docs/streaming.md).
+    ``frames``: the number of frames that a stream's file takes at once, 1 to T (see docs/streaming.md).
     ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` in the name.
-    ``data``: a manifest whose training clips calibrate int8 and whose test clips are compared; see ``gather`` for the
-    default. ``clips``: how many of each. ``threads``: how many both compute with, PyTorch and the file (default: as
-    many as PyTorch does). ``progress`` is told what is being done.
+    ``data``: a manifest; its training clips calibrate int8, its test clips are compared. See ``gather`` for the
+    default. ``clips``: the number of each. ``threads``: the number of threads of PyTorch and of the file (default:
+    PyTorch's). ``progress`` is called with a line for each step.
 
     Raises ``ExportError`` when the combination does not exist, the network cannot be exported, or the file disagrees
-    with PyTorch by more than ``tolerance``: nothing is left of it then, and an older file stays as it was.
+    with PyTorch by more than ``tolerance``; then the new file is removed and an older one stays as it was. Raises
+    ``RunError`` when the file cannot be written, and what ``load_network`` and ``gather`` raise.
 
     Example: ``export("runs/demo", "onnx", precision="int8").comparison.agreement``
     """
@@ -132,7 +133,7 @@ def export(
         comparison.check(tolerance or TOLERANCES[precision], precision)
         latency_torch, latency = _latencies(pair, held_out.clips[0])
         size = sum(part.stat().st_size for part in _parts(staged))
-        del pair  # OpenVINO maps the weights, and Windows moves no file that is mapped
+        del pair  # OpenVINO maps the weights, and Windows cannot move a file that is mapped
     return Export(
         path=target,
         info=info,
@@ -147,7 +148,7 @@ def export(
 
 
 def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int) -> None:
-    """Raise ``ExportError`` for what no runtime does, rather than do something else silently."""
+    """Raise ``ExportError`` for a combination that no runtime supports."""
     if mode == "clip" and frames != 1:
         raise ExportError(f"--frames {frames}: of --mode stream; a clip is always taken whole")
     if to == "onnx" and precision == "bf16":
@@ -158,12 +159,12 @@ def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int
 
 
 def computes_channels_last(to: Runtime, precision: Precision) -> bool:
-    """Whether a stream's state is best kept (N, H, W, C): OpenVINO's int8 kernels alone want it so."""
+    """Whether a stream's state is kept as (N, H, W, C), which is faster for OpenVINO's int8 kernels alone."""
     return to == "openvino" and precision == "int8"
 
 
 def check_target(target: Path, to: Runtime) -> None:
-    """Raise ``ExportError`` for a name that this runtime's files do not have."""
+    """Raise ``ExportError`` unless ``target`` can be the name of a file for this runtime."""
     if target.suffix != _suffix(to):
         raise ExportError(f"--out {target}: a file for --to {to} ends in {_suffix(to)}")
     if target.is_dir():
@@ -171,20 +172,20 @@ def check_target(target: Path, to: Runtime) -> None:
 
 
 def convert_clips(net: ClipNet, card: NetworkCard, to: Runtime) -> tuple[onnx.ModelProto, dict[str, StateTensor]]:
-    """The network as an ONNX model in the form that the runtime is fast at; clips leave no state."""
+    """Convert the network to an ONNX model in the form that is fast in the runtime. Returns it with an empty state."""
     clip = torch.zeros(1, card.num_segments, 3, card.size, card.size)
     folded = fold_batchnorm(net, clip)
     if not isinstance(folded, VideoNet):
         return to_onnx(folded, (clip,), [CLIPS], [LOGITS], dynamic=False), {}
     form: torch.nn.Module = VolumeNet(folded) if to == "openvino" else frame_form(folded)
-    # Two clips, for torch takes a dimension of one for a constant.
+    # Two clips, because torch takes a dimension of length one for a constant.
     return to_onnx(form, (clip.expand(2, -1, -1, -1, -1),), [CLIPS], [LOGITS], dynamic=True), {}
 
 
 def write_model(
     model: onnx.ModelProto, info: ModelInfo, to: Runtime, calibration: Iterable[Inputs], path: Path
 ) -> ModelInfo:
-    """Write ``model`` in the precision of ``info``, with ``info`` inside; returns it with the state as it became."""
+    """Write ``model`` in the precision of ``info``, with ``info`` inside. Returns ``info`` with the final state."""
     if to == "onnx":
         model = quantise_onnx(model, calibration) if info.precision == "int8" else model
         set_metadata(model, {KEY: info.model_dump_json()})
@@ -199,20 +200,20 @@ def write_model(
         converted = quantise_openvino(converted, calibration, pooled_nodes(model))
         info = info.model_copy(update={"state": keep_state_in_bytes(converted, info.state)})
     converted.set_rt_info(info.model_dump_json(), [KEY])
-    # fp16 holds more digits than the bf16 in which it is computed.
+    # Stored as fp16, which is more exact than the bf16 in which it is computed.
     openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
     return info
 
 
 def _runners(net: ClipNet, card: NetworkCard, mode: Mode, file: Path, threads: int) -> tuple[Runner, Runner]:
-    """PyTorch's, and that of the exported file."""
+    """The runners of PyTorch and of the exported file."""
     if mode == "clip":
         return ClipRunner(TorchNetwork(net, card)), ClipRunner(load_clip_network(file, threads=threads))
     return StreamRunner(TorchStream(net, card)), StreamRunner(load_stream_network(file, threads=threads))
 
 
 def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
-    """Seconds that each takes for one clip, or one frame: the median of rounds in which they take turns."""
+    """Each runner's seconds for one clip, or one frame: the median over rounds in which they take turns."""
     times: list[list[float]] = [[] for _ in runners]
     for _ in range(ROUNDS):
         for runner, each in zip(runners, times, strict=True):
@@ -224,7 +225,7 @@ def _latencies(runners: Sequence[Runner], clip: np.ndarray) -> list[float]:
 
 @contextmanager
 def _staged(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` for a file that takes its place if all goes well, and is removed otherwise."""
+    """The path of a temporary file beside ``target``, which replaces it on success and is removed otherwise."""
     staged = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -236,13 +237,13 @@ def _staged(target: Path) -> Iterator[Path]:
         raise RunError(f"{target}: cannot be written ({error.strerror}); make room, or name another --out") from error
     finally:
         for part in _parts(staged):
-            with suppress(OSError):  # where nothing can be written, there is nothing to remove
+            with suppress(OSError):  # after success, or where nothing could be written, there is nothing to remove
                 part.unlink()
 
 
 @contextmanager
 def _torch_threads(count: int | None) -> Iterator[int]:
-    """PyTorch computes with so many threads meanwhile, or with as many as before; how many these are."""
+    """Set PyTorch's number of threads inside the block, or leave it for None; gives the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -252,7 +253,7 @@ def _torch_threads(count: int | None) -> Iterator[int]:
 
 
 def _parts(path: Path) -> tuple[Path, ...]:
-    # The weights first: an .xml that is there has its .bin.
+    # The weights first, so that an .xml never exists without its .bin.
     return (path.with_suffix(".bin"), path) if path.suffix == ".xml" else (path,)
 
 
