@@ -1,4 +1,4 @@
-"""What runs a network: torch, ONNX Runtime or OpenVINO behind ``ClipNetwork`` and ``StreamNetwork``. numpy in and out.
+"""Runs networks in torch, ONNX Runtime or OpenVINO, behind ``ClipNetwork`` and ``StreamNetwork``, on numpy arrays.
 
-Each runtime is imported only when one of its networks is opened, so an installation needs the one that it uses.
+Each runtime is imported only when one of its networks is opened, so an installation needs only the one that it uses.
 """

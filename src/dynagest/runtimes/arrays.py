@@ -1,4 +1,4 @@
-"""What goes into a network and what comes out of it, as arrays. Needs no torch."""
+"""Array operations before and after a network: normalising frames, softmax. Needs no torch."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from dynagest.card import NetworkCard
 
 
 def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
-    """Frames (T, s, s, 3) uint8 RGB as the network wants them: (T, 3, s, s) float32."""
+    """Frames (T, s, s, 3) uint8 RGB -> the network's input (T, 3, s, s) float32, normalised as ``card`` says."""
     mean, std = np.array(card.mean, dtype=np.float32), np.array(card.std, dtype=np.float32)
     scaled = (frames.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Scores (N, K) float64 of logits (N, K); each row sums to 1."""
+    """Logits (N, K) -> scores (N, K) float64; each row sums to 1."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fill_up(frames: np.ndarray, count: int) -> np.ndarray:
-    """``count`` frames of (n, 3, s, s), n <= count: the last one is repeated, for a network that takes so many."""
+    """Frames (n, 3, s, s), 1 <= n <= count -> (count, 3, s, s): repeats the last one to fill up a network's input."""
     return np.concatenate((frames, np.repeat(frames[-1:], count - len(frames), axis=0)))

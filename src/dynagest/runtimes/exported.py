@@ -1,4 +1,4 @@
-"""Networks from exported files, whichever runtime computes them. Needs no torch."""
+"""Networks from exported files, independent of the runtime. Needs no torch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from dynagest.errors import ModelError
 from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""A runtime with a graph: all that it takes, by name, to all that it gives."""
+"""A graph in a runtime: maps all inputs by name to all outputs by name."""
 
 
 class ExportedNetwork:
-    """A ``ClipNetwork`` from a file of ``--mode clip``."""
+    """A ``ClipNetwork`` from a file that was exported with ``--mode clip``."""
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
         self.info, self.card, self._run = info, info.card, run
@@ -32,13 +32,13 @@ class ExportedNetwork:
 
 
 class ExportedStream:
-    """A ``StreamNetwork`` from a file of ``--mode stream``; its state is a map of numpy arrays."""
+    """A ``StreamNetwork`` from a file that was exported with ``--mode stream``; its state is a dict of numpy arrays."""
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
         self.info, self.card, self.frames, self._run = info, info.card, info.frames, run
 
     def initial_state(self) -> dict[str, np.ndarray]:
-        """The state before the first frame."""
+        """The state before the first frame, all zero."""
         return {name: np.zeros(each.shape, each.dtype) for name, each in self.info.state.items()}
 
     def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""The network that lies at a path, whatever runs it."""
+"""Loads the network at a path into the runtime that it needs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +12,19 @@ from dynagest.runtimes.torch_network import TorchNetwork
 
 
 def is_exported(path: Path | str) -> bool:
-    """Whether the path is that of an exported file rather than of a run folder or of weights."""
+    """Whether the path names an exported file, rather than a run folder or weights."""
     return Path(path).suffix in SUFFIXES
 
 
 def load_clip_network(
     path: Path | str, device: str | None = None, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> TorchNetwork | ExportedNetwork:
-    """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` file.
+    """Load a network of clips from a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` file.
 
-    ``device`` is a torch device such as ``cuda`` (default: the CPU), for networks that torch runs; ``threads`` and
-    ``providers`` are for exported ones. Raises ``WeightsError`` when there is no network or it is damaged,
-    ``RecipeError`` for an option that this runtime does not have or a runtime that is not installed.
+    ``device`` is a torch device such as ``cuda`` (default: the CPU), for networks that torch runs. ``threads`` is for
+    exported ones, ``providers`` for ONNX Runtime alone. Raises ``WeightsError`` when there is no network of clips, or
+    it is damaged or wants depth, and ``RecipeError`` for an option that this runtime does not have or a runtime that is
+    not installed.
     """
     path = Path(path)
     _check_options(path, device, threads, providers)
@@ -41,7 +42,7 @@ def load_clip_network(
 def load_stream_network(
     path: Path | str, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> ExportedStream:
-    """An exported file of ``--mode stream``. Options and errors as of ``load_clip_network``."""
+    """Load a file that was exported with ``--mode stream``. Options and errors are those of ``load_clip_network``."""
     path = Path(path)
     if not is_exported(path):
         raise RecipeError(f"{path}: is no exported file; give one that `dynagest export --mode stream` made")
@@ -57,7 +58,7 @@ def load_stream_network(
 def load_exported(
     path: Path, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> ExportedNetwork | ExportedStream:
-    """An exported file of either mode. Options and errors as of ``load_clip_network``."""
+    """Load an exported file of either mode. Options and errors are those of ``load_clip_network``."""
     _check_options(path, None, threads, providers)
     info, run = open_onnx(path, threads, providers or CPU) if path.suffix == ".onnx" else open_openvino(path, threads)
     check_rgb(info.card, str(path))

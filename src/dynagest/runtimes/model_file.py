@@ -1,4 +1,4 @@
-"""What an exported file says about itself: one JSON text inside it, under the key ``dynagest``. Needs no torch."""
+"""The description inside an exported file: one JSON text under the key ``dynagest``. Needs no torch."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dynagest.fields import field_faults
 KEY = "dynagest"
 FORMAT = 1
 CLIPS, FRAME, LOGITS = "clips", "frame", "logits"  # names of the inputs and the output
-STATE_IN, STATE_OUT = "state.", "next."  # what the names of a stream's state begin with
+STATE_IN, STATE_OUT = "state.", "next."  # prefixes of the names of a stream's state, as input and as output
 SUFFIXES = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}
 
 Precision = Literal["fp32", "bf16", "int8"]
@@ -23,13 +23,13 @@ Kind = Literal["float32", "uint8"]
 Length = Annotated[int, Field(ge=1)]
 
 Tensor = tuple[str, tuple[int | None, ...]]
-"""What goes into a graph or comes out: its kind, and its shape with ``None`` for any length."""
+"""The type of an input or output of a graph: its kind, and its shape with ``None`` for any length."""
 
-LARGEST_STATE = 2**26  # numbers in a tensor; the largest of ACTION-R50 at 224 has 0.8 million
+LARGEST_STATE = 2**26  # numbers in a tensor of the state; the largest of ACTION-R50 at 224 has 0.8 million
 
 
 def file_name(precision: Precision, mode: Mode, suffix: str, frames: int = 1) -> str:
-    """What an exported file is called in its run folder."""
+    """The name of an exported file in its run folder."""
     stream = "-stream" if mode == "stream" else ""
     return f"network-{precision}{stream}{f'-x{frames}' if frames > 1 else ''}{suffix}"
 
@@ -51,13 +51,13 @@ class StateTensor(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """All that is to be known to use an exported file.
+    """Everything that is needed to use an exported file.
 
     A ``clip`` file takes ``clips`` (N, T, 3, s, s) and gives ``logits`` (N, K). A ``stream`` file takes ``frame``
-    (F, 3, s, s), the next F ``frames`` of a stream, and every tensor of ``state`` as ``state.NAME``, and gives
-    ``logits`` (F, K) and ``next.NAME``. All are float32 but for state that says otherwise; RGB scaled to [0, 1] and
-    normalised as ``card`` says. ``batch`` is the number of clips that it takes at once, ``None`` for any. ``events``
-    are the settings of the event detector, if they were tuned.
+    (F, 3, s, s), the next F = ``frames`` frames of a stream, and every tensor of ``state`` as ``state.NAME``; it gives
+    ``logits`` (F, K) and the new state as ``next.NAME``. All are float32 except state that says otherwise; RGB is
+    scaled to [0, 1] and normalised as ``card`` says. ``batch`` is the number of clips that a ``clip`` file takes at
+    once, ``None`` for any. ``events`` are the settings of the event detector, if they were tuned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,14 +72,14 @@ class ModelInfo(BaseModel):
     events: dict[str, Any] | None = None
 
     def takes(self) -> dict[str, Tensor]:
-        """What the graph takes, by name."""
+        """The graph's inputs by name."""
         side = self.card.size
         if self.mode == "clip":
             return {CLIPS: ("float32", (self.batch, self.card.num_segments, 3, side, side))}
         return {FRAME: ("float32", (self.frames, 3, side, side)), **self._remembered(STATE_IN)}
 
     def gives(self) -> dict[str, Tensor]:
-        """What the graph gives, by name."""
+        """The graph's outputs by name."""
         count = self.batch if self.mode == "clip" else self.frames
         return {LOGITS: ("float32", (count, len(self.card.classes))), **self._remembered(STATE_OUT)}
 
@@ -88,7 +88,10 @@ class ModelInfo(BaseModel):
 
     @classmethod
     def parse(cls, text: str | None, path: Path) -> "ModelInfo":
-        """What the file at ``path`` says of itself. Raises ``WeightsError`` for foreign files and other versions."""
+        """The description in the file at ``path``, from its ``text``.
+
+        Raises ``WeightsError`` for a file that dynagest did not export, one of another version, or a faulty one.
+        """
         if text is None:
             raise WeightsError(
                 f"{path}: was not exported by dynagest: it does not say which classes it knows and what frames it "
@@ -113,7 +116,7 @@ class _Version(BaseModel):
 
 
 def check_file(path: Path) -> None:
-    """Raise ``WeightsError`` unless ``path`` is a file, and an IR has its weights beside it."""
+    """Raise ``WeightsError`` unless ``path`` is a file with content, and an ``.xml`` has its ``.bin`` beside it."""
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; `dynagest export RUN` makes one")
     for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
@@ -124,7 +127,7 @@ def check_file(path: Path) -> None:
 
 
 def check_graph(info: ModelInfo, path: Path, takes: Mapping[str, Tensor], gives: Mapping[str, Tensor]) -> None:
-    """Raise ``WeightsError`` unless the graph takes and gives exactly what ``info`` says."""
+    """Raise ``WeightsError`` unless the graph's inputs and outputs are exactly those that ``info`` says."""
     for verb, said, found in (("takes", info.takes(), takes), ("gives", info.gives(), gives)):
         for name in {**said, **found}:
             if said.get(name) != found.get(name):
@@ -135,7 +138,7 @@ def check_graph(info: ModelInfo, path: Path, takes: Mapping[str, Tensor], gives:
 
 
 def _told(tensor: Tensor | None) -> str:
-    """``float32 [any, 8, 3, 224, 224]``"""
+    """The type as text, such as ``float32 [any, 8, 3, 224, 224]``."""
     if tensor is None:
         return "nothing"
     kind, shape = tensor
@@ -143,7 +146,7 @@ def _told(tensor: Tensor | None) -> str:
 
 
 def check_rgb(card: NetworkCard, where: str) -> None:
-    """Raise ``WeightsError`` for a network that sees depth: it shows how much depth has to give, and is not for use."""
+    """Raise ``WeightsError`` for a network that is fed depth, which only measures what depth can add at most."""
     if card.inputs != "rgb":
         raise WeightsError(
             f"{where}: this network wants {card.inputs!r} frames; only networks of RGB can be used or exported. "

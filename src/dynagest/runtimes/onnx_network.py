@@ -1,4 +1,4 @@
-"""Exported networks run by ONNX Runtime. Needs no torch."""
+"""Runs exported networks in ONNX Runtime. Needs no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,11 @@ _KINDS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 
 def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tuple[ModelInfo, Run]:
-    """What an ONNX file says of itself, and what runs it.
+    """Open an ONNX file. Returns its description and a function that runs it.
 
-    ``threads``: how many it computes with (default: one for each core). ``providers``: ONNX Runtime's, first choice
-    first. Raises ``WeightsError`` for a file that is missing, damaged, foreign or of another version.
+    ``threads``: the number of threads (default: one for each core). ``providers``: ONNX Runtime's, first choice first.
+    Raises ``WeightsError`` for a file that is missing, damaged, not from dynagest or of another version, and
+    ``RecipeError`` when ONNX Runtime or a provider is not installed.
     """
     try:
         import onnxruntime
@@ -34,7 +35,7 @@ def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tupl
         options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # its errors have no common kind below Exception
+    except Exception as error:  # ONNX Runtime's errors have no common base class below Exception
         reason = str(error).strip().splitlines()[0][:300]
         raise WeightsError(
             f"{path}: damaged, or no ONNX network ({reason}); copy it again, or export the network again"
@@ -46,7 +47,7 @@ def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tupl
 
 
 def _tensors(nodes: Sequence[Any]) -> dict[str, Tensor]:
-    # A length that is open has a name in place of a number.
+    # A free length has a name instead of a number.
     return {
         node.name: (_KINDS.get(node.type, node.type), tuple(n if isinstance(n, int) else None for n in node.shape))
         for node in nodes

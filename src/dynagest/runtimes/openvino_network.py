@@ -1,4 +1,4 @@
-"""Exported networks run by OpenVINO on the CPU. Needs no torch."""
+"""Runs exported networks in OpenVINO on the CPU. Needs no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,11 @@ _KINDS = {"f32": "float32", "u8": "uint8"}
 
 
 def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
-    """What an OpenVINO network (``.xml`` with its ``.bin`` beside it) says of itself, and what runs it.
+    """Open an OpenVINO network (``.xml`` with ``.bin`` beside it). Returns its description and a function that runs it.
 
-    ``threads``: how many it computes with (default: one for each core). Raises ``WeightsError`` for files that are
-    missing, damaged, foreign or of another version, ``RecipeError`` for bf16 on a CPU that lacks it.
+    ``threads``: the number of threads (default: one for each core). Raises ``WeightsError`` for files that are missing,
+    damaged, not from dynagest or of another version, and ``RecipeError`` for bf16 on a CPU that lacks it or when
+    OpenVINO is not installed.
     """
     try:
         import openvino
@@ -37,13 +38,13 @@ def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
         raise RecipeError(
             f"{path}: this CPU does not compute in bf16; export the network with --precision fp32 or int8"
         )
-    # Without a hint OpenVINO takes bf16 on its own where the CPU has it.
+    # Without a hint OpenVINO chooses bf16 by itself where the CPU has it.
     hint = "bf16" if info.precision == "bf16" else "f32"
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
-        if info.mode == "clip":  # one by one: where their number is known beforehand, OpenVINO fuses more
+        if info.mode == "clip":  # one clip at a time, because OpenVINO fuses more when their number is fixed
             shape = model.input(CLIPS).partial_shape
             shape[0] = 1
             model.reshape({CLIPS: shape})
@@ -55,9 +56,10 @@ def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
 
 
 class _StreamRun:
-    """Runs a stream without a copy of what it remembers, megabytes with each frame: OpenVINO reads and writes in place.
+    """Runs a stream without copying its state, which is megabytes per frame: OpenVINO reads and writes numpy's memory.
 
-    By index: to find 104 tensors by name takes half a millisecond, of the 17 of an int8 ACTION-ResNet-50.
+    Tensors are set by index. Finding 104 tensors by name takes half a millisecond, of the 17 ms per frame that an int8
+    ACTION-ResNet-50 takes.
     """
 
     def __init__(self, request: Any, info: ModelInfo) -> None:
@@ -69,7 +71,7 @@ class _StreamRun:
         ]
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        # OpenVINO does not own these: they are to live until it has run.
+        # OpenVINO does not own these arrays, so they must live until it has run.
         taken = [np.ascontiguousarray(inputs[name]) for name in self._takes]
         given = {name: np.empty(shape, dtype) for name, shape, dtype in self._gives}
         for index, array in enumerate(taken):

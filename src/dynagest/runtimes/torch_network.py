@@ -1,4 +1,4 @@
-"""Networks of clips and of streams run by torch, which is imported only when one is made."""
+"""Runs networks of clips and of streams in torch, which is imported only when such a network is made."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,19 +20,19 @@ Net = TypeVar("Net", bound="torch.nn.Module")
 
 
 def check_device(name: str, said: str) -> None:
-    """Raise ``RecipeError`` for a device on which torch computes nothing here. ``said``: how the user named it."""
+    """Raise ``RecipeError`` unless torch can compute on the device. ``said`` names it in the message."""
     import torch
 
     try:
         torch.empty(0, device=name).cpu()
-    except Exception as error:  # each device that is not there fails in its own way
-        told = name.partition(":")[0] in ("cpu", "cuda")  # of the others, torch writes essays about itself
+    except Exception as error:  # each missing device fails in its own way
+        told = name.partition(":")[0] in ("cpu", "cuda")  # torch's messages on other devices are long and about itself
         reason = str(error).strip().splitlines()[0] if told else "PyTorch computes nothing on it here"
         raise RecipeError(f"{said}: not to be used here ({reason}); see `dynagest doctor`") from error
 
 
 def _placed(net: "Net", device: str) -> "Net":
-    """``net`` on ``device``, ready to run. Raises ``RecipeError`` where that is not there or its memory is full."""
+    """``net`` on ``device``, in evaluation mode. Raises ``RecipeError`` if that is missing or its memory is full."""
     check_device(device, f"device {device!r}")
     try:
         return net.to(device).eval()
@@ -44,7 +44,7 @@ def _placed(net: "Net", device: str) -> "Net":
 class TorchNetwork:
     """A ``ClipNetwork`` run by torch.
 
-    Raises ``WeightsError`` for a network that wants depth, ``RecipeError`` for a device that cannot be used.
+    Raises ``WeightsError`` for a network that is fed depth, ``RecipeError`` for a device that cannot be used.
     """
 
     def __init__(self, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> None:
@@ -53,7 +53,9 @@ class TorchNetwork:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> "TorchNetwork":
-        """A saved network. Raises ``WeightsError`` when it is missing, damaged or without its card."""
+        """Load a saved network. Raises ``WeightsError`` when it is missing, damaged or without its card, and
+        ``RecipeError`` when torch or safetensors is not installed.
+        """
         try:
             from dynagest.networks.weights import load_network
         except ModuleNotFoundError as error:
@@ -74,7 +76,10 @@ class TorchNetwork:
 
 
 class TorchStream:
-    """A ``StreamNetwork``; its state stays on ``device`` as tensors. Raises ``ModelError`` if ``net`` is not online."""
+    """A ``StreamNetwork`` run by torch; its state stays on ``device`` as tensors.
+
+    Raises ``ModelError`` if ``net`` is not online, ``RecipeError`` for a device that cannot be used.
+    """
 
     frames = 1
 
@@ -84,7 +89,7 @@ class TorchStream:
         self.card, self._net, self._device = card, StreamNet(_placed(net, device)), device
 
     def initial_state(self) -> "dict[str, torch.Tensor]":
-        """Zeros for one stream."""
+        """The state of one stream before its first frame, all zero."""
         return self._net.initial_state(1, self.card.size)
 
     def step(self, frame: np.ndarray, state: Mapping[str, Any]) -> "tuple[np.ndarray, dict[str, torch.Tensor]]":
@@ -97,7 +102,10 @@ class TorchStream:
 
 
 class TorchSplit:
-    """A ``SplitNetwork``: the stem (convolution, BatchNorm, ReLU, max-pooling) and the stages behind it."""
+    """A ``SplitNetwork`` run by torch: the stem (convolution, BatchNorm, ReLU, max-pooling) and the stages after it.
+
+    Raises ``RecipeError`` for a device that cannot be used.
+    """
 
     def __init__(self, net: "VideoNet", card: NetworkCard, device: str = "cpu") -> None:
         self.card, self._net, self._device = card, _placed(net, device), device
