@@ -1,11 +1,11 @@
-"""Frames a second that the page's worker takes in Chromium: preprocessing and network, in WebAssembly.
+"""Measures how many frames per second the page's worker handles in Chromium: preprocessing and network, in WebAssembly.
 
     python benchmarks/browser.py runs/demo/network-fp32.onnx [--seconds 10] [--compute wasm] [--json]
 
-The worker is the page's own; a frame of 640 x 480 is cut, shrunk and normalised, and the network is run after every
-frame: once on the last T frames (clip), or one step (stream). Printed: frames a second by the median, milliseconds at
-the median and the 95th percentile, and of that the preprocessing. Measure on a quiet machine; the aim is 30 frames a
-second with two threads.
+The worker is the page's own. A frame of 640 x 480 is cropped, resized and normalised, and the network runs after every
+frame: on the last T frames (clip), or one step (stream). Prints frames per second (from the median), milliseconds per
+frame at the median and the 95th percentile, and the median of the preprocessing alone. Measure on a quiet machine; the
+aim is 30 frames per second with two threads.
 """
 
 import argparse
@@ -54,7 +54,7 @@ MEASURE = """async ([compute, seconds]) => {
 
 
 def measure(network: Path, seconds: float, compute: str) -> dict[str, Any]:
-    """Milliseconds of each frame (``times``, of that ``preparing``), and what the worker ran on."""
+    """The milliseconds of each frame (``times``, of which ``preparing`` is the preprocessing), and where it ran."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,11 +1,12 @@
-"""What the depth decoders of a run learned, and where their gradient went: ``python benchmarks/decoders.py RUN``
+"""Shows what a run's depth decoders learned, and where their gradient went: ``python benchmarks/decoders.py RUN``
 
-For a run of ``dynagest reproduce`` with decoders (a folder below ``runs/reproduce-small/runs``):
+RUN is a run of ``dynagest reproduce`` with decoders (a folder below ``runs/reproduce-small/runs``). It prints
 
-* the masks of 360 test clips against the depth that the network never saw, beside three simple guesses;
-* before the first step and after the last one, the length of the cross-entropy's gradient in each part of the network,
-  that of the weighted squared error of each decoder as a share of it, and the cosine between the class's gradient and
-  the decoders'. Means over batches of training clips, augmented, in float32, with BatchNorm in training mode.
+* how well the masks of 360 test clips match depth that the network never saw, beside three simple guesses;
+* before the first step and after the last one, in each part of the network: the length of the cross-entropy's gradient,
+  the length of each decoder's (weighted squared error) as a share of it, and the cosine between the class's gradient
+  and the decoders' sum. These are means over batches of augmented training clips, in float32, with BatchNorm in
+  training mode.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def read_batches(job: Job, source: RenderedClips, count: int) -> list[Batch]:
     """``count`` batches of normalised RGB, depth and labels."""
     batches = []
     for number in range(count):
-        # Labels go round with the index, so that clips in a row are of all classes.
+        # Labels cycle with the index, so that consecutive clips cover all classes.
         samples = [source[0, number * job.recipe.batch + place] for place in range(job.recipe.batch)]
         assert not any(isinstance(sample, UnreadableClip) for sample in samples)
         rgb = normalise(torch.stack([sample["rgb"] for sample in samples]), IMAGENET_MEAN, IMAGENET_STD)
@@ -53,7 +54,7 @@ def read_batches(job: Job, source: RenderedClips, count: int) -> list[Batch]:
 
 
 def gradients(task: DepthTask, batch: Batch) -> dict[str, Gradient]:
-    """The gradient of each weighted term, by part of the network, flat."""
+    """The flattened gradient of each weighted loss term, by part of the network."""
     assert task.decoder is not None
     rgb, depth, label = batch
     parts = {part: _parameters(task, part) for part in PARTS}
@@ -93,7 +94,7 @@ def _flat(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 
 
 def summarise(rounds: list[Mapping[str, Gradient]]) -> Table:
-    """Means over batches."""
+    """A table of the gradients' lengths and cosines, as means over batches."""
     kinds = [name for name in rounds[0] if name != "cross-entropy"]
     table = Table("part", "cross-entropy", *(f"{kind} / cross-entropy" for kind in kinds), "cosine")
     for part in PARTS:
@@ -113,7 +114,7 @@ def summarise(rounds: list[Mapping[str, Gradient]]) -> Table:
 
 
 def masks(scores: list[MaskScore]) -> Table:
-    """How near each guess comes to the depth frames."""
+    """A table of each guess's error and correlation with the depth frames."""
     table = Table("mask", "guess", "mean squared error", "correlation")
     for score in scores:
         table.add_row(score.mask, score.guess, f"{score.mse:.4f}", f"{score.correlation:+.2f}")

@@ -1,10 +1,10 @@
-"""What only a GPU can give: ResNet-50, 8 x 224, at the chip's speed, and the tables filled in at scale ``full``.
+"""Measures what needs a GPU: the speed of ResNet-50 networks on 8 x 224, and the tables at scale ``full``.
 
     python benchmarks/full_size.py OUT --hours 0.4 IV VI
 
 measures training and inference in clips/s and as a share of the chip's own matrix product, then runs
-``dynagest reproduce ... --scale full`` for as long as it is told; the same command goes on where it stopped. All of it
-is kept in OUT: ``throughput.json`` (with the command and the chip), the tables, the ledger.
+``dynagest reproduce ... --scale full`` for the given time; the same command continues where it stopped. Everything is
+kept in OUT: ``throughput.json`` (with the command and the chip), the tables, the ledger.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--cpu", action="store_true", help="only to try the script")
-    options = parser.parse_intermixed_args()  # OUT and the tables may have options between them
+    options = parser.parse_intermixed_args()  # allows options between OUT and the tables
     if not options.cpu and not torch.cuda.is_available():
         sys.exit("there is no GPU here; --cpu tries the script without one")
     device = torch.device("cpu" if options.cpu else "cuda")
@@ -64,14 +64,14 @@ def main() -> None:
             f"{row['train'] / row['train with MSD']:>6.2f}x{row['infer']:>9.1f}{row['infer share']:>8.0%}"
         )
     if options.tables:
-        torch.cuda.empty_cache()  # the runs are other processes, which need the GPU's memory
+        torch.cuda.empty_cache()  # the runs are separate processes, which need the GPU's memory
         command = [sys.executable, "-m", "dynagest", "reproduce", *options.tables, "--scale", "full"]
         command += ["--out", str(options.out), "--hours", str(options.hours), "--parallel", str(options.parallel)]
         sys.exit(subprocess.run(command, check=False).returncode)
 
 
 def measure(model: str, options: argparse.Namespace, device: torch.device, peak: float) -> dict[str, object]:
-    """Clips/s of training without and with the decoders, and of inference; shares of the chip's peak."""
+    """Clips/s of training without and with the decoders and of inference, and their shares of the chip's peak."""
     cost = count(create_model(model, CLASSES), (1, 8, 3, options.size, options.size)).multiply_adds
     plain, taught = (training_rate(model, msd, options, device) for msd in ("none", "both"))
     infer = inference_rate(model, options, device)
@@ -87,7 +87,7 @@ def measure(model: str, options: argparse.Namespace, device: torch.device, peak:
 
 
 def training_rate(model: str, msd: str, options: argparse.Namespace, device: torch.device) -> float:
-    """Clips/s of forward, backward and step on tensors that lie on the device."""
+    """Clips/s of forward pass, backward pass and optimiser step, on tensors that are on the device already."""
     recipe = get_recipe("egogesture").with_overrides({"model": model, "msd": msd, "size": options.size})
     task, _ = build_task(recipe, CLASSES, device)
     optimiser = build_optimiser(task, recipe)
@@ -126,14 +126,14 @@ def clips(options: argparse.Namespace, device: torch.device) -> tuple[torch.Tens
 
 
 def peak_multiply_adds(device: torch.device, rounds: int) -> float:
-    """Multiply-adds a second of a large bf16 matrix product: what the chip gives in practice."""
+    """Multiply-adds per second of a large bf16 matrix product, the chip's practical peak."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     return float(side**3 / seconds(lambda: a @ b, rounds, device))
 
 
 def seconds(work: Callable[[], object], rounds: int, device: torch.device) -> float:
-    """The fastest of several runs, after two that warm up."""
+    """Seconds of the fastest of ``rounds`` runs, after two that warm up."""
     taken = []
     for place in range(rounds + 2):
         started = time.perf_counter()

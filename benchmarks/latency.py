@@ -1,15 +1,15 @@
-"""Time networks as clips and as streams, in fp32, bf16 and int8, in PyTorch, ONNX Runtime and OpenVINO.
+"""Times networks on clips and on streams, in fp32, bf16 and int8, in PyTorch, ONNX Runtime and OpenVINO.
 
     python benchmarks/latency.py                                  # ACTION-R50 8 x 224 and ACTION-R18 8 x 64, all rows
     python benchmarks/latency.py --only action_resnet18:16:64 --rounds 3                              # a quick check
     python benchmarks/latency.py --modes stream --only action_resnet50:64:224 --threads 2
 
-A network is NAME:WIDTH:SIZE. Its weights are random with BatchNorm statistics that fit noise: latency does not depend
-on them; `dynagest export` is what tells accuracy. Every round times each row once, one after the other, so that a
-change in the machine's load meets all alike. "x eager" is the median over rounds of eager fp32 PyTorch's time by the
-row's in the same round; "of peak" is the network's multiply-adds (two operations each, those of the torch network) by
-the row's fastest time, as a share of the best that this machine did in the same run on a convolution or a matrix
-product of that precision. A file that cannot be made is said to be left out.
+A network is NAME:WIDTH:SIZE. Its weights are random, with BatchNorm statistics that fit noise, because latency does not
+depend on them; `dynagest export` reports accuracy. Every round times each row once, one after the other, so that a
+change in the machine's load affects all alike. "x eager" is the speed-up over eager fp32 PyTorch: the median over
+rounds of PyTorch's time divided by the row's in the same round. "of peak" is the torch network's multiply-adds (two
+operations each) divided by the row's fastest time, as a share of the best rate of this machine in the same run on a
+convolution or a matrix product of that precision. A line says which files cannot be made and are left out.
 """
 
 import argparse
@@ -52,7 +52,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """Something to time: its name, its precision, one run of it, and how many frames of a stream that takes."""
+    """Something to time: its name, its precision, ``step``, which runs it once, and the stream's frames per run."""
 
     name: str
     precision: str
@@ -104,7 +104,7 @@ def autocast(step: Step) -> Step:
 def file_rows(
     net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray, folder: Path, threads: int
 ) -> Iterator[Row]:
-    """Every file that can be made of the network; of streams those that take several frames at once, too."""
+    """A row for every file that can be made of the network; for streams also files that take several frames at once."""
     for (to, precision), frames in product(FILES, FRAMES_AT_ONCE if mode == "stream" else (1,)):
         title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}{f', {frames} at once' if frames > 1 else ''}"
         if mode == "clip":
@@ -124,7 +124,7 @@ def file_rows(
 
 
 def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:
-    """One run of an exported file."""
+    """A function that runs an exported file once."""
     if mode == "clip":
         network = load_clip_network(path, threads=threads)
         return lambda: network.logits(clip[None])
@@ -134,7 +134,7 @@ def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:
 
 
 def peak_rows(folder: Path, threads: int) -> list[tuple[Row, float]]:
-    """What the machine can do at best, with the operations of one run: products in torch, convolutions in OpenVINO."""
+    """Rows for the machine's peak, with the operations of one run: products in torch, convolutions in OpenVINO."""
     n = 1536
     a, b = torch.randn(n, n), torch.randn(n, n)
     low_a, low_b = a.bfloat16(), b.bfloat16()
@@ -168,7 +168,7 @@ def _convolutions(net: nn.Module):  # type: ignore[no-untyped-def]
 
 
 def measure(rows: list[Row], rounds: int) -> list[list[float]]:
-    """Seconds of every row in every round, for a frame of those taken at once, after one round that is not counted."""
+    """Seconds of every row in every round, per frame where a run takes several; a first round is not counted."""
     seconds: list[list[float]] = [[] for _ in rows]
     for counted in [False] + [True] * rounds:
         for row, times in zip(rows, seconds, strict=True):

@@ -1,8 +1,8 @@
-"""TSM, ACTION-Net and TEA written down step by step as their descriptions read, with the published state-dict names.
+"""TSM, ACTION-Net and TEA written step by step as their papers describe them, with the published state-dict names.
 
-Not for use: slow on purpose. The tests compare the networks of dynagest with these, and the benchmarks measure how
-much the three-branch ACTION costs. Nothing here imports dynagest. Sources: the papers named in
-``dynagest.networks`` and the published layer tables; T is fixed at construction.
+Not for use: they are slow on purpose. The tests compare dynagest's networks with these, and the benchmarks measure how
+much the three-branch ACTION costs. Nothing here imports dynagest. Sources are the papers named in
+``dynagest.networks`` and the published layer tables. T is fixed at construction.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Wrap = Callable[[nn.Conv2d], nn.Module]
 
 
 class LiteralShift(nn.Module):
-    """TSM with slices assigned into zeros."""
+    """The TSM shift by assigning slices to a tensor of zeros."""
 
     def __init__(self, net: nn.Conv2d, num_frames: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class LiteralShift(nn.Module):
 
 
 def convolve_over_time(x: Tensor, conv: nn.Conv1d, num_frames: int) -> Tensor:
-    """Apply a Conv1d over T to (N*T, C, H, W) by bringing T to the last place and back."""
+    """Apply a Conv1d over T to (N*T, C, H, W) by moving T to the last axis and back."""
     frames, channels, height, width = x.shape
     series = x.view(-1, num_frames, channels, height, width).permute(0, 3, 4, 2, 1).contiguous()
     series = conv(series.view(-1, channels, num_frames))

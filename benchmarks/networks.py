@@ -1,11 +1,11 @@
-"""Time the networks against plain ResNet-50, and against ACTION written as three full branches.
+"""Times the networks against plain ResNet-50, and against ACTION written as three full branches.
 
     python benchmarks/networks.py                       # inference and training step, float32
     python benchmarks/networks.py --bf16 --threads 2
     python benchmarks/networks.py --clock cpu --threads 1    # on a busy machine
 
-Every round times each network once, one after the other, so that a change in the machine's load meets all of them
-alike. "ratio" is the median over rounds of a network's time by that of tsn_resnet50 in the same round. The literal
+Every round times each network once, one after the other, so that a change in the machine's load affects all alike.
+"ratio" is the median over rounds of a network's time divided by that of tsn_resnet50 in the same round. The literal
 networks run in contiguous memory, as the published code does; those of dynagest in channels_last.
 """
 

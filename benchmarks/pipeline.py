@@ -1,9 +1,9 @@
-"""Clips per second that one core reads and augments, next to what training takes: ``python benchmarks/pipeline.py``.
+"""Measures how many clips per second one core reads and augments: ``python benchmarks/pipeline.py``.
 
-Clips of 8 frames from 40 of 320 x 240, read again and again as in training (``ClipDataset`` with augmentation; jitter
-on 40 % of the clips). ``--isogd FOLDER`` adds real MPEG-4 clips. ``--training R`` is the rate of training, in clips/s
-over all devices, that the pipeline must feed; the last column says how many cores that takes. Times are the process's
-own on the processor, so that a busy machine does not change them much; files come from the system's cache.
+A clip is 8 frames out of 40 of 320 x 240, read repeatedly as in training (``ClipDataset`` with augmentation; jitter on
+40 % of the clips). ``--isogd FOLDER`` adds real MPEG-4 clips. ``--training R`` is the rate of training, in clips/s over
+all devices, that the pipeline must feed; the last column says how many cores that takes. Times are the process's CPU
+time, so that a busy machine does not change them much; files come from the system's cache.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def video_writer(codec: str, suffix: str, **options: str) -> Callable[[Path, int
 
 
 def write_metric_depth(folder: Path, seed: int) -> tuple[Path, Path]:
-    """JPEG colour beside 16-bit PNG depth."""
+    """Write JPEG colour beside 16-bit PNG depth."""
     color, depth = write_images(folder, seed)
     for path in depth.iterdir():
         image = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), np.uint16)
@@ -95,7 +95,7 @@ def real(folder: Path, spec: DepthSpec, clips: int) -> Manifest:
 
 
 def rate(manifest: Manifest, view: View, rounds: int) -> float:
-    """Clips/s, the median of ``rounds`` epochs after one that warms up caches and counts frames."""
+    """Clips/s of the median of ``rounds`` epochs, after one that warms up caches and counts frames."""
     dataset = ClipDataset(manifest, view, seed=0)
     times = []
     for epoch in range(rounds + 1):

@@ -1,13 +1,13 @@
-"""Hours in minutes: live recognition for a long time, with everything that goes wrong: ``python benchmarks/soak.py``.
+"""Tests live recognition over a long time and with all kinds of faults: ``python benchmarks/soak.py``.
 
 A stand-in for a camera plays generated gestures in real time, as JPEG pictures that are decoded one by one, through
-the same capture, recogniser, display and actions as ``dynagest live``. Every minute a few pictures are corrupt, every
-other minute it drops from 30 to 15 pictures a second, every third it is unplugged for some seconds. Memory, threads,
-open files and the delay from capture to answer are sampled; a table and ``soak.json`` tell whether they stayed flat.
-Files of other versions must be refused by name. Exit code 1 if anything failed.
+the same capture, recogniser, display and actions as ``dynagest live``. Every minute a few pictures are corrupt; every
+other minute the camera drops from 30 to 15 pictures per second; every third minute it is unplugged for some seconds.
+Memory, threads, open files and the delay from capture to answer are sampled; a table and ``soak.json`` say whether they
+stayed flat. Files of other versions must be refused with a named error. Exit code 1 if anything failed.
 
-``--model runs/demo --fps 8`` soaks that network; without it one of the demo's size with random weights, which costs the
-same. ``--minutes 2`` is enough to see that it runs.
+``--model runs/demo --fps 8`` tests that network; the default is one of the demo's size with random weights, which costs
+the same. ``--minutes 2`` is enough to see that it runs.
 """
 
 import argparse
@@ -38,18 +38,21 @@ from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
 
-SAMPLE = 5.0  # s between two looks at memory and delay
-LOOKS = 4  # that there must be time for, of which three are sure: of fewer, the second quarter would be the last
-FLAT_MIB = 8.0  # by which memory may differ between the second and the last quarter
-FLAT_DELAY = 1.25  # factor by which the delay may
-FLAT_SECONDS = 0.010  # and what does not count in any case
-AWAY = 4.0  # s for which the camera is unplugged
+SAMPLE = 5.0  # seconds between two samples of memory and delay
+LOOKS = 4  # samples to have time for, so that three are sure: with fewer the second and the last quarter would be one
+FLAT_MIB = 8.0  # growth of memory from the second to the last quarter that still counts as flat
+FLAT_DELAY = 1.25  # likewise of the delay, as a factor
+FLAT_SECONDS = 0.010  # growth of the delay that counts as flat in any case
+AWAY = 4.0  # seconds for which the camera is unplugged
 WIDTH, HEIGHT = 320, 240
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``minute`` of the soak; ``rss`` in MiB; delays in ms, from capture to answer, of the last two seconds."""
+    """One sample, at ``minute`` of the soak: ``rss`` in MiB; ``fps`` and ``delay`` over the last two seconds.
+
+    ``delay`` is in ms, from capture to answer.
+    """
 
     minute: float
     rss: float
@@ -66,7 +69,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold, what was found, and whether it does."""
+    """Something that must hold, what was found, and whether it passed."""
 
     name: str
     found: str
@@ -74,10 +77,10 @@ class Check:
 
 
 class FaultyCamera:
-    """A live source that plays JPEG pictures round and round at its own rate, and has faults by the clock.
+    """A live source that plays JPEG pictures in a loop at its own rate, and has faults at fixed times.
 
-    A minute is ``minute`` seconds long, so that a short soak has every fault too. ``clock`` and ``sleep``
-    are the world's.
+    A minute is ``minute`` seconds long, so that a short soak has every fault, too. ``clock`` and ``sleep`` can be
+    replaced in tests.
     """
 
     name, live = "camera of the soak", True
@@ -97,7 +100,7 @@ class FaultyCamera:
         self._count = 0
 
     def open(self) -> None:
-        """Refused while the camera is unplugged."""
+        """Open the camera. Raises ``CameraError`` while it is unplugged."""
         if self._unplugged():
             raise CameraError(f"{self.name}: not there")
         self._next = self._clock()
@@ -122,7 +125,7 @@ class FaultyCamera:
         return image, moment
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing, because the camera holds nothing."""
 
     def _unplugged(self) -> bool:
         minute, within = divmod(self._clock() - self._begin, self._minute)
@@ -140,7 +143,7 @@ def generated_pictures(seconds: float = 20.0) -> list[bytes]:
     for frame in film_stream(spec, take):
         larger = cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
         pictures.append(cv2.imencode(".jpg", cv2.cvtColor(larger, cv2.COLOR_RGB2BGR))[1].tobytes())
-    return [picture for picture in pictures for _ in range(2)]  # 30 pictures a second of 15
+    return [picture for picture in pictures for _ in range(2)]  # each twice: 15 pictures per second become 30
 
 
 def random_run(folder: Path) -> Path:
@@ -159,7 +162,7 @@ def random_run(folder: Path) -> Path:
 def soak(model: Path, fps: float | None, minutes: float, progress: Callable[[Sample], None]) -> list[Sample]:
     """Run live recognition for ``minutes`` and sample it."""
     scorer = load_recogniser(model, fps=fps).scorer
-    # Undecided networks shall have gestures too: what is soaked is what follows from them.
+    # Low thresholds, so that even an undecided network gives gestures: what follows from them is to be tested.
     recogniser = Recogniser(scorer, EventDetector(scorer.card.classes, EventSettings(threshold=0.15, dip=0.1)))
     process = psutil.Process()
     samples: list[Sample] = []
@@ -199,12 +202,12 @@ def soak(model: Path, fps: float | None, minutes: float, progress: Callable[[Sam
 
 
 def line_of(sample: Any) -> str:
-    """A line of numbers."""
+    """The sample as a line of names and numbers."""
     return "  ".join(f"{name} {value}" for name, value in asdict(sample).items())
 
 
 def medians(samples: Sequence[Any], name: str) -> tuple[float, float]:
-    """Of one number of the samples, in the second quarter and in the last one, for the first one warms up."""
+    """The medians of one field over the second and over the last quarter of the samples; the first is the warm-up."""
     quarter = max(len(samples) // 4, 1)
     parts = samples[quarter : 2 * quarter], samples[-quarter:]
     early, late = ([value for each in part if (value := getattr(each, name)) is not None] for part in parts)
@@ -217,7 +220,7 @@ def slower(early: float, late: float) -> bool:
 
 
 def judge(samples: list[Sample]) -> list[Check]:
-    """What must hold of the samples."""
+    """The checks of what must hold for the samples."""
     rss, delay, files, threads = (medians(samples, name) for name in ("rss", "delay", "files", "threads"))
     last = samples[-1]
     back = any(b.lost > a.lost and b.taken < last.taken for a, b in itertools.pairwise(samples))
@@ -232,7 +235,7 @@ def judge(samples: list[Sample]) -> list[Check]:
 
 
 def other_versions(model: Path, folder: Path) -> Iterator[Check]:
-    """Copies of the model that say they are of another version, or are damaged: each must be refused by name."""
+    """Checks that copies of the model that are damaged, or claim another version, are refused with a named error."""
     from dynagest.runtimes.load import is_exported
 
     def refused(name: str, path: Path) -> Check:
@@ -270,7 +273,7 @@ def other_versions(model: Path, folder: Path) -> Iterator[Check]:
 
 
 def report(title: str, checks: list[Check], samples: Sequence[Any], options: argparse.Namespace) -> NoReturn:
-    """Print the table, write the JSON, and end with the exit code."""
+    """Print the table, write the JSON, and exit with 0 if all checks passed, else 1."""
     console = Console()
     table = Table("", "found", "", title=title)
     for check in checks:
@@ -289,7 +292,7 @@ def report(title: str, checks: list[Check], samples: Sequence[Any], options: arg
 
 
 def read_options(parser: argparse.ArgumentParser, sample: float) -> argparse.Namespace:
-    """Those of the command line. A soak without time for a few looks, ``sample`` seconds apart, ends here."""
+    """Parse the command line. Exits if the soak is too short for ``LOOKS`` samples, ``sample`` seconds apart."""
     options = parser.parse_args()
     least = LOOKS * sample / 60
     if options.minutes < least:

@@ -1,9 +1,10 @@
-"""The web page for a long time: ``python benchmarks/soak_page.py runs/live``.
+"""Tests the web page over a long time: ``python benchmarks/soak_page.py runs/live``.
 
-``dynagest serve`` in a process of its own, and Chromium whose camera plays generated gestures round and round. Once a
-minute its memory, its DOM and what it shows are looked at, and the server's memory; every third minute the camera is
-paused and goes on. A table and ``soak_page.json`` tell whether all of it stayed flat, and whether gestures were still
-recognised at the end. Exit code 1 if anything failed. ``--minutes 3`` is enough to see that it runs.
+``dynagest serve`` runs in a process of its own, and Chromium opens the page with a camera that plays generated gestures
+in a loop. Once a minute the page's memory, its DOM, the values that it shows and the server's memory are sampled; every
+third minute the camera is paused and resumed. A table and ``soak_page.json`` say whether everything stayed flat, and
+whether gestures were still recognised at the end. Exit code 1 if anything failed. ``--minutes 3`` is enough to see that
+it runs.
 """
 
 import argparse
@@ -22,9 +23,9 @@ import psutil
 from browser import FLAGS
 from soak import Check, generated_pictures, line_of, medians, read_options, report, slower
 
-SAMPLE = 60.0  # s between two looks; Chromium takes up to a minute to tell the memory
-PAUSED = 3  # looks from one pause to the next
-# What each may have grown by between the second and the last quarter.
+SAMPLE = 60.0  # seconds between two samples; Chromium takes up to a minute to measure the memory
+PAUSED = 3  # samples from one pause to the next
+# How much each may grow from the second to the last quarter.
 ALLOWED = {"heap": 1.0, "nodes": 50, "listeners": 2, "renderer": 16.0, "browser": 32.0, "server": 4.0}
 LOOK = """async () => {
   const read = (id) => parseFloat(document.getElementById(id).textContent);
@@ -36,9 +37,11 @@ LOOK = """async () => {
 
 @dataclass(frozen=True)
 class Sample:
-    """``minute`` of the soak. In MiB: ``heap``, page and worker after a garbage collection, and what is resident of
-    the page's ``renderer``, of the ``browser``'s other processes, and of the ``server``. As the page shows them:
-    ``delay`` in ms, ``camera`` and ``network`` a second. ``gestures``: recognised so far.
+    """One sample, at ``minute`` of the soak.
+
+    In MiB: ``heap`` of page and worker after a garbage collection, and the resident memory of the page's ``renderer``,
+    of the ``browser``'s other processes, and of the ``server``. As shown by the page: ``delay`` in ms, and the frames
+    per second of ``camera`` and ``network``. ``gestures`` counts those recognised so far.
     """
 
     minute: float
@@ -56,14 +59,14 @@ class Sample:
 
 @contextmanager
 def serving(model: Path, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
-    """``dynagest serve`` of this model: its process and its address."""
+    """Run ``dynagest serve`` with this model inside the block; gives its process and its address."""
     command = [sys.executable, "-m", "dynagest", "serve", str(model.resolve()), "--port", "0"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             told = process.stdout.readline()
             if not told:
-                raise SystemExit(process.wait())  # it has said why
+                raise SystemExit(process.wait())  # the server has printed the reason
             yield psutil.Process(process.pid), told.split()[0]
         finally:
             process.terminate()
@@ -71,7 +74,7 @@ def serving(model: Path, folder: Path) -> Iterator[tuple[psutil.Process, str]]:
 
 @contextmanager
 def watching(address: str, folder: Path) -> Iterator[Any]:
-    """The page (playwright's ``Page``) in Chromium, with the camera on."""
+    """Open the page in Chromium, with the camera on, inside the block; gives playwright's ``Page``."""
     from playwright.sync_api import sync_playwright
 
     film = folder / "film.mjpeg"
@@ -82,7 +85,7 @@ def watching(address: str, folder: Path) -> Iterator[Any]:
             folder / "browser",
             executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
             headless=True,
-            permissions=["camera"],  # as where it was allowed before: it comes on by itself
+            permissions=["camera"],  # granted beforehand, so that the page turns the camera on by itself
             args=[*FLAGS, *camera, f"--use-file-for-fake-video-capture={film}"],
         )
         page = context.pages[0]
@@ -111,7 +114,7 @@ def soak(model: Path, minutes: float, progress: Callable[[Sample], None]) -> lis
             page.wait_for_timeout(1000 * max((len(samples) + 1) * SAMPLE - elapsed, 0))
             seen = page.evaluate(LOOK)
             gestures.update(seen["rows"])
-            devtools.send("HeapProfiler.collectGarbage")  # rows that were replaced are no growth
+            devtools.send("HeapProfiler.collectGarbage")  # so that replaced rows do not count as growth
             counters = devtools.send("Memory.getDOMCounters")
             renderer, browser = resident()
             samples.append(
@@ -134,7 +137,7 @@ def soak(model: Path, minutes: float, progress: Callable[[Sample], None]) -> lis
 
 
 def resident() -> tuple[float, float]:
-    """MiB of the browser's largest renderer, which is the page's, and of its other processes."""
+    """Resident MiB of the browser's largest renderer, which is the page's, and of its other processes together."""
     sizes = []
     for process in psutil.Process().children(recursive=True):
         command = process.cmdline()
@@ -145,7 +148,7 @@ def resident() -> tuple[float, float]:
 
 
 def judge(samples: list[Sample]) -> list[Check]:
-    """What must hold of the samples."""
+    """The checks of what must hold for the samples."""
     checks = []
     for name, allowed in ALLOWED.items():
         early, late = medians(samples, name)

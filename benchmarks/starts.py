@@ -1,12 +1,13 @@
-"""Does depth shorten the start? ``python benchmarks/starts.py runs/reproduce-small``
+"""Tests whether depth shortens the start of training: ``python benchmarks/starts.py runs/reproduce-small``
 
-All networks of the study begin at chance and leave it after some epochs. For every run of ``dynagest reproduce`` with
-both decoders at the paper's weights (or another ``--global-weight``) that has a twin without them in the same folder
-(same network, clips, seed, order): the epochs until 25 % (``--known``) of the last 100 steps' training clips were
-recognised, for both, beside what they came to on test clips. Then, over all pairs, how far the one difference goes with
-the other. Pairs of a seed share their clips, so they are averaged before an interval over seeds is taken. A pair of
-which one never got there has no difference and is named below the table. Runs under another sensor than the scale's own
-are left out, for they have the plain run of that one: no run counts twice.
+All networks of the study begin at chance and leave it after some epochs. A pair is a run of ``dynagest reproduce`` with
+both decoders at the paper's weights (or another ``--global-weight``) and its twin without them in the same folder (same
+network, clips, seed, order). For both, the table has the epochs until 25 % (``--known``) of the last 100 steps'
+training clips were recognised, beside the difference in test accuracy. Below it is the correlation of the two
+differences over all pairs. Pairs of a seed share their clips, so they are averaged before an interval over seeds is
+taken. A pair in which one run never reached that share has no difference and is named below the table. Runs with
+another depth sensor than the scale's own are left out, because they share the plain run of that sensor, and no run is
+to count twice.
 """
 
 import argparse
@@ -23,20 +24,20 @@ from dynagest.reproduce.runner import JOB_FILE, LEDGER_FILE, Ledger
 from dynagest.reproduce.scales import SCALES
 from dynagest.training.log import read_log
 
-PAPERS = 0.01  # the global decoder's weight
+PAPERS = 0.01  # the global decoder's weight in the paper
 WINDOW = 10  # lines of the log, 10 steps each
 
 
 @dataclass(frozen=True)
 class Run:
-    """``start`` in epochs; ``top1`` in [0, 1] of the test clips."""
+    """A run's ``start`` in epochs, and its ``top1`` in [0, 1] on the test clips."""
 
     start: float
     top1: float
 
 
 def start(folder: Path, known: float) -> float | None:
-    """The epoch at which the share ``known`` of the last ``WINDOW`` lines' clips were recognised; none: never."""
+    """The epoch at which the share ``known`` of the last ``WINDOW`` log lines' clips was recognised; None if never."""
     lines = [line for line in read_log(folder) if line["event"] == "train"]
     for last in range(WINDOW, len(lines) + 1):
         if statistics.mean(line["top1"] for line in lines[last - WINDOW : last]) >= known:
@@ -45,7 +46,7 @@ def start(folder: Path, known: float) -> float | None:
 
 
 def described(job: Job, data: Generated) -> str:
-    """The network and what is special about the clips."""
+    """A name for the network and whatever is special about its clips."""
     usual = SCALES["small"].spec
     assert usual is not None
     special = [f"clutter {data.spec.clutter}"] if data.spec.clutter != usual.clutter else []
@@ -56,7 +57,7 @@ def described(job: Job, data: Generated) -> str:
 def read_pairs(
     root: Path, known: float, global_weight: float
 ) -> tuple[dict[str, dict[int, tuple[Run, Run]]], list[str]]:
-    """By description and seed: the run without decoders, and the one with both; and the pairs that never got there."""
+    """The pairs (run without decoders, run with both) by description and seed, and a line for each incomplete pair."""
     ledger, runs, never = Ledger(root / LEDGER_FILE).read(), {}, []
     for path in sorted(root.glob(f"runs/*/{JOB_FILE}")):
         job = Job.model_validate_json(path.read_bytes())
@@ -81,7 +82,7 @@ def read_pairs(
 
 
 def shown(value: Interval | None, factor: float = 1.0) -> str:
-    """Mean and half width."""
+    """The mean and half the width of its interval as text, times ``factor``."""
     assert value is not None
     return f"{factor * value.mean:+.1f}" + (f" ± {factor * value.half:.1f}" if value.half is not None else "")
 
@@ -103,7 +104,7 @@ def main() -> None:
         points = paired({s: run.top1 for s, run in both.items()}, {s: run.top1 for s, run in none.items()})
         means = [f"{statistics.mean(run.start for run in arm.values()):.1f}" for arm in (none, both)]
         table.add_row(name, str(len(seeds)), *means, shown(starts), shown(points, 100))
-        # As shares of the training, so that long and short ones stand side by side.
+        # Relative to the plain run's start, so that long and short trainings can be compared.
         for seed in seeds:
             relative = (both[seed].start - none[seed].start) / none[seed].start
             every.setdefault(seed, []).append((relative, both[seed].top1 - none[seed].top1))

@@ -1,10 +1,10 @@
-"""How many generated clips a second: frames of RGB and depth with hand, scene and sensors.
+"""Measures how many clips are generated per second: frames of RGB and depth with hand, scene and sensors.
 
     python benchmarks/synth.py                 # 8 frames of 112 x 112, 2 processes of 1 thread each
     python benchmarks/synth.py --size 80 --frames 16 --processes 4
     python benchmarks/synth.py --device cuda   # one process
 
-Prints clips/s by the clock (all processes together) and by CPU time (what they would do on idle cores).
+Prints clips/s by the clock (all processes together) and by CPU time (what they would reach on idle cores).
 """
 
 import argparse
