@@ -217,6 +217,12 @@ def test_a_batch_that_a_gpu_has_no_memory_for_is_an_error(card: NetworkCard, man
         evaluate(Greedy(1, 1), card, manifest, batch=3)
 
 
+def test_a_device_that_is_not_there_is_an_error(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(RecipeError, match=f"device '{device}': not to be used here"):
+            evaluate(net, card, manifest, device=device)
+
+
 def test_frame_ranges_are_respected(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
     video = manifest.clips[3].video
     ranged = Manifest((Clip(video, "wave", start=10, end=14, split="test"),), CLASSES)

@@ -14,6 +14,7 @@ from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import get_protocol
 from dynagest.errors import ClipError, RecipeError, WeightsError
 from dynagest.networks.forward import evaluating
+from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
 from dynagest.testing.sources import open_source, video_name
@@ -50,7 +51,7 @@ def evaluate(
     An unreadable clip is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for an empty
     split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
     dataset's view does not fit the network, ``WeightsError`` when scores are not finite, and ``RecipeError`` for an
-    unknown protocol or type, a view that augments, or a ``batch`` too large for the GPU's memory.
+    unknown protocol or type, a view that augments, a device that is not there, or a ``batch`` too large for its memory.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -67,6 +68,8 @@ def evaluate(
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))
 
+    if device is not None:
+        check_device(str(device), f"device {str(device)!r}")
     device = torch.device(device) if device is not None else next(net.parameters()).device
     unread: list[Unread] = []
     views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
