@@ -110,6 +110,8 @@ export class Timeline {
     context.lineTo(box.right, y(this.threshold));
     context.stroke();
     context.setLineDash([]);
+    context.textAlign = "left";
+    context.fillText(`recognised at ${Math.round(100 * this.threshold)} %`, 4, y(this.threshold) - 5);
     context.beginPath();
     context.moveTo(0, box.bottom + 0.5);
     context.lineTo(width, box.bottom + 0.5);
