@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import Dataset
 
 from dynagest.clips.depth import shape_fault
 from dynagest.clips.frames import FrameReader, frame_rate
@@ -70,7 +71,7 @@ class ClipSource(Protocol):
         """The class of clip ``index`` (unmirrored)."""
 
 
-class ClipDataset:
+class ClipDataset(Dataset[Sample | UnreadableClip]):
     """The clips of a manifest as seen through a view; ``dataset[(epoch, index)]``.
 
     It gives a ``Sample``, or an ``UnreadableClip`` for a clip that cannot be read, or whose depth contradicts

@@ -1,6 +1,7 @@
 """Generated clips as a source for training and testing, rendered when they are asked for."""
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from dynagest.clips.dataset import Sample, epoch_and_index, make_sample
 from dynagest.clips.view import View
@@ -9,7 +10,7 @@ from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 
-class SynthDataset:
+class SynthDataset(Dataset[Sample]):
     """A split of a generated data set as seen through a view; ``dataset[(epoch, index)]`` gives a ``Sample``.
 
     A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
