@@ -72,7 +72,7 @@ class Clock:
         return cls(fps, longest_gap=card.num_segments / fps)
 
     def late(self, behind: float) -> bool:
-        """Whether a frame is late: a frame ``behind`` seconds newer is waiting, which is over two ticks and 0.25 s.
+        """Whether a frame is late: the newest waiting one is ``behind`` seconds newer, more than two ticks and 0.25 s.
 
         A machine that was held up for less may still catch up.
         """

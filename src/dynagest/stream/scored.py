@@ -31,8 +31,8 @@ def score_streams(
     """Run every stream of a split through the network, from the first frame to the last, and return the scores.
 
     ``progress`` is called with (streams done, all). Raises ``ManifestError`` for a split that is empty or unknown, for
-    labels that the network does not know, and for a gesture that begins after the end of its stream; ``ClipError`` for
-    a stream that cannot be read or is a single frame.
+    labels that the network does not know, and for a gesture that does not begin before the end of its stream;
+    ``ClipError`` for a stream that cannot be read or is a single frame.
     """
     chosen = streams.split(split).streams
     if not chosen:

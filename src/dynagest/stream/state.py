@@ -39,9 +39,9 @@ class StateScorer:
     """A ``Scorer`` that gives scores at every tick, from the first frame on, at the cost of one frame.
 
     The scores are those of the clip network for the last T frames (fewer at the start of a stream), except that the
-    network also remembers what came before them. ``Scores.time`` is the tick of the frame. A late frame is not shown to
-    the network at all. When a step takes F frames, the first of them wait for the last, for a gap that ends the stream,
-    or for ``finish``.
+    network also remembers what came before them. ``Scores.time`` is the tick of the frame. The network does not see a
+    late frame, unless it begins a stream. When a step takes F frames, the first of them wait for the last, for a gap
+    that ends the stream, or for ``finish``.
 
     ``fps`` replaces the card's rate. Raises ``WeightsError`` when there is neither, ``ModelError`` for a network that
     is fed depth.
@@ -60,7 +60,7 @@ class StateScorer:
         return self._clock.fps
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:

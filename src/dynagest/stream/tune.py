@@ -23,7 +23,7 @@ RANGES = {
     "longest": (1.5, 6.0),
     "lag": (0.0, 1.2),
 }
-_BEST = 0.05  # the share of the settings tried, the best ones, whose medians are the result
+_BEST = 0.05  # the best share of the settings tried, whose medians are the result
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def tune(
     """Try ``start`` (default: the default settings) and ``candidates`` random settings, and combine the best of them.
 
     The result is the median of each parameter over the best twentieth of the settings tried, or ``start`` if that is
-    better. It is not the single best setting, because which one comes first on a few minutes of gestures is chance, and
-    the first does worse on other streams (docs/events.md). The same seed gives the same settings. ``progress`` is
-    called with (settings tried, all). Raises ``RecipeError`` for an unknown objective, ``ManifestError`` for streams
-    without any gesture, ``WeightsError`` for scores that are not finite.
+    better. The single best is not taken: which one comes first on a few minutes of gestures is chance, and that one is
+    worse on other streams (docs/events.md). The same seed gives the same settings. ``progress`` is called with (settings
+    tried, all). Raises ``RecipeError`` for an unknown objective, ``ManifestError`` for streams without any gesture,
+    ``WeightsError`` for scores that are not finite.
     """
     if objective not in OBJECTIVES:
         raise RecipeError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")

@@ -66,7 +66,7 @@ class WindowScorer:
         return self._clock.fps / self.hop
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
