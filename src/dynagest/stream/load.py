@@ -75,7 +75,7 @@ def load_scorer(
     (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file that is no
     network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a network that is
     fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be used, or a runtime
-    that is not installed.
+    of exported files that is not installed; ``ModuleNotFoundError`` if torch is needed and missing.
     """
     return _open(Path(path), device, fps, hop, threads)[0]
 

@@ -120,7 +120,7 @@ def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -
 
 
 def false_activations(truth: Sequence[Span], found: Sequence[Event]) -> Counter[str]:
-    """The events that match no gesture, counted by label: wrong labels, repeated reports and reports at a wrong time."""
+    """The events that match no gesture, counted by label: wrong labels, repeated reports, reports at a wrong time."""
     matched = Counter(event.label for _, event in match(truth, found))
     return Counter(event.label for event in found) - matched
 

@@ -66,9 +66,9 @@ def tune(
 
     The result is the median of each parameter over the best twentieth of the settings tried, or ``start`` if that is
     better. The single best is not taken: which one comes first on a few minutes of gestures is chance, and that one is
-    worse on other streams (docs/events.md). The same seed gives the same settings. ``progress`` is called with (settings
-    tried, all). Raises ``RecipeError`` for an unknown objective, ``ManifestError`` for streams without any gesture,
-    ``WeightsError`` for scores that are not finite.
+    worse on other streams (docs/events.md). The same seed gives the same settings. ``progress`` is called with
+    (settings tried, all). Raises ``RecipeError`` for an unknown objective, ``ManifestError`` for streams without any
+    gesture, ``WeightsError`` for scores that are not finite.
     """
     if objective not in OBJECTIVES:
         raise RecipeError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
