@@ -46,12 +46,15 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one message and exit code 2. By Typer, Ctrl-C is exit code 130."""
-    # Read when torch starts its threads. Waiting threads shall spin a little and then sleep: beside another program on
-    # the same cores, spinning for milliseconds was seen to make training up to ten times slower.
+    """Run the command line. A user's mistake, or a package that is missing, ends in one message and exit code 2.
+
+    Typer ends with exit code 130 on Ctrl-C.
+    """
+    # OpenMP reads this when torch starts its threads. It makes waiting threads spin briefly and then sleep, because
+    # spinning for milliseconds made training up to ten times slower beside another program on the same cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if isinstance(sys.stdout, TextIOWrapper):  # a name that its encoding lacks, as on Windows, must not end a command
-        sys.stdout.reconfigure(errors="backslashreplace")  # as that of stderr is
+    if isinstance(sys.stdout, TextIOWrapper):  # printing a name that its encoding lacks (on Windows) must not fail
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does by default
     stderr = Console(stderr=True, emoji=False)  # a file may be called :smile:
     try:
         app()
@@ -72,6 +75,6 @@ def main() -> None:
 
 
 def _extra_with(package: str) -> str | None:
-    """The extra of dynagest that brings this package."""
+    """The extra of dynagest that installs this package, or None."""
     found = (re.fullmatch(rf'{re.escape(package)}\b.* extra == "(\w+)"', each) for each in requires("dynagest") or ())
     return next((match[1] for match in found if match), None)

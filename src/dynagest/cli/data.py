@@ -1,4 +1,4 @@
-"""``dynagest data``: index a dataset, check it, generate clips or streams, give clips depth by a teacher."""
+"""``dynagest data``: index a dataset, check it, generate clips or streams, estimate depth with a teacher network."""
 
 import json
 import shlex
@@ -74,7 +74,7 @@ def check(
     from dynagest.clips.manifest import Manifest
 
     clips = Manifest.read(manifest)
-    if sheet is not None:  # first: whether it can be written is known at once, the check may take hours
+    if sheet is not None:  # first, so that an unwritable path fails now and not after hours of checks
         print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
         if boxes := letters_without_font(clips.classes):
             print(f"note: {boxes}", file=sys.stderr)
@@ -187,7 +187,7 @@ def depth(
     teacher: Annotated[Path, typer.Option(help="A monocular depth model, ONNX; see docs/live.md.")],
     overwrite: Annotated[bool, typer.Option(help="Replace what another teacher wrote.")] = False,
 ) -> None:
-    """Give clips of a plain camera pseudo-depth, so that decoders can learn from them; goes on where it was stopped."""
+    """Write pseudo-depth for clips of a plain camera, for decoders to learn from; goes on where it was stopped."""
     from dynagest.clips.gesture_folder import open_clips
     from dynagest.clips.teacher import Teacher, write_pseudo_depth
 

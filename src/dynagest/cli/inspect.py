@@ -1,4 +1,4 @@
-"""``dynagest count`` and ``dynagest doctor``: look, and change nothing."""
+"""``dynagest count`` and ``dynagest doctor``: report, and change nothing."""
 
 from pathlib import Path
 from typing import Annotated
@@ -57,10 +57,10 @@ def count(
         else:
             published = natural_input(name)
             frames, side = segments or published[0], size or published[1]
-            with torch.device("meta"):  # shapes are enough, and random weights take seconds
+            with torch.device("meta"):  # only shapes are needed, and random weights would take seconds
                 net = create_model(name, num_classes=classes, num_segments=frames, width=width, size=side)
         cost = count_network(net, clip_shape=(1, frames, net.channels, side, side))
-        # Depth decoders hang on 2D networks that do not see depth.
+        # Depth decoders attach only to 2D networks that are not fed depth.
         taught = net.taps and net.inputs == "rgb"
         decoder = MultiScaleDecoder.for_model(net, image_size=side) if taught else None
         table.add_row(

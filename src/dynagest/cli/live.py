@@ -1,4 +1,4 @@
-"""``dynagest live`` and ``record``: gestures of a camera as they happen, and clips of one's own."""
+"""``dynagest live`` recognises a camera's gestures as they happen; ``dynagest record`` records clips of your own."""
 
 import shlex
 import sys
@@ -89,7 +89,7 @@ def live(
                 if display.closed:
                     break
         except KeyboardInterrupt:
-            pass  # the way to end it
+            pass  # how a user ends it
     status = capture.status
     print(f"{found.name}: {status.taken} frames, {numbers(meter, status)}", file=sys.stderr)
 

@@ -13,7 +13,7 @@ Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [
 
 
 def choose_device(name: str | None) -> str:
-    """The device of this name, or the best there is. Raises ``RecipeError`` for one that is not there."""
+    """``name``; for None, "cuda" if there is such a device, else "cpu". Raises ``RecipeError`` if it cannot be used."""
     import torch
 
     from dynagest.runtimes.torch_network import check_device
@@ -25,7 +25,10 @@ def choose_device(name: str | None) -> str:
 
 
 def device_of(model: Path, name: str | None) -> str | None:
-    """``choose_device`` for what torch runs; an exported file has none, and is not to need torch."""
+    """The device for the network at ``model``: that of ``choose_device`` if torch runs it.
+
+    For an exported file this is ``name`` unchecked, because exported files must not need torch.
+    """
     from dynagest.runtimes.load import is_exported
 
     return name if is_exported(model) else choose_device(name)

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, so that stdout stays what a command is asked for."""
+"""Progress bars on stderr, so that stdout holds only what the command was asked for."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for the time of the block, moved by calling what this gives with (done, all)."""
+    """Show a bar inside the block, if stderr is a terminal. Yields a function of (done, all) that moves the bar."""
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -22,7 +22,7 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def rendering(what: str, folder: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar while something is rendered into a folder; Ctrl-C says how to go on."""
+    """``progress_bar`` while something is rendered into a folder. Ctrl-C says how to go on and exits with code 130."""
     try:
         with progress_bar(f"rendering {what}") as progress:
             yield progress

@@ -1,4 +1,4 @@
-"""``dynagest reproduce``: the paper's tables and the study, from data to a table with its figure."""
+"""``dynagest reproduce``: makes the tables of the paper and of the study, from data to a table with its figure."""
 
 import shlex
 import sys
@@ -69,8 +69,8 @@ def reproduce(
 ) -> None:
     """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
 
-    Writes table-NAME.md, .json and .png. Killed at any moment and started again, it comes to the same table (on a
-    CPU, by the same --parallel: with other threads sums round differently).
+    Writes table-NAME.md, .json and .png. If it is killed at any moment and started again, the table is the same (on
+    a CPU only with the same --parallel: with another number of threads, sums round differently).
     """
     from dynagest.reproduce.departures import departures
     from dynagest.reproduce.plan import plan, with_settings
@@ -118,7 +118,7 @@ def reproduce(
 
 
 def _manifests(data: list[str]) -> dict[str, Path]:
-    """Manifests by dataset, "" for one that is not named."""
+    """The manifest of each dataset by name, "" for the one without a name. Raises ``RecipeError`` for a missing one."""
     found = {}
     for name, path in _by_name("--data", data, "one manifest a dataset").items():
         found[name] = path / "manifest.csv" if path.is_dir() else path
@@ -128,7 +128,7 @@ def _manifests(data: list[str]) -> dict[str, Path]:
 
 
 def _by_name(option: str, texts: list[str], rule: str) -> dict[str, Path]:
-    """``NAME=PATH`` or ``PATH`` by name, "" for one without."""
+    """The paths in ``NAME=PATH`` or ``PATH``, by name ("" without one). Raises ``RecipeError`` for one given twice."""
     found: dict[str, Path] = {}
     for text in texts:
         name, separator, path = text.partition("=")
@@ -161,7 +161,7 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
         text, paths = markdown(results, command), write_results(folder, results, command)
     if plan.pictured and there:
         paths += write_panels_figure(plan, folder)
-    # A pipe or a log has 80 columns by default and would lose half of the headers.
+    # Into a pipe or a log, rich assumes 80 columns, which would cut off half of the headers.
     console.print(Markdown(text)) if console.is_terminal else print(text)
     console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
 

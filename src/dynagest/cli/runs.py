@@ -1,4 +1,4 @@
-"""``dynagest train``, ``evaluate`` and ``predict``: what is done with a run folder."""
+"""``dynagest train``, ``evaluate`` and ``predict``: the commands that fill and use a run folder."""
 
 import json
 import os
@@ -108,9 +108,10 @@ def train(
 
 
 def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path, "Recipe", bool]:
-    """The run folder, the recipe as long as no option changes it, and whether a run that lies there goes on.
+    """The run folder, the recipe before the changes of ``--set``, and whether a run in the folder is resumed.
 
-    Such a run goes on by its own recipe; that one of another name was asked for is then a change like any other.
+    A resumed run keeps its own recipe. If the user names a recipe as well, only the name is taken from it, so that
+    another name is refused like any other change of the recipe. Raises ``RecipeError`` when no recipe or run is named.
     """
     from dynagest.training.recipes import get_recipe
 
@@ -132,7 +133,7 @@ def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path,
 
 @contextmanager
 def _errors_told_once() -> Iterator[None]:
-    """Of the processes of one machine, which fail alike, only the first says why; the others end without a word."""
+    """Let only the first process of a machine report an error, because all fail alike; the others exit silently."""
     try:
         yield
     except (DynagestError, KeyboardInterrupt) as error:
@@ -142,7 +143,7 @@ def _errors_told_once() -> Iterator[None]:
 
 
 def _split_to_test(manifest: "Manifest", used: Sequence[str]) -> str | None:
-    """The split to test a network on: one that the manifest has and that the network was not trained on."""
+    """The split to test a network on, or None: test, else val, if it has clips and is not in ``used`` for training."""
     candidates = [split for split in ("test", "val") if split not in used]
     return next((split for split in candidates if manifest.split(split).clips), None)
 
@@ -211,7 +212,7 @@ def evaluate(
             dtype=dtype,
             progress=progress,
         )
-    _print_result(result)  # first, for a folder that cannot be written must not lose it
+    _print_result(result)  # first, so that it is not lost if the folder cannot be written
     result.write(run / METRICS_FILE)
     missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
     if missing:

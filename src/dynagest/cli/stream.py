@@ -1,4 +1,4 @@
-"""``dynagest tune`` and the test on streams: gestures in long recordings."""
+"""``dynagest tune`` and ``dynagest evaluate --stream``: gestures in long recordings."""
 
 import shlex
 from pathlib import Path
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from dynagest.stream.scores import Scorer
     from dynagest.stream.tune import Tuning
 
-_FEW = 30  # gestures
+_FEW = 30  # gestures; tuning on fewer prints a note
 
 
 def register(app: typer.Typer) -> None:
-    """Add ``tune`` to the commands; the test on streams is ``evaluate``'s."""
+    """Add ``tune`` to ``app``; the test on streams is called by ``evaluate``."""
     app.command(epilog="Example: `dynagest tune runs/demo --data data/streams --split val`")(tune)
 
 
@@ -38,7 +38,7 @@ def tune(
     fps: Fps = None,
     device: Device = None,
 ) -> None:
-    """Fit when a gesture is reported to a network, on validation streams.
+    """Tune the settings that decide when a gesture is reported, on validation streams.
 
     Writes events.json into the run folder; an exported file keeps the settings inside.
     """
@@ -86,9 +86,10 @@ def tune(
 
 
 def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps: float | None) -> None:
-    """Test on streams: prints the numbers, writes stream_metrics.json, stream_timeline.svg and report.html.
+    """Test on streams: print the metrics, write stream_metrics.json and stream_timeline.svg, then report.html.
 
-    Of an exported file the two are written beside it, under its name; the report is that of the run.
+    For an exported file, metrics and timeline are written beside it, their names beginning with its name, and no report
+    is written.
     """
     from dynagest.runtimes.load import is_exported
     from dynagest.stream.load import load_stream_model
@@ -109,7 +110,7 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
         settings=model.settings,
         tuned=model.tuned,
     )
-    print(_told(result.summary))  # first, for a folder that cannot be written must not lose it
+    print(_told(result.summary))  # first, so that it is not lost if the folder cannot be written
     folder = run if run.is_dir() else run.parent
     _, timeline = result.write(folder, f"{run.name}." if is_exported(run) else "")
     if not result.tuned:
@@ -120,7 +121,7 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
 
 
 def _scored(scorer: "Scorer", data: Path, split: str, fps: float | None) -> tuple[float, "tuple[ScoredStream, ...]"]:
-    """The frames a second that the network saw, and the split's streams with its scores."""
+    """Run the streams of a split. Returns the frames per second that the network saw, and the streams with scores."""
     from dynagest.clips.streams import StreamSet
     from dynagest.stream.scored import score_streams
 
@@ -139,7 +140,7 @@ def _scored(scorer: "Scorer", data: Path, split: str, fps: float | None) -> tupl
 
 
 def _told(found: "StreamSummary") -> str:
-    """The numbers in a few lines of text."""
+    """The metrics in a few lines of text."""
     if found.levenshtein is None or found.mean_jaccard is None:
         return f"no gestures in {found.minutes:.1f} minutes; {found.false_per_minute:.2f} false activations a minute"
     lines = [

@@ -1,1 +1,1 @@
-"""Streams: timed frames in, scores over time, and the gestures that begin and end in them. Needs no torch."""
+"""Recognises gestures in streams: turns timed frames into scores, and scores into gestures. Needs no torch."""

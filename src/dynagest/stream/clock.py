@@ -1,4 +1,4 @@
-"""Frames taken by time: which frame of a stream, of whatever rate, a network sees at each of its ticks. No torch."""
+"""Samples a stream of any frame rate at the ticks of a network, by time and not by frame count. Needs no torch."""
 
 import math
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import numpy as np
 from dynagest.card import NetworkCard
 from dynagest.errors import ClipError, ModelError, WeightsError
 
-_PATIENCE = 0.25  # s that an answer may wait for its turn
-_CLOSE = 1e-6  # s: a frame this little before a tick is at the tick; rounding would make it wait for the next frame
+_PATIENCE = 0.25  # s: a frame is never late while the newest waiting frame is at most this much newer
+_CLOSE = 1e-6  # s: a frame this little before a tick counts as at the tick; rounding could delay the tick by a frame
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The frame for one tick: (H, W, 3) as it was pushed.
+    """The frame for one tick: (H, W, 3), as it was pushed.
 
-    ``time``: of the tick, s. ``first``: a stream begins here, nothing before it counts. ``repeated``: the frame is that
-    of the tick before.
+    ``time`` is the tick's time in seconds. ``first``: a stream begins here, so nothing from before may be used.
+    ``repeated``: the frame is the same as the previous tick's.
     """
 
     time: float
@@ -28,18 +28,18 @@ class Tick:
 
 
 class Clock:
-    """Picks a frame for each tick of a stream: tick k is at t0 + k / fps, t0 the time of the first frame.
+    """Picks a frame for each tick of a stream: tick k is at t0 + k / fps, where t0 is the time of the first frame.
 
-    Each tick takes the frame nearest to it in time, once a frame at or behind it has come. So what is picked depends on
-    the rate and the jitter of the camera by at most half the distance of two frames, and the number of ticks not at
-    all. Nothing is rounded on from tick to tick.
+    Each tick takes the frame nearest to it in time, as soon as a frame at or after the tick has come. So a picked frame
+    is at most half a frame interval away from its tick, and the number of ticks does not depend on the camera's rate or
+    jitter. Rounding errors do not add up from tick to tick.
 
-    * A **gap** of up to ``longest_gap`` seconds: its ticks take the frame before or behind it, whichever is nearer.
-    * A **longer gap** ends the stream: the frame behind it begins another, with ``Tick.first``.
-    * A frame **not newer** than the newest one is left out: repeated or overtaken on its way. One that is older by more
-      than ``longest_gap`` speaks of another stream or a clock that was set back: ``ClipError``.
+    * In a **gap** of up to ``longest_gap`` seconds, each tick takes the frame before or after it, whichever is nearer.
+    * A **longer gap** ends the stream: the frame after it begins another, with ``Tick.first``.
+    * A frame **not newer** than the newest one is ignored: it was repeated, or overtaken on its way. A frame older by
+      more than ``longest_gap`` means another stream or a clock that was set back, and raises ``ClipError``.
 
-    Frames are kept, not copied, until the next one comes.
+    Frames are kept, not copied, and compared by identity: push a new array each time and do not write into it later.
 
         >>> clock = Clock(fps=8.0, longest_gap=1.0)
         >>> for frame, time in camera:
@@ -53,9 +53,10 @@ class Clock:
 
     @classmethod
     def of(cls, card: NetworkCard, fps: float | None = None) -> Self:
-        """The clock of a network: ``card.fps`` unless another rate is given; no gap longer than its T frames.
+        """The clock of a network: at ``fps`` (default: ``card.fps``), with the time of T frames as the longest gap.
 
-        Raises ``ModelError`` when the network sees more than RGB, ``WeightsError`` when its card knows no rate.
+        Raises ``ModelError`` when the network is fed depth, ``WeightsError`` when neither ``fps`` nor the card has a
+        rate.
         """
         if card.inputs != "rgb":
             raise ModelError(
@@ -71,22 +72,22 @@ class Clock:
         return cls(fps, longest_gap=card.num_segments / fps)
 
     def late(self, behind: float) -> bool:
-        """Whether a frame is late: frames that are ``behind`` seconds newer, more than two ticks, are waiting.
+        """Whether a frame is late: the newest waiting one is ``behind`` seconds newer, more than two ticks and 0.25 s.
 
-        Until then a machine that was held up for a moment may still make up for it.
+        A machine that was held up for less may still catch up.
         """
         return behind > max(_PATIENCE, 2 / self.fps)
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a stream."""
+        """Forget all frames. The next one begins a stream."""
         self._newest: tuple[np.ndarray, float] | None = None
         self._picked: np.ndarray | None = None
         self._start, self._next = 0.0, 0
 
     def push(self, frame: np.ndarray, time: float) -> list[Tick]:
-        """One more frame (H, W, 3), taken at ``time`` seconds: the ticks that it decides, none, one or several.
+        """Take the next frame (H, W, 3), taken at ``time`` seconds. Returns the ticks that it decides, often none.
 
-        Raises ``ClipError`` for a time that is no number or far behind the newest one.
+        Raises ``ClipError`` for a time that is not finite, or more than ``longest_gap`` before the newest one.
         """
         if not math.isfinite(time):
             raise ClipError(f"a frame with the time {time}: give seconds, rising from frame to frame")

@@ -1,6 +1,6 @@
-"""From scores over time to gestures: when one begins and ends, with one activation each. NumPy only.
+"""Turns scores over time into gestures with a begin, an end and one activation each. NumPy only.
 
-The algorithm, its equations and what each parameter does are in docs/events.md. The web page runs the same algorithm;
+docs/events.md gives the algorithm, its equations and what each parameter does. The web page runs the same algorithm;
 ``tests/vectors/events.json`` holds both to the same answers.
 """
 
@@ -22,7 +22,7 @@ from dynagest.stream.scores import Scores
 
 
 class EventSettings(BaseModel):
-    """What ``EventDetector`` is to call a gesture. ``dynagest tune`` sets these on a validation stream."""
+    """The parameters of ``EventDetector``. ``dynagest tune`` chooses them on validation streams."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -51,10 +51,11 @@ class EventSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A gesture, reported twice: when it is recognised (``end`` is None: the activation), and again when it is over.
+    """A gesture. It is reported twice: when it is recognised (the activation, ``end`` is None), and when it is over.
 
-    ``begin`` and ``end`` are seconds of the stream, estimated; ``fired`` is the moment of the activation, which both
-    reports share. ``confidence`` in (0, 1] is the evidence at the activation, in the second report its maximum.
+    ``begin`` and ``end`` are estimates, in seconds of the stream; ``fired`` is the time of the activation, the same in
+    both reports. ``confidence`` in (0, 1] is the evidence at the activation; in the second report, the maximum of the
+    evidence since then.
     """
 
     label: str
@@ -65,10 +66,10 @@ class Event:
 
 
 class EventDetector:
-    """A state machine from scores to events. Works in seconds: scores may come at any, also uneven, intervals.
+    """A state machine that turns scores into events. All its times are seconds, so scores may come at uneven intervals.
 
-    ``classes``: names of the scores, in their order; the one named "none" means that no gesture is going on. Without
-    it, the lead of the best class over the second stands for its evidence: an undecided network says "none".
+    ``classes`` names the scores, in their order; the class "none" means that no gesture is going on. Without that
+    class, the evidence for the best class is its lead over the second, so an undecided network counts as "none".
 
     Example::
 
@@ -86,7 +87,7 @@ class EventDetector:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next scores begin a stream."""
+        """Forget all scores and events. The next scores begin a stream."""
         count = len(self.classes)
         self._time: float | None = None
         self._mean = np.full(count, 1 / count) if self._none is None else np.eye(count)[self._none]
@@ -97,7 +98,7 @@ class EventDetector:
         self._last_fired, self._last_end = -math.inf, -math.inf
 
     def push(self, scores: Scores) -> list[Event]:
-        """What these scores (K,) bring: the end of a gesture, an activation, both in this order, or nothing.
+        """Take the next scores (K,). Returns the end of a gesture, an activation, both in this order, or nothing.
 
         Raises ``ClipError`` for scores older than the last ones, ``WeightsError`` for scores that are not finite.
         """
@@ -133,7 +134,7 @@ class EventDetector:
             self._active = replace(self._active, confidence=max(self._active.confidence, now))
             too_long = time - self._active.fired >= settings.longest
             if too_long or now < self._active.confidence - settings.dip or (ready and best != self._class):
-                # With the last scores that spoke for it: a camera that was away for long has not seen it go on.
+                # It ends at the previous scores, the last that supported it: during a gap nobody saw it go on.
                 events.append(self._end(before))
                 self._valley[self._class] = now
                 ready = ready and best != self._class
@@ -145,13 +146,13 @@ class EventDetector:
         return events
 
     def finish(self) -> list[Event]:
-        """The stream is over: the end of the gesture that is going on, if there is one. Then as after ``reset``."""
+        """End the stream and reset. Returns the end of the gesture that is going on, if there is one."""
         events = [] if self._active is None or self._time is None else [self._end(self._time)]
         self.reset()
         return events
 
     def _evidence(self) -> np.ndarray:
-        """How sure it is that each class is going on, (K,) in [0, 1]."""
+        """The evidence that each class is going on, (K,) in [0, 1]."""
         if self._none is not None:
             return self._mean
         second, first = np.partition(self._mean, -2)[-2:]
@@ -166,7 +167,7 @@ class EventDetector:
 
 
 class EventsFile(BaseModel):
-    """``events.json`` beside a network: its settings, and what they were tuned on."""
+    """The content of ``events.json`` beside a network: the settings, and how and on what data they were tuned."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -176,18 +177,24 @@ class EventsFile(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "EventsFile":
-        """Read the file, or that of a run folder. Raises ``RunError`` when it is missing or not one."""
+        """Read an events file, or the one in a run folder. Raises ``RunError`` when it is missing or malformed."""
         path = path / EVENTS_FILE if path.is_dir() else path
         return read_record(cls, path, "an events file of this version", "`dynagest tune` writes it")
 
     def write(self, path: Path) -> Path:
-        """Write it atomically, into a run folder as ``events.json``. Raises ``RunError`` when that cannot be done."""
+        """Write the file atomically, into a folder as ``events.json``, and return its path.
+
+        Raises ``RunError`` when it cannot be written.
+        """
         path = path / EVENTS_FILE if path.is_dir() else path
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
         return path
 
 
 def tuned_settings(run: Path) -> EventSettings | None:
-    """The settings that ``dynagest tune`` left beside a network (a run folder or a file in it), if it has."""
+    """The settings that ``dynagest tune`` wrote beside a network (a run folder or a file in it); None without any.
+
+    Raises ``RunError`` when they cannot be read.
+    """
     folder = run if run.is_dir() else run.parent
     return EventsFile.read(folder).settings if (folder / EVENTS_FILE).exists() else None

@@ -1,4 +1,4 @@
-"""The event settings inside an exported file: read, and replaced. Needs no torch."""
+"""Reads and replaces the event settings inside an exported file. Needs no torch."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +13,10 @@ from dynagest.stream.events import EventSettings, tuned_settings
 
 
 def exported_settings(path: Path, info: ModelInfo) -> EventSettings | None:
-    """The tuned settings of an exported file: inside it, or beside it. Raises ``WeightsError`` for other fields."""
+    """The tuned settings of an exported file: those inside it, else those of an ``events.json`` beside it, else None.
+
+    Raises ``WeightsError`` when the settings inside are not of this version, ``RunError`` when those beside are not.
+    """
     if info.events is None:
         return tuned_settings(path)
     try:
@@ -26,9 +29,10 @@ def exported_settings(path: Path, info: ModelInfo) -> EventSettings | None:
 
 
 def embed_settings(path: Path, settings: EventSettings) -> None:
-    """Put ``settings`` into a sound exported file in place of its own; everything else in it stays as it is.
+    """Replace the event settings inside a valid exported file; everything else in it stays as it is.
 
-    Raises ``RecipeError`` where onnx is needed and not installed, ``RunError`` when the file cannot be written.
+    Raises ``RecipeError`` for an ``.onnx`` file when onnx is not installed, ``RunError`` when the file cannot be
+    written.
     """
     replaced = _onnx_with if path.suffix == ".onnx" else _openvino_with
     write_atomically(path, replaced(path, settings))
@@ -48,7 +52,7 @@ def _onnx_with(path: Path, settings: EventSettings) -> bytes:
 
 
 def _openvino_with(path: Path, settings: EventSettings) -> bytes:
-    # The .xml alone: the weights beside it may be in use, as they are when this network was just tuned.
+    # Only the .xml is written: the weights beside it may be in use, for example by the tuning that has just run.
     root = ElementTree.fromstring(path.read_bytes())
     kept = root.find(f"rt_info/{KEY}")
     assert kept is not None

@@ -1,4 +1,4 @@
-"""From whatever a user calls a model to a scorer of streams. Torch only for networks that torch runs."""
+"""Loads a saved or exported network as a scorer of streams. Needs torch only for networks that torch runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StreamModel:
-    """A scorer and the event settings for it: those that were ``tuned``, or the defaults."""
+    """A scorer and its event settings. ``tuned``: whether these come from ``dynagest tune``, or are the defaults."""
 
     scorer: Scorer
     settings: EventSettings
@@ -37,9 +37,11 @@ def load_stream_model(
     hop: int | None = None,
     threads: int | None = None,
 ) -> StreamModel:
-    """``load_scorer``, and the settings that lie inside an exported file, or in ``events.json`` beside the network.
+    """Load a network as ``load_scorer`` does, with its event settings.
 
-    Raises ``RunError`` or ``WeightsError`` also for settings of another version.
+    The settings are those inside an exported file, else those of ``events.json`` beside the network, else the defaults.
+    Raises the errors of ``load_scorer``; for settings of another version also ``WeightsError`` (inside an exported
+    file) or ``RunError`` (``events.json``).
     """
     path = Path(path)
     scorer, info = _open(path, device, fps, hop, threads)
@@ -54,7 +56,7 @@ def load_recogniser(
     hop: int | None = None,
     threads: int | None = None,
 ) -> Recogniser:
-    """The recogniser of a network with its event settings; arguments and errors as of ``load_stream_model``."""
+    """Load the recogniser of a network, with its event settings. Arguments and errors as in ``load_stream_model``."""
     model = load_stream_model(path, device, fps, hop, threads)
     return Recogniser(model.scorer, EventDetector(model.scorer.card.classes, model.settings))
 
@@ -66,12 +68,14 @@ def load_scorer(
     hop: int | None = None,
     threads: int | None = None,
 ) -> Scorer:
-    """A run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode, for streams.
+    """Load a scorer from a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode.
 
-    Its streaming form if it has one, else sliding windows every ``hop`` frames (default: 1). ``device`` is a torch
-    device (default: the CPU), ``threads`` those of an exported file (default: one for each core); ``fps`` replaces the
-    rate of the card. Raises ``WeightsError`` for what is no network, is of another version or knows no rate,
-    ``ModelError`` for one that cannot see a stream, ``RecipeError`` for an option that does not go with it.
+    It runs the network's streaming form if there is one, else sliding windows every ``hop`` ticks (default: 1).
+    ``device`` is a torch device (default: the CPU), for networks that torch runs; ``threads`` is for exported files
+    (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file that is no
+    network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a network that is
+    fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be used, or a runtime
+    of exported files that is not installed; ``ModuleNotFoundError`` if torch is needed and missing.
     """
     return _open(Path(path), device, fps, hop, threads)[0]
 
@@ -79,7 +83,7 @@ def load_scorer(
 def _open(
     path: Path, device: str | None, fps: float | None, hop: int | None, threads: int | None
 ) -> tuple[Scorer, ModelInfo | None]:
-    """The scorer, and what an exported file says of itself."""
+    """The scorer, and the description inside an exported file (None for other networks)."""
     scorer: Scorer
     info = None
     if not is_exported(path):
@@ -105,7 +109,10 @@ def _open(
 def make_scorer(
     net: "ClipNet", card: NetworkCard, device: str = "cpu", hop: int = 1, fps: float | None = None
 ) -> Scorer:
-    """As ``load_scorer``, for a network in memory."""
+    """A scorer for a torch network in memory and its card; ``hop`` counts only for sliding windows.
+
+    Raises ``RecipeError`` for a device that cannot be used, and the errors of ``load_scorer`` for depth and rate.
+    """
     from dynagest.networks.video import VideoNet
 
     if card.options.get("online"):

@@ -1,4 +1,4 @@
-"""How well events match the gestures of streams: pure functions of spans and events. Definitions in docs/events.md."""
+"""Measures how well events match the true gestures of streams. docs/events.md defines the metrics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ GRACE = 1.0  # seconds after a gesture's end in which an activation still counts
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One stream as it was tested: how long it is, what is in it, and the finished events that were found (each with
-    an ``end``), in order of activation."""
+    """One tested stream: its length in seconds, its true gestures, and the events found in it.
+
+    ``found`` holds finished events only (each has an ``end``), in order of activation.
+    """
 
     name: str
     seconds: float
@@ -27,10 +29,10 @@ class Recording:
 class StreamSummary:
     """The numbers of a test on streams.
 
-    ``levenshtein``: at most 1, below 0 where more is wrong than there is. ``mean_jaccard``, ``recall``,
-    ``early_share``: 0 to 1. ``delay_from_begin``, ``delay_from_end``: mean seconds from a recognised gesture's begin
-    (its end) to its activation; below 0 from the end: before it. None where nothing is defined: no gestures, none
-    recognised.
+    ``levenshtein`` is at most 1, and below 0 when there are more errors than gestures. ``mean_jaccard``, ``recall`` and
+    ``early_share`` are in [0, 1]. ``delay_from_begin`` and ``delay_from_end`` are the mean seconds from a recognised
+    gesture's begin (or end) to its activation; the latter is negative for activations before the end. Fields are None
+    when undefined: accuracies and recall without gestures, delays and ``early_share`` without recognised ones.
     """
 
     streams: int
@@ -48,7 +50,7 @@ class StreamSummary:
 
 
 def summarise(recordings: Sequence[Recording]) -> StreamSummary:
-    """All numbers of some recordings of more than 0 seconds together."""
+    """All metrics over the recordings together, which must have more than 0 seconds in total."""
     gestures = sum(len(one.truth) for one in recordings)
     activations = sum(len(one.found) for one in recordings)
     pairs = [pair for one in recordings for pair in match(one.truth, one.found)]
@@ -74,7 +76,7 @@ def summarise(recordings: Sequence[Recording]) -> StreamSummary:
 
 
 def edit_distance(true: Sequence[str], found: Sequence[str]) -> int:
-    """Levenshtein's distance: the fewest labels to insert, delete or substitute that turn one list into the other."""
+    """The Levenshtein distance: the fewest insertions, deletions and substitutions between the two lists of labels."""
     row = list(range(len(found) + 1))
     for i, label in enumerate(true, 1):
         corner, row[0] = row[0], i
@@ -84,10 +86,11 @@ def edit_distance(true: Sequence[str], found: Sequence[str]) -> int:
 
 
 def jaccard(truth: Sequence[Span], found: Sequence[Event]) -> float:
-    """The Jaccard index of one stream with at least one true gesture, as ChaLearn ConGD has it.
+    """The Jaccard index of one stream with at least one true gesture, as defined for ChaLearn ConGD.
 
-    For each class that truly occurs: the time in which it truly goes on *and* was found, over the time in which either
-    is so; the mean over these classes. Wrongly found classes lower it only where they take time from true ones.
+    For each class that truly occurs: the time in which it both truly goes on and was found, divided by the time in
+    which it goes on or was found; the result is the mean over these classes. A found class that does not occur is not
+    averaged over, so it lowers the index only where it was found in place of one that does.
     """
     labels = sorted({span.label for span in truth})
     indices = []
@@ -100,8 +103,11 @@ def jaccard(truth: Sequence[Span], found: Sequence[Event]) -> float:
 
 
 def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -> list[tuple[Span, Event]]:
-    """Recognised gestures with their activations: as many pairs as can be made of equal labels, each used once, with
-    the activation between the gesture's begin and ``grace`` seconds after its end."""
+    """Pair recognised gestures with their events.
+
+    A gesture and an event match if their labels are equal and the activation lies between the gesture's begin and
+    ``grace`` seconds after its end. Each is used at most once, and the number of pairs is the largest possible.
+    """
     free = sorted(truth, key=lambda span: span.end)
     pairs = []
     for event in sorted(found, key=lambda one: one.fired):
@@ -114,7 +120,7 @@ def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -
 
 
 def false_activations(truth: Sequence[Span], found: Sequence[Event]) -> Counter[str]:
-    """How often each label was reported without its gesture: wrong labels, doubles, and events out of nothing."""
+    """The events that match no gesture, counted by label: wrong labels, repeated reports, reports at a wrong time."""
     matched = Counter(event.label for _, event in match(truth, found))
     return Counter(event.label for event in found) - matched
 
@@ -129,7 +135,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _union(ranges: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same time as ranges that do not overlap."""
+    """The union of the ranges, as ranges that do not overlap, in order."""
     joined: list[tuple[float, float]] = []
     for begin, end in sorted(ranges):
         if joined and begin <= joined[-1][1]:

@@ -1,4 +1,4 @@
-"""A frame of a stream as a network wants it: what ``Predictor`` does to the frames of a clip. Needs no torch."""
+"""Prepares a frame of a stream for a network, as ``Predictor`` prepares the frames of a clip. Needs no torch."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from dynagest.runtimes.arrays import normalise_frames
 def prepare_frame(frame: np.ndarray, card: NetworkCard) -> np.ndarray:
     """uint8 RGB (H, W, 3) -> the centre square at the network's size, normalised: float32 (1, 3, s, s).
 
-    Raises ``ClipError`` for anything that is no such frame.
+    Raises ``ClipError`` for anything but a uint8 RGB frame.
     """
     check_frame(frame, "a frame of the stream")
     return normalise_frames(cut_squares(frame[None], PROTOCOLS["center"], card.size)[0], card)

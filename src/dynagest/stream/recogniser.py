@@ -1,4 +1,4 @@
-"""Timed frames in, gestures out: a scorer and an event detector, joined."""
+"""Turns timed frames into gestures: a scorer followed by an event detector."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from dynagest.stream.scores import Scorer, Scores
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one frame brought: scores of all classes (none, once or several times), and events."""
+    """The result of one frame: the scores of all classes, for no tick, one or several, and the events."""
 
     scores: tuple[Scores, ...] = ()
     events: tuple[Event, ...] = ()
@@ -33,21 +33,22 @@ class Recogniser:
         self.scorer, self.detector = scorer, detector
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> Update:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds; times rise.
+        """Take the next frame, a new uint8 RGB array (H, W, 3), taken at ``time`` seconds; times must rise.
 
-        ``behind``: how many seconds newer the frames are that wait already (see ``Scorer.push``). Raises ``ClipError``
-        for what is no frame or a time that falls, ``WeightsError`` for a network whose scores are not finite.
+        ``behind``: by how many seconds the newest waiting frame is newer (see ``Scorer.push``). Raises ``ClipError``
+        when this is no frame or ``time`` is not finite or far before the newest one, and ``WeightsError`` for a network
+        whose scores are not finite.
         """
         scores = tuple(self.scorer.push(frame, time, behind))
         return Update(scores, tuple(event for one in scores for event in self.detector.push(one)))
 
     def finish(self) -> Update:
-        """The stream is over: ends the gesture that is going on, if there is one. Another stream may follow."""
+        """End the stream, and with it the gesture that is going on, if there is one. Another stream may follow."""
         scores = tuple(self.scorer.finish())
         events = [event for one in scores for event in self.detector.push(one)]
         return Update(scores, (*events, *self.detector.finish()))
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a stream."""
+        """Forget all frames, scores and events. The next frame begins a stream."""
         self.scorer.reset()
         self.detector.reset()

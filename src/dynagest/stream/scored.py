@@ -1,4 +1,4 @@
-"""Streams run through a network once, so that any number of settings can be tried on their scores."""
+"""Runs streams through a network once, so that any number of event settings can be tried on the scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ScoredStream:
-    """A stream's true gestures and the scores of a network: times (N,) in seconds, scores (N, K)."""
+    """A stream of ``seconds`` seconds: its true gestures and a network's scores (N, K) at ``times`` (N,) in seconds."""
 
     name: str
     seconds: float
@@ -28,10 +28,11 @@ class ScoredStream:
 def score_streams(
     scorer: Scorer, streams: StreamSet, split: str, progress: Progress | None = None
 ) -> tuple[ScoredStream, ...]:
-    """Every stream of a split through the network, from its first frame to its last; ``progress(streams done, all)``.
+    """Run every stream of a split through the network, from the first frame to the last, and return the scores.
 
-    Raises ``ManifestError`` for an empty split, for gestures that the network does not know, and for one that begins
-    behind the end of its stream; ``ClipError`` for a stream that cannot be read or is a single frame.
+    ``progress`` is called with (streams done, all). Raises ``ManifestError`` for a split that is empty or unknown, for
+    labels that the network does not know, and for a gesture that does not begin before the end of its stream;
+    ``ClipError`` for a stream that cannot be read or is a single frame.
     """
     chosen = streams.split(split).streams
     if not chosen:
@@ -60,7 +61,7 @@ def _score(scorer: Scorer, stream: Stream, streams: StreamSet) -> ScoredStream:
     if count < 2:
         raise ClipError(f"{stream.video}: is a single frame, not a stream")
     scores += scorer.finish()
-    seconds = last * count / (count - 1)  # the last frame is on show as long as the others
+    seconds = last * count / (count - 1)  # the last frame lasts as long as the mean of the others
     for span in stream.spans:
         if span.begin >= seconds:
             raise ManifestError(
@@ -80,7 +81,10 @@ def _score(scorer: Scorer, stream: Stream, streams: StreamSet) -> ScoredStream:
 
 
 def detect(scored: ScoredStream, classes: Sequence[str], settings: EventSettings) -> Recording:
-    """What a detector with these settings finds in a scored stream."""
+    """The true gestures of a scored stream, with the events that a detector with these settings finds in it.
+
+    Raises ``WeightsError`` for scores that are not finite.
+    """
     detector = EventDetector(classes, settings)
     found: list[Event] = []
     for time, scores in zip(scored.times.tolist(), scored.scores, strict=True):

@@ -1,4 +1,4 @@
-"""What a scorer is: timed frames in, scores of all classes over time out. Needs no torch."""
+"""The interface of a scorer, which turns timed frames into scores of all classes over time. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,36 +10,39 @@ from dynagest.card import NetworkCard
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores (K,) in [0, 1] that sum to 1, in the order of the card's classes; ``time`` in seconds is that of the
-    newest frame that they come from: of its tick, so that times rise strictly and evenly (see ``clock.py``)."""
+    """Scores (K,) in [0, 1] that sum to 1, in the order of the card's classes.
+
+    ``time``, in seconds, is the tick of the newest frame that they come from (see ``clock.py``). So times rise
+    strictly, and in equal steps within a stream unless scores are left out.
+    """
 
     time: float
     scores: np.ndarray
 
 
 class Scorer(Protocol):
-    """Turns timed frames into scores. Frames are taken by time (``card.fps``), never by count."""
+    """Turns timed frames into scores. It picks frames by their time, at the network's rate, never by their count."""
 
     @property
     def card(self) -> NetworkCard: ...
 
     @property
     def rate(self) -> float:
-        """How many scores a second it is to give."""
+        """Scores per second when none is left out."""
 
     @property
     def left_out(self) -> int:
-        """How many it has not given, because they would have come too late."""
+        """The number of scores so far that were not computed, because they would have come too late."""
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """One more frame, uint8 RGB (H, W, 3), taken at ``time`` seconds: no scores, one or several.
+        """Take the next frame, a new uint8 RGB array (H, W, 3), taken at ``time`` seconds. Returns its scores, if any.
 
-        Frames up to ``behind`` seconds newer are waiting; where that is much (``Clock.late``), the scores of this one
-        are left out, so that a slow machine gives fewer of them, and not ever later ones.
+        Frames up to ``behind`` seconds newer are waiting. If that is too much (``Clock.late``), this frame's scores are
+        left out, so that a slow machine gives fewer scores instead of later and later ones.
         """
 
     def finish(self) -> list[Scores]:
-        """The stream is over: the scores that waited for more frames. The next frame begins another."""
+        """End the stream. Returns the scores that were waiting for more frames. The next frame begins a stream."""
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a stream."""
+        """Forget all frames. The next one begins a stream."""

@@ -1,4 +1,4 @@
-"""Scores frame by frame, for networks that look back only and remember what they saw. Needs no torch."""
+"""Scores streams frame by frame, with networks that look back only and keep a state. Needs no torch."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,18 +12,18 @@ from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.scores import Scores
 
 State = Mapping[str, Any]
-"""Named arrays, in whatever form the network keeps them; nobody else looks into them."""
+"""Named arrays or tensors, in a form that only the network knows."""
 
 
 class StreamNetwork(Protocol):
-    """A network that takes a frame, or a few, and a state (see ``networks/streaming.py`` for what they mean)."""
+    """A network that takes the next frame, or several, and a state (see ``networks/streaming.py``)."""
 
     @property
     def card(self) -> NetworkCard: ...
 
     @property
     def frames(self) -> int:
-        """How many frames a step takes, F."""
+        """F, the number of frames that a step takes."""
 
     def initial_state(self) -> State:
         """The state before the first frame."""
@@ -31,18 +31,20 @@ class StreamNetwork(Protocol):
     def step(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Frames (F, 3, s, s) float32, normalised as ``card`` says -> logits (F, K) float32 and the new state.
 
-        The state that was given is left as it was.
+        ``state`` itself is not modified.
         """
 
 
 class StateScorer:
-    """Scores at every tick of ``card.fps``, from the first frame on, at the cost of one frame.
+    """A ``Scorer`` that gives scores at every tick, from the first frame on, at the cost of one frame.
 
-    Those of the clip network for the last T frames, or fewer at the start, that remembers what came before them. A
-    ``Scores.time`` is the tick of the frame. A late frame is left out: the network sees fewer of them a second. Where a
-    step takes F frames, the first of them wait for the last, or for a gap, or for ``finish``.
-    Another rate than the card's is ``fps``. Raises ``WeightsError`` where there is neither, ``ModelError`` for a
-    network that wants depth.
+    The scores are those of the clip network for the last T frames (fewer at the start of a stream), except that the
+    network also remembers what came before them. ``Scores.time`` is the tick of the frame. The network does not see a
+    late frame, unless it begins a stream. When a step takes F frames, the first of them wait for the last, for a gap
+    that ends the stream, or for ``finish``.
+
+    ``fps`` replaces the card's rate. Raises ``WeightsError`` when there is neither, ``ModelError`` for a network that
+    is fed depth.
     """
 
     def __init__(self, network: StreamNetwork, fps: float | None = None) -> None:
@@ -58,7 +60,7 @@ class StateScorer:
         return self._clock.fps
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
@@ -79,12 +81,12 @@ class StateScorer:
         return scores
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a stream."""
+        """Forget all frames. The next one begins a stream."""
         self._clock.reset()
         self._waiting.clear()
 
     def _answer(self) -> list[Scores]:
-        """The scores of the frames that wait, which are at most those of a step."""
+        """The scores of the waiting frames, of which there are at most F."""
         if not self._waiting:
             return []
         times, frames = zip(*self._waiting, strict=True)

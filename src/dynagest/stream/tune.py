@@ -1,4 +1,4 @@
-"""Sets the event detector's few parameters on validation streams whose scores were computed once."""
+"""Tunes the event detector's parameters on validation streams whose scores were computed once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from dynagest.stream.events import EventSettings
 from dynagest.stream.metrics import StreamSummary, summarise
 from dynagest.stream.scored import ScoredStream, detect
 
-# Shares of Levenshtein accuracy and mean Jaccard index in what is maximised.
+# The weights of Levenshtein accuracy and of mean Jaccard index in the value that is maximised.
 OBJECTIVES = {"balanced": (0.5, 0.5), "levenshtein": (1.0, 0.0), "jaccard": (0.0, 1.0)}
-DELAY_PRICE = 0.05  # taken off for each second from a gesture's begin to its activation
+DELAY_PRICE = 0.05  # subtracted for each second of mean delay from a gesture's begin to its activation
 
-# What random settings are drawn from, evenly; `dip` as a share of the threshold.
+# The ranges of the uniform distributions from which random settings are drawn; `dip` is a share of the threshold.
 RANGES = {
     "smoothing": (0.0, 0.5),
     "threshold": (0.2, 0.95),
@@ -23,12 +23,12 @@ RANGES = {
     "longest": (1.5, 6.0),
     "lag": (0.0, 1.2),
 }
-_BEST = 0.05  # share of the settings tried whose middle is taken
+_BEST = 0.05  # the best share of the settings tried, whose medians are the result
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The settings found, and what they and those at the start come to on the same streams."""
+    """The result of tuning: the settings at the start and those found, with the metrics of both on the same streams."""
 
     objective: str
     start: EventSettings
@@ -41,7 +41,10 @@ class Tuning:
 
 
 def objective_value(summary: StreamSummary, objective: str) -> float:
-    """What tuning maximises: the objective's mixture of accuracies, less the price of delay."""
+    """The value that tuning maximises: a weighted sum of the two accuracies, minus a penalty for delay.
+
+    ``summary`` must be of streams with gestures.
+    """
     levenshtein, jaccard = OBJECTIVES[objective]
     assert summary.levenshtein is not None
     assert summary.mean_jaccard is not None
@@ -59,12 +62,13 @@ def tune(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
-    """Try ``start`` (the defaults without it) and random settings; the result is the middle of the best twentieth.
+    """Try ``start`` (default: the default settings) and ``candidates`` random settings, and combine the best of them.
 
-    The middle, parameter by parameter their median, and not the best: which of many settings comes out first on a few
-    minutes of gestures is chance, and they do worse on other streams (docs/events.md). Where ``start`` is better than
-    the middle, it stays. The same seed gives the same settings. ``progress``: called with (settings tried, all).
-    Raises ``RecipeError`` for an objective that does not exist, ``ManifestError`` for streams without any gesture.
+    The result is the median of each parameter over the best twentieth of the settings tried, or ``start`` if that is
+    better. The single best is not taken: which one comes first on a few minutes of gestures is chance, and that one is
+    worse on other streams (docs/events.md). The same seed gives the same settings. ``progress`` is called with
+    (settings tried, all). Raises ``RecipeError`` for an unknown objective, ``ManifestError`` for streams without any
+    gesture, ``WeightsError`` for scores that are not finite.
     """
     if objective not in OBJECTIVES:
         raise RecipeError(f"there is no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
@@ -100,7 +104,7 @@ def tune(
 
 
 def middle(settings: Sequence[EventSettings]) -> EventSettings:
-    """The median of each parameter; of ``dip`` that of its share of the threshold."""
+    """The median of each parameter, with ``dip`` taken as a share of the threshold."""
     rows = [{**one.model_dump(), "dip": one.dip / one.threshold} for one in settings]
     return _settings({name: float(np.median([row[name] for row in rows])) for name in RANGES})
 
@@ -111,7 +115,7 @@ def draw(rng: np.random.Generator) -> EventSettings:
 
 
 def _settings(values: dict[str, float]) -> EventSettings:
-    """Rounded to what a reader can tell apart."""
+    """Settings from drawn values, in which ``dip`` is a share of the threshold, rounded to three decimals."""
     threshold = round(values["threshold"], 3)
     rounded = {name: round(value, 3) for name, value in values.items()}
     return EventSettings(**{**rounded, "threshold": threshold, "dip": round(values["dip"] * threshold, 3)})

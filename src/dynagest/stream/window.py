@@ -1,4 +1,4 @@
-"""Scores from sliding windows, for networks that look both ways in time. Needs no torch."""
+"""Scores streams by sliding windows, with networks that look both ways in time. Needs no torch."""
 
 from collections import deque
 from typing import Protocol
@@ -14,7 +14,7 @@ from dynagest.stream.scores import Scores
 
 
 class SplitNetwork(Protocol):
-    """A network of clips in two parts: one that sees each frame alone, and the rest, which sees its features."""
+    """A clip network in two parts: a stem that sees each frame alone, and the rest, which takes the stem's features."""
 
     @property
     def card(self) -> NetworkCard: ...
@@ -33,21 +33,23 @@ class Unsplit:
         self.card, self._network = network.card, network
 
     def stem(self, frames: np.ndarray) -> np.ndarray:
-        """The frames themselves."""
+        """Return ``frames`` unchanged."""
         return frames
 
     def rest(self, features: np.ndarray) -> np.ndarray:
-        """The whole network."""
+        """The logits (N, K) of the whole network for clips (N, T, 3, s, s)."""
         return self._network.logits(features)
 
 
 class WindowScorer:
-    """Scores of the last T frames, every ``hop`` ticks of ``card.fps``, from the moment that there are T frames.
+    """A ``Scorer`` that gives the scores of the last T frames every ``hop`` ticks, as soon as there are T frames.
 
-    They are those of the clip network for these frames: resizing, normalisation and the stem are done once a frame and
-    kept for the T windows that it is in. A ``Scores.time`` is the tick of the newest frame. A window that ends at a
-    late frame is left out, the frame is not. Another rate than the card's is ``fps``. Raises ``WeightsError`` where
-    there is neither, ``ModelError`` for a network that wants depth.
+    The scores are those of the clip network for these frames. Resizing, normalisation and the stem are computed once
+    per frame and kept for the T windows that contain it. ``Scores.time`` is the tick of the newest frame. A window that
+    ends at a late frame is left out, but the frame stays in later windows.
+
+    ``fps`` replaces the card's rate. Raises ``WeightsError`` when there is neither, ``ModelError`` for a network that
+    is fed depth.
     """
 
     def __init__(self, network: SplitNetwork, hop: int = 1, fps: float | None = None) -> None:
@@ -64,11 +66,11 @@ class WindowScorer:
         return self._clock.fps / self.hop
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push``."""
+        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
-                self._until_due = self.card.num_segments  # by then nothing older is left among the features
+                self._until_due = self.card.num_segments  # by then no features of the previous stream are left
             if tick.repeated:
                 self._features.append(self._features[-1])
             else:
@@ -84,10 +86,10 @@ class WindowScorer:
         return scores
 
     def finish(self) -> list[Scores]:
-        """See ``Scorer``: nothing waits."""
+        """See ``Scorer``. Returns nothing, because no scores wait."""
         self.reset()
         return []
 
     def reset(self) -> None:
-        """Forget everything: the next frame begins a stream."""
+        """Forget all frames. The next one begins a stream."""
         self._clock.reset()
