@@ -103,6 +103,16 @@ def test_repeated_and_overtaken_frames_are_left_out() -> None:
     assert picks(feed(Clock(10.0, LONGEST_GAP), [0.0, 0.1, 0.1, 0.05, 0.2])) == [0, 1, 4]
 
 
+def test_a_camera_may_read_every_frame_into_the_same_array() -> None:
+    times = [index / 24 for index in range(48)]
+    clock, buffer, ticks = Clock(8.0, LONGEST_GAP), numbered(0), []
+    for index, time in enumerate(times):
+        buffer[...] = numbered(index)
+        ticks += clock.push(buffer, time)
+    assert picks(ticks) == list(range(0, 48, 3))
+    assert not any(tick.repeated for tick in ticks)
+
+
 def test_of_two_frames_with_one_time_the_first_counts() -> None:
     assert picks(feed(Clock(10.0, LONGEST_GAP), [0.0, 0.12, 0.12, 0.4])) == [0, 1, 1, 3, 3]
 

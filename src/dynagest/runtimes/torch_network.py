@@ -41,6 +41,22 @@ def _placed(net: "Net", device: str) -> "Net":
         raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
 
 
+def load_saved(path: Path) -> "tuple[ClipNet, NetworkCard]":
+    """Load a saved network with its card. Raises ``WeightsError`` when it is missing, damaged or without its card, and
+    ``RecipeError`` when torch or safetensors is not installed.
+    """
+    try:
+        from dynagest.networks.weights import load_network
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        raise RecipeError(
+            f'{path}: running a network of PyTorch needs {error.name}: pip install "dynagest[train]"; or export it '
+            "where torch is installed (`dynagest export`) and use the file"
+        ) from error
+    return load_network(path)
+
+
 class TorchNetwork:
     """A ``ClipNetwork`` run by torch.
 
@@ -53,19 +69,8 @@ class TorchNetwork:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> "TorchNetwork":
-        """Load a saved network. Raises ``WeightsError`` when it is missing, damaged or without its card, and
-        ``RecipeError`` when torch or safetensors is not installed.
-        """
-        try:
-            from dynagest.networks.weights import load_network
-        except ModuleNotFoundError as error:
-            if error.name not in ("torch", "safetensors"):
-                raise
-            raise RecipeError(
-                f'{path}: running a network of PyTorch needs {error.name}: pip install "dynagest[train]"; or export it '
-                "where torch is installed (`dynagest export`) and use the file"
-            ) from error
-        return cls(*load_network(path), device)
+        """Load a saved network; errors as of ``load_saved``."""
+        return cls(*load_saved(path), device)
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""

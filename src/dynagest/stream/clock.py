@@ -39,7 +39,7 @@ class Clock:
     * A frame **not newer** than the newest one is ignored: it was repeated, or overtaken on its way. A frame older by
       more than ``longest_gap`` means another stream or a clock that was set back, and raises ``ClipError``.
 
-    Frames are kept, not copied, and compared by identity: push a new array each time and do not write into it later.
+    Frames are copied, so a camera loop may read each frame into the same array.
 
         >>> clock = Clock(fps=8.0, longest_gap=1.0)
         >>> for frame, time in camera:
@@ -92,6 +92,7 @@ class Clock:
         if not math.isfinite(time):
             raise ClipError(f"a frame with the time {time}: give seconds, rising from frame to frame")
         if self._newest is None or time - self._newest[1] > self.longest_gap:
+            frame = np.array(frame)
             self._newest, self._picked = (frame, time), frame
             self._start, self._next = time, 1
             return [Tick(time, frame, first=True)]
@@ -103,6 +104,7 @@ class Clock:
                     "reset() before another stream"
                 )
             return []
+        frame = np.array(frame)
         ticks = []
         while (due := self._start + self._next / self.fps) <= time + _CLOSE:
             nearer = frame if time - due <= due - before else older

@@ -9,7 +9,7 @@ from dynagest.errors import RecipeError
 from dynagest.runtimes.exported import ExportedStream
 from dynagest.runtimes.load import is_exported, load_exported
 from dynagest.runtimes.model_file import ModelInfo
-from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream
+from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream, load_saved
 from dynagest.stream.events import EventDetector, EventSettings, tuned_settings
 from dynagest.stream.exported import exported_settings
 from dynagest.stream.recogniser import Recogniser
@@ -75,7 +75,7 @@ def load_scorer(
     (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file that is no
     network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a network that is
     fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be used, or a runtime
-    of exported files that is not installed; ``ModuleNotFoundError`` if torch is needed and missing.
+    (torch included) that is not installed.
     """
     return _open(Path(path), device, fps, hop, threads)[0]
 
@@ -89,9 +89,7 @@ def _open(
     if not is_exported(path):
         if threads is not None:
             raise RecipeError(f"--threads: {path} is run by torch; export it, or set OMP_NUM_THREADS")
-        from dynagest.networks.weights import load_network
-
-        scorer = make_scorer(*load_network(path), device or "cpu", hop or 1, fps)
+        scorer = make_scorer(*load_saved(path), device or "cpu", hop or 1, fps)
     elif device is not None:
         raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
     else:

@@ -33,7 +33,7 @@ class Recogniser:
         self.scorer, self.detector = scorer, detector
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> Update:
-        """Take the next frame, a new uint8 RGB array (H, W, 3), taken at ``time`` seconds; times must rise.
+        """Take the next frame, a uint8 RGB array (H, W, 3), taken at ``time`` seconds; times must rise.
 
         ``behind``: by how many seconds the newest waiting frame is newer (see ``Scorer.push``). Raises ``ClipError``
         when this is no frame or ``time`` is not finite or far before the newest one, and ``WeightsError`` for a network

@@ -35,7 +35,7 @@ class Scorer(Protocol):
         """The number of scores so far that were not computed, because they would have come too late."""
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """Take the next frame, a new uint8 RGB array (H, W, 3), taken at ``time`` seconds. Returns its scores, if any.
+        """Take the next frame, a uint8 RGB array (H, W, 3), taken at ``time`` seconds. Returns its scores, if any.
 
         Frames up to ``behind`` seconds newer are waiting. If that is too much (``Clock.late``), this frame's scores are
         left out, so that a slow machine gives fewer scores instead of later and later ones.
