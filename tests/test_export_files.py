@@ -118,14 +118,14 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("load", ["dynagest.predictor.Predictor.load", "dynagest.stream.load.load_recogniser"])
+@pytest.mark.parametrize("load", ["Predictor.load", "load_recogniser"])
 def test_without_torch_a_run_folder_says_what_it_needs(load: str, tmp_path: Path) -> None:
     done = run_without_torch(
         f"""
 from dynagest.errors import RecipeError
-import dynagest.predictor, dynagest.stream.load
+import dynagest as dg
 try:
-    {load}({str(tmp_path)!r})
+    dg.{load}({str(tmp_path)!r})
 except RecipeError as error:
     print(error)
 """

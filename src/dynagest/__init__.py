@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dynagest.predictor import Predictor as Predictor
     from dynagest.stream.events import EventDetector as EventDetector
     from dynagest.stream.events import EventSettings as EventSettings
+    from dynagest.stream.load import load_recogniser as load_recogniser
     from dynagest.stream.recogniser import Recogniser as Recogniser
     from dynagest.synth.dataset import SynthDataset as SynthDataset
     from dynagest.synth.spec import SynthSpec as SynthSpec
@@ -62,6 +63,7 @@ _HOME = {
     "get_recipe": "training.recipes",
     "list_models": "networks.build",
     "load_network": "networks.weights",
+    "load_recogniser": "stream.load",
     "load_weights": "networks.weights",
     "save_network": "networks.weights",
     "train": "training.trainer",

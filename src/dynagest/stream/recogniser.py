@@ -21,9 +21,7 @@ class Recogniser:
 
     Example::
 
-        from dynagest.stream.load import load_recogniser
-
-        recogniser = load_recogniser("runs/demo")
+        recogniser = dg.load_recogniser("runs/live")
         for frame, time in camera:
             for event in recogniser.push(frame, time).events:
                 print(event.label, "begins" if event.end is None else "is over")
