@@ -1,1 +1,1 @@
-"""From a camera to gestures as they happen: capture, recognition, display, actions, and recording one's own clips."""
+"""Live recognition from a camera: capture, recognition, display, actions, and recording of one's own clips."""

@@ -1,4 +1,4 @@
-"""What is to happen when a gesture is recognised, by a small YAML file; done beside recognition, which never waits."""
+"""Reads from a YAML file what is to happen on which gesture, and does it in other threads: recognition never waits."""
 
 import http.client
 import json
@@ -37,13 +37,13 @@ actions:
     post: http://127.0.0.1:8123/gesture  # JSON, to this host only
     timeout: 2                           # seconds; 5 by default
 """
-_WAITING = 16  # actions that may wait for their turn; more are given up, and that is said
+_WAITING = 16  # the most actions that wait for a free thread; further ones are given up with a message
 _WORKERS = 4
-_TOLD = 200  # characters of what a failed command said
+_TOLD = 200  # characters reported from the end of a failed command's stderr
 
 
 class Action(BaseModel):
-    """One entry of the file: on which gestures, and exactly one of ``print``, ``run`` and ``post``."""
+    """One entry of the file: the gestures that set it off, and exactly one of ``print``, ``run`` and ``post``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -68,13 +68,13 @@ class Action(BaseModel):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The action's name in messages."""
         if self.run is not None:
             return f"run {self.run[0]}"
         return f"post {self.post}" if self.post is not None else "print"
 
     def wants(self, event: Event) -> bool:
-        """Whether this report of an event sets it off."""
+        """Whether this report of an event sets the action off."""
         return (event.end is None) == (self.at == "begin") and (ANY in self.gesture or event.label in self.gesture)
 
 
@@ -87,10 +87,10 @@ class ActionsFile(BaseModel):
 
 
 class _Text(yaml.BaseLoader):
-    """All text as it is written: to YAML itself a gesture named yes is true, and an argument 3 a number."""
+    """Reads all values as text. Plain YAML would read a gesture named yes as true, and an argument 3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Of a key that is there twice YAML takes the last one: where a dash is missing, an action would be lost."""
+        """Refuse a repeated key. Plain YAML keeps the last one, so a missing dash would silently lose an action."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(
@@ -102,8 +102,9 @@ class _Text(yaml.BaseLoader):
 def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     """Read an actions file for a network with these classes.
 
-    Raises ``ActionError`` naming the file and what is wrong: not YAML, a field that is not known or holds something
-    else, a gesture that the network does not know, a program that is not there, a URL that leads to another host.
+    Raises ``ActionError``, which names the file and what is wrong: it cannot be read or is not YAML, a field is unknown
+    or has a wrong value, the network does not know a gesture, a program is not installed, or a URL leads to another
+    host.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
@@ -133,10 +134,11 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
 
 
 class Actions:
-    """Sets actions off and does them in threads of its own. A context manager.
+    """Performs actions in threads of its own. A context manager.
 
-    ``tell(text, failed)`` is called, from those threads, with what an action prints and with each failure. Entering
-    starts the threads; leaving waits for what was set off, each action for its time limit at most.
+    ``tell(text, failed)`` is called with a line about each action that is done and each that failed: from those
+    threads, or from the thread that calls ``on`` when an action is given up. Entering starts the threads; leaving waits
+    for all actions that were set off, each of them for its time limit at most.
     """
 
     def __init__(self, actions: Sequence[Action], tell: Callable[[str, bool], None]) -> None:
@@ -156,7 +158,7 @@ class Actions:
             thread.join()
 
     def on(self, events: Sequence[Event]) -> None:
-        """Set off what these events ask for. Returns at once, however busy the actions are."""
+        """Set off the actions that these events ask for. Returns at once, however many actions are running."""
         for event in events:
             for action in self._actions:
                 if action.wants(event):
@@ -180,7 +182,10 @@ class Actions:
 
 
 def perform(action: Action, event: Event) -> str:
-    """Do it and wait for it; returns a line about it. Raises ``ActionError`` when it fails or takes too long."""
+    """Perform an action, wait for it, and return a line about it.
+
+    Raises ``ActionError`` if it fails or takes longer than its time limit.
+    """
     if action.run is not None:
         return _run(action, action.run, event)
     if action.post is not None:
@@ -190,7 +195,7 @@ def perform(action: Action, event: Event) -> str:
 
 
 def payload(event: Event) -> dict[str, str | float | None]:
-    """An event as JSON; ``end`` is null when it was recognised just now. Times are seconds of the stream."""
+    """An event as JSON values. Times are seconds of the stream; ``end`` is None in the report of the activation."""
     return {
         "label": event.label,
         "confidence": round(event.confidence, 4),
@@ -202,7 +207,7 @@ def payload(event: Event) -> dict[str, str | float | None]:
 
 def _run(action: Action, command: tuple[str, ...], event: Event) -> str:
     facts = {f"DYNAGEST_{name.upper()}": "" if value is None else str(value) for name, value in payload(event).items()}
-    # Not a pipe: a program left in the background would hold it open, and we would wait for that one too.
+    # A file, not a pipe: a program left in the background would keep a pipe open, and we would wait for it, too.
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -230,12 +235,12 @@ def _run(action: Action, command: tuple[str, ...], event: Event) -> str:
 
 def _post(action: Action, url: str, event: Event) -> str:
     parts, address = on_this_host(url, ("http",))
-    # To the address that was checked; http.client follows no redirect.
+    # Connects to the address that was checked; http.client follows no redirect.
     connection = http.client.HTTPConnection(address, parts.port or 80, timeout=action.timeout)
     due = time.monotonic() + action.timeout
     try:
         connection.connect()
-        # The time limit of a socket is for each byte anew.
+        # A socket's own timeout starts again with every byte, so it does not limit the whole exchange.
         with _cut_off(connection.sock, due):
             body = json.dumps(payload(event), ensure_ascii=False).encode()
             connection.request("POST", _target(parts), body, {"Content-Type": "application/json", "Host": parts.netloc})
@@ -253,10 +258,10 @@ def _post(action: Action, url: str, event: Event) -> str:
 
 @contextmanager
 def _cut_off(connected: socket.socket, due: float) -> Iterator[None]:
-    """Ends what is read from and written to ``connected`` when it is ``due``, by ``time.monotonic``."""
+    """Shut ``connected`` down at ``due`` (in ``time.monotonic`` seconds), which ends any read or write on it."""
 
     def cut() -> None:
-        with suppress(OSError):  # it was closed just now
+        with suppress(OSError):  # it has just been closed
             connected.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(max(due - time.monotonic(), 0), cut)

@@ -1,4 +1,4 @@
-"""Reads a source in a thread of its own and keeps the newest frames, few of them, for a reader that may be slow."""
+"""Reads a source in a thread of its own, and keeps its last few frames for a reader that may be slow."""
 
 import threading
 import time
@@ -11,13 +11,16 @@ from dynagest.errors import CameraError, ClipError
 from dynagest.live.sources import Source
 
 State = Literal["running", "lost", "ended"]
-_WAITING = 32  # frames; at 30 a second, what comes while a network computes for a second
+_WAITING = 32  # frames; at 30 a second, those that come while a network computes for a second
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """uint8 RGB (H, W, 3). ``time``: seconds of the stream, rising. ``captured``: ``time.monotonic`` when it was taken,
-    or, of a file, was due or read; latency counts from it."""
+    """One frame: ``rgb`` is a uint8 array (H, W, 3), ``time`` are seconds of the stream.
+
+    ``captured``, from which latency counts, is a ``time.monotonic``: when a live source took the frame, or when a
+    file's frame was due or, with ``fast``, read.
+    """
 
     rgb: np.ndarray
     time: float
@@ -26,8 +29,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How capture goes on: frames ``taken``, ``dropped`` because too many newer ones came, ``corrupt``; times that the
-    source was ``lost``; ``fault``: the last one in words, empty if there was none."""
+    """The state of a capture and its counts so far.
+
+    ``taken`` frames came from the source; ``dropped`` of them were not handed out, because newer ones had come;
+    ``corrupt`` frames could not be decoded. The source was lost ``lost`` times. ``fault`` describes the last fault;
+    it is empty if there was none.
+    """
 
     state: State = "running"
     taken: int = 0
@@ -38,18 +45,18 @@ class Status:
 
 
 class Capture:
-    """The frames of a source, either all of them in order or the newest only.
+    """The frames of a source: ``oldest`` gives them in order, ``next`` only the newest. A context manager.
 
-    The last few wait for a reader. Of more, one is dropped and counted wherever it leaves the smallest gap, so that
-    those that wait still tell of the whole time.
+    A few frames wait for the reader. When too many wait, the one whose loss leaves the smallest gap is dropped and
+    counted, so that the others still cover the whole time.
 
-    * A **live** source (camera, network stream) that is lost is tried again every ``retry`` seconds until it is back;
-      its stream's time goes on meanwhile.
-    * A **file** is played by its own times, as a camera would; ``fast`` hands over every frame as soon as the last one
-      was taken, and drops none.
+    * A **live** source (camera, network stream) that is lost is opened again, with a try every ``retry`` seconds. The
+      stream's time goes on meanwhile.
+    * A **file** is played at its own pace, like a camera. With ``fast``, each frame is handed over as soon as the
+      reader has taken the one before, and none is dropped.
 
-    A frame that cannot be decoded is counted and left out. Used as a context manager; ``CameraError`` on entering
-    where the source cannot be opened at all.
+    A frame that cannot be decoded is counted and left out. Entering raises ``CameraError`` when the source cannot be
+    opened.
 
     Example::
 
@@ -76,20 +83,20 @@ class Capture:
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
-        # A driver may hang in a read; the thread is a daemon, and the program may end without it.
+        # A driver may hang in a read; the program can end nevertheless, because the thread is a daemon.
         self._thread.join(timeout=2.0)
 
     @property
     def status(self) -> Status:
-        """As of now."""
+        """The current status."""
         with self._changed:
             return self._status
 
     def next(self, timeout: float) -> Frame | None:
-        """The newest frame that was not handed out yet; waits for one up to ``timeout`` seconds, else ``None``.
+        """Return the newest waiting frame, and drop the older ones.
 
-        ``None`` at once when the source has ended (see ``status``). Raises whatever capture itself failed with. Older
-        frames are dropped.
+        Waits up to ``timeout`` seconds for a frame. Returns ``None`` when none came, and at once when the source has
+        ended (see ``status``). Raises the error that ended the capture, if there was one, once no frame is waiting.
         """
         with self._changed:
             if not self._wait(timeout):
@@ -101,7 +108,7 @@ class Capture:
             return frame
 
     def oldest(self, timeout: float) -> tuple[Frame, float] | None:
-        """As ``next``, but the oldest frame that waits; and how many seconds it is behind the newest one."""
+        """Return the oldest waiting frame, and by how many seconds the newest one is newer. Otherwise as ``next``."""
         with self._changed:
             if not self._wait(timeout):
                 return None
@@ -119,7 +126,7 @@ class Capture:
     def _run(self) -> None:
         try:
             self._read_all()
-        except BaseException as error:  # raised in ``next``, in the thread that can tell the user
+        except BaseException as error:  # raised in ``next`` or ``oldest``, in a thread that can tell the user
             self._error = error
         finally:
             self.source.close()
@@ -176,7 +183,7 @@ class Capture:
     def _note(self, fault: str, *, corrupt: bool = False, lost: bool = False) -> None:
         with self._changed:
             old = self._status
-            again = lost and old.state == "running"  # one that comes back without a picture was never back
+            again = lost and old.state == "running"  # opened again without giving a frame: the same loss
             self._status = replace(
                 old,
                 state="lost" if lost else old.state,

@@ -1,4 +1,4 @@
-"""What is shown of live recognition in a terminal, line by line where there is none, or as JSON."""
+"""Shows live recognition: as a panel in a terminal, as lines of text, or as JSON."""
 
 import json
 import threading
@@ -31,17 +31,17 @@ class Display(Protocol):
     def closed(self) -> bool: ...
 
     def show(self, look: Look, meter: Meter) -> None:
-        """One more look."""
+        """Show the next look."""
 
     def say(self, text: str, failed: bool) -> None:
-        """A line from an action, or about a failure."""
+        """Show a line from an action, or one about a failure."""
 
     def close(self) -> None:
-        """The end."""
+        """End the display."""
 
 
 def numbers(meter: Meter, status: Status) -> str:
-    """``29.8 frames/s · 24 ms from camera to answer · 3 dropped``"""
+    """The rate, the latency and the losses in a line: ``29.8 frames/s · 24 ms from camera to answer · 3 dropped``."""
     parts = [f"{meter.fps:.1f} frames/s"]
     if meter.latency is not None:
         parts.append(f"{meter.latency * 1000:.0f} ms from camera to answer")
@@ -52,12 +52,12 @@ def numbers(meter: Meter, status: Status) -> str:
 
 
 def trouble(status: Status) -> str:
-    """What the user should know about the source, or an empty text."""
+    """The fault of a source that is lost, or an empty text."""
     return f"{status.fault}; trying again" if status.state == "lost" else ""
 
 
 class Lines:
-    """A line for each gesture and message: for a log, a pipe, or the end of a run."""
+    """Prints a line for each report of a gesture and each message; for logs and pipes."""
 
     closed = False
 
@@ -80,7 +80,7 @@ class Lines:
 
 
 class Json:
-    """A JSON object a line: ``{"type": "event" | "message" | "status", ...}``; for programs."""
+    """Prints one JSON object per line, ``{"type": "event" | "message" | "status", ...}``; for programs."""
 
     closed = False
 
@@ -104,7 +104,7 @@ class Json:
 
 
 class Terminal:
-    """A panel that is redrawn: the class and its confidence, recent gestures, rate, delay and what was lost."""
+    """A panel that is redrawn: the best class and its score, recent gestures, messages, rate, latency and losses."""
 
     closed = False
 
@@ -112,7 +112,7 @@ class Terminal:
         self._title, self._classes = title, classes
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._messages: deque[tuple[str, bool]] = deque(maxlen=_MESSAGES)
-        self._lock = threading.Lock()  # of the messages, which come from any thread
+        self._lock = threading.Lock()  # for the messages, which come from any thread
         self._drawn = 0.0
         self._live = Live(console=console or Console(), auto_refresh=False)
         self._live.start()
@@ -161,12 +161,12 @@ class Terminal:
 
 
 def best(scores: Scores, classes: tuple[str, ...]) -> tuple[str, float]:
-    """The best class of these scores (K,), and its score."""
+    """The name of the best class, and its score."""
     index = int(np.argmax(scores.scores))
     return classes[index], float(scores.scores[index])
 
 
 def told(event: Event) -> str:
-    """``  12.3 s  wave 91%`` at an activation; ``  12.3 s  wave 93%, 1.2 s long`` when it is over."""
+    """An event as a line: ``  12.3 s  wave 91%`` at its activation, ``  12.3 s  wave 93%, 1.2 s long`` at its end."""
     end = "" if event.end is None else f", {event.end - event.begin:.1f} s long"
     return f"{event.begin:6.1f} s  {event.label} {event.confidence:.0%}{end}"

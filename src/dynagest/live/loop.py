@@ -1,4 +1,4 @@
-"""The loop of live recognition: frames to the recogniser as they come, and how long the answer took."""
+"""The loop of live recognition: passes captured frames to the recogniser, and measures rate and latency."""
 
 import statistics
 import time
@@ -11,17 +11,17 @@ from dynagest.stream.events import Event
 from dynagest.stream.recogniser import Recogniser, Update
 from dynagest.stream.scores import Scores
 
-SPAN = 2.0  # s over which rate and delay are averaged
-_WAIT = 0.2  # s after which a look without a frame is given, so that a display stays alive
+SPAN = 2.0  # s over which rate and latency are measured
+_WAIT = 0.2  # s without a frame after which a look without one is given, so that the display is still updated
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one turn of the loop brought.
+    """The result of one turn of the loop.
 
-    ``frame`` is ``None`` where none came in time; ``scores`` are the newest ones, ``events`` those of this turn.
-    ``latency``: seconds from the capture of this frame to its answer; ``None`` if it brought no scores. ``news``: what
-    changed about the source since the look before, in lines.
+    ``frame`` is ``None`` when none came in time. ``scores`` are the newest ones so far, ``events`` those of this turn.
+    ``latency`` is the time in seconds from the capture of this frame to its scores, ``None`` if it brought none.
+    ``news`` tells in lines what changed about the source since the look before.
     """
 
     frame: Frame | None
@@ -33,11 +33,11 @@ class Look:
 
 
 def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
-    """Looks until the source has ended; the last one brings the end of the gesture that was going on.
+    """Recognise gestures until the source ends, and yield a look for each turn of the loop.
 
-    Frames that a newer one has overtaken are recognised as well (see ``Scorer.push``), but bring a look only with an
-    answer. A source that is lost ends the gesture that was going on. Raises ``DynagestError`` as the source and the
-    network do.
+    Frames that wait behind newer ones are passed on as well, but yield a look only if they bring scores (see
+    ``Scorer.push``). A gesture that is going on ends when the source ends or is lost. Raises the ``DynagestError`` of
+    the source or the network.
     """
     recogniser.reset()
     scores: Scores | None = None
@@ -68,7 +68,7 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
 
 
 def news(before: Status, now: Status) -> tuple[str, ...]:
-    """What changed about the source, in lines."""
+    """Tell in lines what changed about the source between two statuses."""
     lines = []
     if now.corrupt > before.corrupt:
         more = now.corrupt - before.corrupt
@@ -82,7 +82,7 @@ def news(before: Status, now: Status) -> tuple[str, ...]:
 
 @dataclass
 class Meter:
-    """Rate and delay of the last ``SPAN`` seconds."""
+    """Measures rate and latency over the last ``SPAN`` seconds."""
 
     _frames: deque[float] = field(default_factory=deque)
     _delays: deque[tuple[float, float]] = field(default_factory=deque)
@@ -101,12 +101,12 @@ class Meter:
 
     @property
     def fps(self) -> float:
-        """Frames looked at in a second; 0 for fewer than two."""
+        """Looks with a frame per second; 0 if there were fewer than two."""
         if len(self._frames) < 2:
             return 0.0
         return (len(self._frames) - 1) / max(self._frames[-1] - self._frames[0], 1e-9)
 
     @property
     def latency(self) -> float | None:
-        """Median seconds from capture to answer."""
+        """The median time in seconds from capture to scores; ``None`` if there were no scores."""
         return statistics.median(delay for _, delay in self._delays) if self._delays else None

@@ -1,4 +1,4 @@
-"""Addresses of this host: what a URL must lead to, after its name was resolved."""
+"""Checks that a URL leads to this host, by the addresses that its host name resolves to."""
 
 import ipaddress
 import socket
@@ -10,10 +10,11 @@ from dynagest.errors import ActionError, DynagestError
 def on_this_host(
     url: str, schemes: tuple[str, ...], error: type[DynagestError] = ActionError
 ) -> tuple[SplitResult, str]:
-    """The parts of ``url``, and the loopback address that its host resolves to now; connect to that address only.
+    """Return the parts of ``url`` and the loopback address to which its host resolves now.
 
-    A name may resolve to something else the next time, so that connecting by name would undo the check. Raises
-    ``error`` for another scheme, a URL with a password in it, and a host any of whose addresses is not a loopback one.
+    Connect to that address only: a name may resolve to another address the next time, so that connecting by name would
+    undo the check. Raises ``error`` for another scheme, a URL that holds a user or a password, a host that cannot be
+    found, and a host with any address that is not a loopback address.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Whether this machine keeps up with its network; told once when it does not."""
+"""Notices when this machine does not keep up with its network, and tells the user once."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,21 @@ from dynagest.live.loop import Look
 from dynagest.stream.scores import Scorer
 from dynagest.stream.window import WindowScorer
 
-BEGINNING = 2.0  # s of the stream that do not count: the first answers of a network take longer
-SPAN = 5.0  # s that are judged together
-_MANY = 0.1  # of the answers left out, above which the user is told; fewer are a moment's trouble
+BEGINNING = 2.0  # s at the start of a stream that do not count, because the first scores of a network take longer
+SPAN = 5.0  # s of the stream that are judged together
+_MANY = 0.1  # share of the scores; if more are left out, the user is told, while fewer may be a short disturbance
 
 
 @dataclass
 class Pace:
-    """Looks at what a scorer leaves out in live recognition."""
+    """Watches how many scores a scorer leaves out in live recognition."""
 
     scorer: Scorer
     _told: bool = False
-    _since: tuple[float, int] | None = None  # when a span began, and what was left out until then
+    _since: tuple[float, int] | None = None  # when the span began, and how many scores had been left out by then
 
     def add(self, look: Look) -> str:
-        """One more look: what the user should know, once, or an empty text."""
+        """Take the next look. Returns the text for the user, once, when too many scores were left out; otherwise ""."""
         if self._told or look.frame is None or look.frame.time < BEGINNING:
             return ""
         now, left_out = look.frame.time, self.scorer.left_out

@@ -1,4 +1,4 @@
-"""Records clips of gestures one after another, each after a countdown. Time is that of the frames, not of a clock."""
+"""Records clips of gestures one after another, each after a countdown. All times are those of the frames."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +9,18 @@ from dynagest.clips.gesture_folder import check_label, count_clips, write_clip
 from dynagest.errors import CameraError
 from dynagest.live.capture import Capture, Frame
 
-READING = 2.0  # s more before the first clip of a gesture, to read its name
+READING = 2.0  # s added to the countdown before the first clip of a gesture, to read its name
 _WAIT = 0.2
-_CLOSEST = 0.002  # s between two frames of a clip, which keeps its times to the millisecond
+_CLOSEST = 0.002  # s; closer frames are left out, because a clip keeps its times to the millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user is to do now.
+    """What the user is to do now, for clip ``number`` (from 1) of ``of`` clips of ``gesture``.
 
-    ``phase``: "ready" while the countdown runs, "recording", "saved" once (with the file), "lost" while the source
-    gives no frames; a clip that it interrupted is begun again. ``left``: seconds to the end of the phase. Clip
-    ``number`` of ``of``, from 1.
+    ``phase`` is "ready" while the countdown runs, then "recording", then "saved", once, with the file's ``path``; or
+    "lost" while the source is lost, after which the interrupted clip begins again with its countdown. ``left`` are the
+    seconds to the end of the phases "ready" and "recording".
     """
 
     gesture: str
@@ -37,8 +37,8 @@ def record(
 ) -> Iterator[Prompt]:
     """Record until there are ``clips`` clips of each gesture, counting those that are in ``folder`` already.
 
-    Raises ``ManifestError`` for a name that cannot be one, before anything is recorded; ``CameraError`` when the source
-    ends too early. What was recorded until then stays.
+    Raises ``ManifestError`` before the first clip when ``check_label`` refuses a name, and ``CameraError`` when the
+    source ends too early; the clips recorded until then stay. Errors of ``write_clip`` pass through.
     """
     for name in names:
         check_label(name, folder)
@@ -73,7 +73,7 @@ def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, 
             yield replace(about, phase="ready", left=due - frame.time, frame=frame)
             continue
         if frames and frame.time - frames[-1].time < _CLOSEST:
-            continue  # of a burst, or by a clock that is coarse, as that of Windows was before Python 3.13
+            continue  # frames came in a burst, or the clock is coarse, like that of Windows before Python 3.13
         frames.append(frame)
         left = frames[0].time + seconds - frame.time
         if left > 0:

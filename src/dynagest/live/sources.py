@@ -1,4 +1,4 @@
-"""Where frames come from: a camera, a video file, or a stream of this host. Each is read from one thread only."""
+"""The sources of frames: a camera, a video file, or a stream of this host. Each is read from one thread only."""
 
 import sys
 import time
@@ -17,44 +17,44 @@ from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 
 SCHEMES = ("http", "rtsp", "tcp", "udp")
-# A playlist could send us to another host; a container cannot.
+# Only containers are allowed: a playlist could lead to another host.
 _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,rtsp,sdp,h264,hevc,image2pipe"
-_PATIENCE = 5.0  # s without a byte after which a stream is lost
+_PATIENCE = 5.0  # s without data after which a stream counts as lost
 _WIDTH, _HEIGHT = 640, 480  # pixels that a camera is asked for; it may give others
-_FAULTS_IN_A_ROW = 30  # pictures that cannot be decoded, after which a camera counts as gone
-_SLIP = 1.0  # s by which a frame of a file may be older than the one before; the clock leaves it out
-_OLDEST_STAMP = 2.0  # s; a driver whose first stamp is further off than this has another clock
+_FAULTS_IN_A_ROW = 30  # undecodable pictures in a row after which a camera counts as lost
+_SLIP = 1.0  # s by which a file's frame may be older than the newest one; the network's clock leaves it out
+_OLDEST_STAMP = 2.0  # s; if the first time stamp is older than this, or lies ahead, the driver uses another clock
 
 
 class Source(Protocol):
-    """Frames in order.
+    """A source of frames, in order. ``name`` is for messages.
 
-    ``live``: the world sets the pace, and one that is lost is opened again; otherwise the source has its own times and
-    an end.
+    ``live`` means that frames come in real time and a lost source can be opened again. Otherwise the source has its own
+    times and an end.
     """
 
     name: str
     live: bool
 
     def open(self) -> None:
-        """Begin, or begin again after ``CameraError``. Raises ``CameraError`` where there is nothing to open."""
+        """Open the source, or open it again after ``CameraError``. Raises ``CameraError`` when it cannot be opened."""
 
     def read(self) -> tuple[np.ndarray, float] | None:
-        """The next frame, uint8 RGB (H, W, 3), and its time: ``time.monotonic`` at capture if ``live``, otherwise
-        seconds from the first frame. ``None`` at the end.
+        """Return the next frame, uint8 RGB (H, W, 3), and its time in seconds, or ``None`` at the end.
 
-        Raises ``ClipError`` naming one frame that cannot be decoded (the next may be sound), ``CameraError`` when the
-        source is lost.
+        If ``live``, the time is that of ``time.monotonic`` at capture, otherwise it counts from the first frame. Raises
+        ``ClipError`` for a frame that cannot be decoded, after which reading may go on, and ``CameraError`` when the
+        source is lost or cannot be used.
         """
 
     def close(self) -> None:
-        """Let go of the device or file. Opening it again is allowed."""
+        """Release the device or file. It may be opened again."""
 
 
 def open_source(which: str) -> Source:
-    """A source by what a user calls it: a camera's number, a video file, or a URL of this host.
+    """Return the source that a user names by a camera's number, a video file, or a URL of this host.
 
-    Raises ``CameraError`` for what is none of them, or a URL of another host.
+    It is not opened yet. Raises ``CameraError`` for anything else, including a URL of another host.
     """
     if which.isdecimal():
         return Camera(int(which))
@@ -84,7 +84,7 @@ class Camera:
     def open(self) -> None:
         """See ``Source.open``."""
         self.close()
-        # OpenCV would print its own errors for a camera that is not there, once for each try.
+        # Silenced, because OpenCV prints its own errors for a camera that is not there, at each try.
         before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             device = cv2.VideoCapture(self._index)
@@ -95,9 +95,9 @@ class Camera:
             raise CameraError(f"{self.name}: cannot be opened; {_cameras_told()}")
         device.set(cv2.CAP_PROP_FRAME_WIDTH, _WIDTH)
         device.set(cv2.CAP_PROP_FRAME_HEIGHT, _HEIGHT)
-        device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # what lies in a buffer is late already
+        device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a picture in a longer buffer would be late already
         self._device, self._count, self._faults = device, 0, 0
-        self._stamped: bool | None = None  # whether its stamps are of our clock: not known before its first picture
+        self._stamped: bool | None = None  # whether its stamps are of our clock; known from its first picture on
 
     def read(self) -> tuple[np.ndarray, float] | None:
         """See ``Source.read``."""
@@ -105,8 +105,8 @@ class Camera:
         if device is None or not device.grab():
             raise CameraError(f"{self.name}: gives no pictures any more; is it unplugged?")
         now = time.monotonic()
-        # Linux stamps a picture when its exposure is read out, on this same clock; what other systems give is no time.
-        # One clock until it is opened again, for time must not step back.
+        # Linux stamps a picture, by this same clock, when its exposure is read out; other systems' values are no times.
+        # The choice holds until the camera is opened again, because time must not step back.
         stamp = device.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if self._stamped is None:
             self._stamped = 0 <= now - stamp < _OLDEST_STAMP
@@ -128,7 +128,7 @@ class Camera:
 
 
 class VideoFile:
-    """A video file, in order of presentation, with its own times. A damaged frame is left out, not the file."""
+    """A video file: its frames in order of presentation, with its own times. A damaged frame does not end it."""
 
     live = False
 
@@ -168,7 +168,7 @@ class VideoFile:
 
 
 class NetworkStream:
-    """A stream of this host, such as what a camera's bridge or ``ffmpeg`` serves. The host is checked on opening."""
+    """A stream of this host, for example from ``ffmpeg`` or a camera's bridge. Opening it checks the host again."""
 
     live = True
 
@@ -184,7 +184,7 @@ class NetworkStream:
         url = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
         options = {"format_whitelist": _CONTAINERS, "fflags": "nobuffer", "flags": "low_delay"}
         if parts.scheme == "http":
-            options["max_redirects"] = "0"  # to follow one would leave the host that was checked
+            options["max_redirects"] = "0"  # a redirect could lead to another host than the one checked
         try:
             self._container = av.open(url, options=options, timeout=_PATIENCE)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -208,14 +208,14 @@ class NetworkStream:
 
 
 def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | ClipError]:
-    """(frame, seconds from the first one), or what is wrong with a frame, after which the next one follows."""
+    """Yield each frame with its seconds from the first one, or a ``ClipError`` in the place of a damaged frame."""
     if not container.streams.video:
         raise CameraError(f"{name}: has no pictures in it")
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise CameraError(f"{name}: {NO_DECODER}")
     if stream.codec_context.name == "mjpeg":
-        stream.codec_context.options = {"err_detect": "explode"}  # otherwise it covers faults up
+        stream.codec_context.options = {"err_detect": "explode"}  # otherwise the decoder hides damage
     reformatter = VideoReformatter()
     first: float | None = None
     index = 0
@@ -224,7 +224,7 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
-            # The rest of the container cannot be found.
+            # The rest of the container cannot be read.
             yield ClipError(f"{name}: broken off after frame {index - 1} ({error.strerror})")
             return
         if packet is None:

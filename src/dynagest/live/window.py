@@ -1,4 +1,4 @@
-"""A window with the camera's picture, by tkinter, which comes with Python on most systems. (OpenCV here has none.)"""
+"""A window with the camera's picture. Uses tkinter, because the OpenCV package that is installed has no windows."""
 
 import time
 from collections import deque
@@ -11,17 +11,17 @@ from dynagest.errors import DisplayError
 from dynagest.live.display import best, numbers, told, trouble
 from dynagest.live.loop import Look, Meter
 
-WIDTH = 640  # pixels of the picture
+WIDTH = 640  # pixels, of the picture
 _BACK, _FRONT, _DIM, _BAR, _BAD = "#16181d", "#f4f5f7", "#9aa3b2", "#3aa675", "#ff7b72"
 _EVENTS = 5
 _REFRESH = 1 / 30  # s
 
 
 class Window:
-    """The picture (in a mirror, if ``mirror``, as people know themselves), the class with a bar, and what was
-    recognised. Escape, q or closing it ends.
+    """A display with the picture, the best class and a bar of its score, and the gestures recognised last.
 
-    Raises ``DisplayError`` where there is no tkinter or no screen.
+    With ``mirror`` the picture is mirrored, as people know themselves. Escape, q or closing the window ends. Raises
+    ``DisplayError`` when there is no tkinter or no screen.
     """
 
     def __init__(self, title: str, classes: tuple[str, ...] = (), mirror: bool = False) -> None:
@@ -73,7 +73,7 @@ class Window:
     def draw(
         self, picture: np.ndarray | None, name: str, share: float, below: str, line: str, *, bad: bool = False
     ) -> None:
-        """Set what is seen: ``picture`` uint8 RGB (H, W, 3), or the last one; the bar is filled to ``share``."""
+        """Draw ``picture``, uint8 RGB (H, W, 3), or keep the last one if it is None. ``share`` in [0, 1] fills the bar."""
         if self.closed:
             return
         if picture is not None:
@@ -89,11 +89,11 @@ class Window:
         self._line.configure(text=line, foreground=_BAD if bad else _DIM)
         try:
             self._root.update()
-        except self._tkinter.TclError:  # it was destroyed amid the update
+        except self._tkinter.TclError:  # it was destroyed during the update
             self.closed = True
 
     def say(self, text: str, failed: bool) -> None:
-        """See ``Display``. Shown with the next look: tkinter belongs to one thread."""
+        """See ``Display``. The text is shown with the next look, because only one thread may use tkinter."""
         self._message = (text, failed)
 
     def close(self) -> None:
