@@ -73,7 +73,7 @@ class Window:
     def draw(
         self, picture: np.ndarray | None, name: str, share: float, below: str, line: str, *, bad: bool = False
     ) -> None:
-        """Draw ``picture``, uint8 RGB (H, W, 3), or keep the last one if it is None. ``share`` in [0, 1] fills the bar."""
+        """Draw ``picture``, uint8 RGB (H, W, 3), or keep the last one for None. ``share`` in [0, 1] fills the bar."""
         if self.closed:
             return
         if picture is not None:

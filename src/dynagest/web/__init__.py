@@ -1,1 +1,1 @@
-"""``dynagest serve``: a web page that recognises gestures in the browser, and teaches new ones. Needs no torch."""
+"""``dynagest serve``: a web page that recognises gestures in the browser and learns new ones. Needs no torch."""

@@ -1,4 +1,4 @@
-"""The folder in which the clips lie that the page records, written by ``clips/gesture_folder.py``. Needs no torch."""
+"""The folder of the clips that the page records. ``clips/gesture_folder.py`` writes them. Needs no torch."""
 
 import re
 import shutil
@@ -20,13 +20,13 @@ from dynagest.errors import DynagestError, RunError
 from dynagest.web.guard import RequestError
 from dynagest.web.recording import Limits, Recording, read_recording, unfit
 
-_LONGEST_NAME = 255  # bytes in UTF-8, for all file systems in use
+_LONGEST_NAME = 255  # bytes in UTF-8: the limit of common file systems
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A clip in the folder: its name within its gesture, frames and seconds; ``fault``: why it cannot be shown."""
+    """A clip in the folder: its name within its gesture, its frames and seconds, and why it cannot be shown, if so."""
 
     name: str
     frames: int
@@ -35,7 +35,7 @@ class Recorded:
 
 
 class ClipFolder:
-    """The user's gestures. Several browsers may use it at once; changes happen one after another."""
+    """The folder of the user's gestures. Several browsers may use it at once; it is changed by one at a time."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
         self.folder, self.limits = folder, limits or Limits()
@@ -43,11 +43,15 @@ class ClipFolder:
         self._known: dict[tuple[Path, int], Recorded] = {}
 
     def listing(self) -> list[dict[str, Any]]:
-        """``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}`` a gesture, in natural order."""
+        """``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}`` for each gesture, in natural order."""
         return [{"label": label, "clips": list(self._described(label))} for label in gestures(self.folder)]
 
     def add(self, label: str, body: bytes) -> Recorded:
-        """Store a recording. Raises ``RequestError`` for what is none, or more than the limits allow."""
+        """Store a recording, and return its description.
+
+        Raises ``RequestError``: 422 for a name or body that cannot be accepted, 409 when there are too many gestures or
+        clips, 507 when the disk is nearly full. Raises another ``DynagestError`` when the folder cannot be used.
+        """
         self._check(label, new=True)
         recording = Recording.unpack(body, self.limits)
         frames = recording.frames(self.limits)
@@ -67,43 +71,51 @@ class ClipFolder:
             return self._describe(write_clip(self.folder, label, frames, recording.times))
 
     def read(self, label: str, name: str) -> Recording:
-        """A stored recording. Raises ``RequestError`` 404 when there is none of that name."""
+        """Return a stored recording. Raises ``RequestError``: 404 if there is none, 409 if it cannot be read."""
         return read_recording(self._find(label, name))
 
     def delete(self, label: str, name: str) -> None:
-        """Remove a clip, and its gesture with its last one. Raises ``RequestError`` 404 when there is none."""
+        """Delete a clip, and with the last one the gesture's folder.
+
+        Raises ``RequestError`` 404 if there is no such clip, and another ``DynagestError`` when the folder cannot be
+        used.
+        """
         with self._change, _changing(self.folder):
             path = self._find(label, name)
             self._check_list()
-            path.unlink(missing_ok=True)  # another server of this folder may have been first
-            depth_path(path).unlink(missing_ok=True)  # of a teacher, if there was one
+            path.unlink(missing_ok=True)  # another server with the same folder may have deleted it already
+            depth_path(path).unlink(missing_ok=True)  # the depth that a teacher gave it, if any
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
             if index_folders(self.folder, IndexOptions()).clips:
                 refresh_manifest(self.folder)
             else:
-                # What the depth of a teacher means is its own to say; what a sensor's does, the user said.
+                # A teacher's own declaration of its depth goes; that of a sensor, which the user wrote, stays.
                 declared = (DEPTH_FILE, RECORD_FILE) if (self.folder / RECORD_FILE).exists() else ()
                 for left in (MANIFEST_FILE, CLASSES_FILE, *declared):
                     (self.folder / left).unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Bring the manifest up to what lies in the folder. Raises ``ManifestError`` where that cannot be done."""
+        """Update the manifest to what is in the folder. Raises ``ManifestError`` when that fails."""
         with self._change:
             refresh_manifest(self.folder)
 
     def list_depth(self) -> Manifest:
-        """List the depth that a teacher wrote: it did so itself, but a clip may have been added at the same moment."""
+        """Enter the depth that a teacher wrote into the manifest, and return it.
+
+        The teacher's command does so as well, but a clip that is added at the same moment may undo it.
+        """
         with self._change:
             return list_pseudo_depth(self.folder / MANIFEST_FILE)
 
     def count_depth(self) -> tuple[int, int]:
-        """How many clips have a teacher's depth, and how many there are."""
+        """The number of clips that have a teacher's depth, and the number of all clips."""
         clips = [path for label in gestures(self.folder) for path in self._clips(label)]
         return sum(depth_path(path).exists() for path in clips), len(clips)
 
     def _check_list(self) -> None:
-        # Before a change: one that could not be listed would be told to have failed, and be made again.
+        # Called before a change. If the manifest could not be updated after it, the change would be reported as failed
+        # although it was made, and the user would make it again.
         if self.folder.exists() and index_folders(self.folder, IndexOptions()).clips:
             refresh_manifest(self.folder)
         elif (self.folder / MANIFEST_FILE).exists():

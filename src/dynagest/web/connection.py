@@ -1,7 +1,7 @@
-"""A connection of the server: how many there may be, and for how long it waits for the other side. Needs no torch.
+"""Limits the number of connections, and the time for which each waits for its client. Needs no torch.
 
-Whenever it is the client's turn, there is a deadline that nothing but what it waits for ends: the headers of a request
-whole, or an answer taken. How long a body may take is for ``guard.read_body`` to say.
+Whenever it is the client's turn, a deadline runs. Only complete headers of a request end it, or that the client has
+taken the answer; a few bytes do not. ``guard.read_body`` limits the time for a body.
 """
 
 from asyncio import TimerHandle
@@ -14,19 +14,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dynagest.web.guard import RequestError
 
-CONNECTIONS = 64  # that are served; as many again are told that there are too many, more are hung up on
+CONNECTIONS = 64  # that are served; the next 64 are answered with 503, further ones are closed at once
 HEADER_SECONDS = 10.0  # from the connection to the end of the first headers
-KEEP_ALIVE_SECONDS = 15  # from an answer to the end of the next headers; what is left of a body counts for nothing
-WRITE_SECONDS = 20.0  # for what is underway, a few hundred kilobytes at most, to be taken
+KEEP_ALIVE_SECONDS = 15  # from an answer to the end of the next headers; the rest of an unread body does not extend it
+WRITE_SECONDS = 20.0  # in which the client must take what is buffered, a few hundred kilobytes at most
 
 
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's, with deadlines and a cap, and with its refusals in the words of ``RequestError``."""
+    """uvicorn's HTTP protocol with deadlines, a cap on connections, and refusals in the form of ``RequestError``."""
 
     _deadline: TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """The first headers are due."""
+        """Refuse a connection beyond the cap, and begin the deadline for the first headers."""
         super().connection_made(transport)
         if len(self.connections) > 2 * CONNECTIONS:
             transport.abort()
@@ -35,32 +35,32 @@ class ImpatientProtocol(H11Protocol):
         self._expect(HEADER_SECONDS)
 
     def handle_events(self) -> None:
-        """Bytes came. When they are a whole request, it is the server's turn."""
+        """Handle bytes that came. When the headers of a request are complete, it is the server's turn."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before and not self.transport.is_closing():
             self._answer()
 
     def on_response_complete(self) -> None:
-        """The next headers are due, and that the answer is taken."""
+        """Begin the deadline by which the client must have taken the answer and sent the next headers."""
         self._expect(KEEP_ALIVE_SECONDS)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The client does not take what is written as fast as it is."""
+        """The client takes an answer more slowly than it is written: begin the deadline for that."""
         super().pause_writing()
         self._expect(WRITE_SECONDS)
 
     def resume_writing(self) -> None:
-        """It has taken nearly all of it."""
+        """The client has taken nearly all that was buffered: end the deadline if the answer goes on."""
         super().resume_writing()
         if not self.cycle.response_complete:
             self._answer()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
+        """Refuse bytes that are not HTTP."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.abort()  # in the middle of an answer, or behind one
+            self.transport.abort()  # while an answer is being sent, or after it
             return
         answer = _closing(HTTPStatus.BAD_REQUEST, f"this is no request that is understood here: {msg}")
         head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers, reason=b"Bad Request")
@@ -69,15 +69,15 @@ class ImpatientProtocol(H11Protocol):
         self.transport.close()
         self._expect(WRITE_SECONDS)
         if self.cycle is not None:
-            self.cycle.disconnected = True  # whoever waits for a body that went wrong has nobody to answer any more
+            self.cycle.disconnected = True  # a handler that still waits for the body sees that the client is gone
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is due any more."""
+        """End the deadline."""
         self._expect(None)
         super().connection_lost(exc)
 
     def _answer(self) -> None:
-        # A request behind another one may begin while the answer to that is not taken yet.
+        # A pipelined request may begin before the client has taken the answer to the one before.
         self._expect(WRITE_SECONDS if self.flow.write_paused else None)
 
     def _expect(self, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""The network that the page runs: an ONNX file with its card inside, kept in memory for browsers to fetch. No torch."""
+"""The network that the page runs: an ONNX file with its card inside, kept in memory for browsers. Needs no torch."""
 
 import hashlib
 import threading
@@ -15,12 +15,12 @@ from dynagest.runtimes.model_file import Mode, ModelInfo, file_name
 from dynagest.stream.events import EventSettings
 from dynagest.stream.exported import exported_settings
 
-LARGEST = 400_000_000  # bytes: what a browser can be asked to load
+LARGEST = 400_000_000  # bytes: the most that a browser is asked to load
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """``info``: what the file says of itself; ``key`` names these bytes and no others."""
+    """The bytes of an ONNX file; ``key``, a digest of them; its description; and the settings of the event detector."""
 
     data: bytes
     key: str
@@ -28,7 +28,7 @@ class ServedModel:
     events: EventSettings
 
     def describe(self) -> dict[str, Any]:
-        """What the page must know, as plain JSON values."""
+        """What the page must know about the network, as plain JSON values."""
         return {
             "url": f"/model/{self.key}.onnx",
             "mode": self.info.mode,
@@ -39,10 +39,11 @@ class ServedModel:
 
 
 def load_model(path: Path, fps: float | None = None, events: EventSettings | None = None) -> ServedModel:
-    """Read an exported network. ``fps`` overrides the rate of its card, ``events`` the settings that travel with it.
+    """Read an exported network. ``fps`` overrides its card's frame rate, ``events`` the settings inside or beside it.
 
-    Raises ``WeightsError`` when it is no file of this version's ``dynagest export --to onnx``, is damaged or too large,
-    wants more than RGB or several frames at once, knows no frame rate, or has event settings of another version.
+    Raises ``WeightsError`` when the file was not written by this version's ``dynagest export --to onnx``, is damaged or
+    larger than ``LARGEST``, takes depth or several frames at once, has no frame rate and ``fps`` gives none, or has
+    event settings of another version.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -54,7 +55,7 @@ def load_model(path: Path, fps: float | None = None, events: EventSettings | Non
         raise WeightsError(
             f"{path}: the page runs ONNX files alone; name a run folder, or what `dynagest export RUN --to onnx` writes"
         )
-    info = load_exported(path, threads=1).info  # loaded as the page will: damage is told here, not in every browser
+    info = load_exported(path, threads=1).info  # finds damage here, before any browser does
     if info.frames != 1:
         raise WeightsError(
             f"{path}: takes {info.frames} frames at once, the page has them one by one; export it without --frames"
@@ -71,7 +72,7 @@ def load_model(path: Path, fps: float | None = None, events: EventSettings | Non
 
 
 class ModelShelf:
-    """The network of the moment, and the one before it, for a page that is just loading it."""
+    """Holds the current network, and the one before it for pages that are still loading that."""
 
     def __init__(self, model: ServedModel) -> None:
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
@@ -80,12 +81,12 @@ class ModelShelf:
 
     @property
     def current(self) -> ServedModel:
-        """The newest."""
+        """The network that was put last."""
         with self._lock:
             return next(reversed(self._models.values()))
 
     def put(self, model: ServedModel) -> None:
-        """From now on this one."""
+        """Make this network the current one; only it and the one before it are kept."""
         with self._lock:
             self._models.pop(model.key, None)
             self._models[model.key] = model
@@ -93,13 +94,13 @@ class ModelShelf:
                 self._models.popitem(last=False)
 
     def get(self, key: str) -> ServedModel | None:
-        """The one of this key, if it is still here."""
+        """The network with this key, or ``None`` if it is no longer kept."""
         with self._lock:
             return self._models.get(key)
 
 
 def export_command(run: Path, card: NetworkCard) -> tuple[list[str], Path]:
-    """The command that exports a run's network for the page, as a stream where it can be one, and what it writes."""
+    """Return the command that exports a run's network for the page, a stream if it is online, and the file's path."""
     mode: Mode = "stream" if card.options.get("online") else "clip"
     path = run / file_name("fp32", mode, ".onnx")
     command = [*PYTHON, "-m", "dynagest", "export", str(run), "--to", "onnx", "--mode", mode, "--out", str(path)]

@@ -1,11 +1,11 @@
-"""A clip that the page records, as it travels and as it is looked at. Needs no torch.
+"""Packs and unpacks the clips that travel between page and server, and decodes their pictures. Needs no torch.
 
-One body, of type ``application/vnd.dynagest.clip``, both ways::
+In both directions a clip is one body of type ``application/vnd.dynagest.clip``::
 
     "DGC1"  4 bytes
     length of the header, unsigned 32 bit, little-endian
     header, JSON: {"times": [seconds, ...], "sizes": [bytes, ...]}
-    the JPEG pictures, one behind the other
+    the JPEG pictures, one after another
 """
 
 import json
@@ -31,7 +31,7 @@ _HEAD = struct.Struct("<4sI")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server takes. Sides in pixels, sizes in bytes."""
+    """The limits of what a server accepts. ``side`` is in pixels, of the longer side of a picture."""
 
     clip_bytes: int = 16_000_000
     upload_seconds: float = 20.0
@@ -40,25 +40,25 @@ class Limits:
     fewest_frames: int = 8
     side: int = 1280
     gestures: int = 50
-    clips: int = 200  # of one gesture
-    free_bytes: int = 500_000_000  # that must remain on the disk
+    clips: int = 200  # per gesture
+    free_bytes: int = 500_000_000  # that must be free on the disk before a clip is stored
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """JPEG pictures (Motion JPEG's own, or a browser's) with the times in seconds at which they were taken."""
+    """The JPEG files of a clip's pictures, from a browser or a Motion JPEG file, with their times in seconds."""
 
     pictures: tuple[bytes, ...]
     times: tuple[float, ...]
 
     def pack(self) -> bytes:
-        """The body that ``unpack`` reads."""
+        """Return the body that ``unpack`` reads."""
         header = json.dumps({"times": self.times, "sizes": [len(picture) for picture in self.pictures]}).encode()
         return _HEAD.pack(_MAGIC, len(header)) + header + b"".join(self.pictures)
 
     @classmethod
     def unpack(cls, body: bytes, limits: Limits) -> "Recording":
-        """Raises ``RequestError`` for anything that is no clip or more than ``limits``."""
+        """Read a body. Raises ``RequestError`` (422) if it is not a clip or exceeds ``limits``; decodes no picture."""
         if len(body) < _HEAD.size or body[:4] != _MAGIC:
             raise unfit("not a clip: it begins with other bytes than DGC1")
         length = _HEAD.unpack_from(body)[1]
@@ -90,7 +90,11 @@ class Recording:
         return cls(tuple(body[a:b] for a, b in pairwise(ends)), tuple(float(time) for time in times))
 
     def frames(self, limits: Limits) -> "Frames":
-        """The pictures to look at. Raises ``RequestError`` for one that is no whole JPEG or too large."""
+        """Check every picture, and return them as frames.
+
+        Raises ``RequestError`` (422) for a picture that is damaged, has a side below 16 or above ``limits.side``
+        pixels, or is of another size than the first.
+        """
         size: tuple[int, int] | None = None
         for index, picture in enumerate(self.pictures):
             found = picture_size(picture)  # before it is decoded: a small file can claim to be an enormous picture
@@ -111,10 +115,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Frames(Sequence[np.ndarray]):
-    """JPEG pictures of one size (height, width) as uint8 RGB (H, W, 3), each decoded when it is looked at.
+    """JPEG pictures of one size (height, width) as uint8 RGB frames (H, W, 3), each decoded on access.
 
-    Together they may be two hundred times as large as their files. Raises ``RequestError`` for a picture that does not
-    decode, or to another size.
+    All frames together may take two hundred times the memory of the files. Access raises ``RequestError`` (422) for a
+    picture that cannot be decoded or has another size.
     """
 
     pictures: tuple[bytes, ...]
@@ -132,12 +136,12 @@ class Frames(Sequence[np.ndarray]):
 
 
 def read_recording(path: Path) -> Recording:
-    """A Motion JPEG file as it lies there, nothing decoded. Raises ``RequestError`` for one that cannot be read."""
+    """Read a Motion JPEG file, without decoding it. Raises ``RequestError`` (409) for a file that cannot be read."""
     name = f"{path.parent.name}/{path.name}"
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            codec = stream.codec_context  # None where FFmpeg does not know it
+            codec = stream.codec_context  # None if FFmpeg does not know it
             mjpeg = codec is not None and codec.name == "mjpeg"
             packets = [packet for packet in container.demux(stream) if packet.size] if mjpeg else []
             if not mjpeg or any(packet.pts is None for packet in packets):
@@ -155,7 +159,7 @@ def _numbers(values: object, kinds: tuple[type, ...]) -> bool:
 
 
 def unfit(message: str) -> RequestError:
-    """What was sent cannot be taken as it is: 422."""
+    """The error (422) for a body whose content cannot be accepted."""
     return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, message)
 
 

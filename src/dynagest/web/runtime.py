@@ -1,7 +1,7 @@
-"""ONNX Runtime Web, which runs networks in the browser: fetched once, then served from this machine. Needs no torch.
+"""Fetches and finds ONNX Runtime Web, which runs networks in the browser. Needs no torch.
 
-The files are too large for the repository (41 MB), so they come from the npm registry, by exact version and checked
-against the digest below, into the user's cache folder.
+Its files (41 MB) are too large for the repository. They are fetched once from the npm registry, by exact version and
+checked against the digest below, into the user's cache folder, and then served from there.
 """
 
 import base64
@@ -18,7 +18,7 @@ from dynagest.errors import RunError
 
 VERSION = "1.30.0"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512
-# The first three run networks on the CPU and are all that most browsers load; the others add WebGPU.
+# The first three run networks on the CPU, and most browsers load only these; the others add WebGPU.
 FILES = (
     *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
@@ -27,7 +27,7 @@ FETCH = "dynagest serve --fetch-runtime"
 
 
 def runtime_folder() -> Path:
-    """Where the files lie: ``$DYNAGEST_CACHE``, or the user's cache folder, and in it a folder for this version."""
+    """The folder of this version's files, in ``$DYNAGEST_CACHE`` or else in the user's cache folder."""
     if given := os.environ.get("DYNAGEST_CACHE"):
         base = Path(given)
     elif sys.platform == "win32":
@@ -40,7 +40,7 @@ def runtime_folder() -> Path:
 
 
 def find_runtime() -> Path:
-    """The folder with all the files. Raises ``RunError`` that says what to run when they are not there."""
+    """Return the folder with the files. Raises ``RunError``, which says how to fetch them, when one is missing."""
     folder = runtime_folder()
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -52,10 +52,11 @@ def find_runtime() -> Path:
 
 
 def fetch_runtime(archive: Path | None = None) -> Path:
-    """Put the files into the cache folder; nothing is done if they are there.
+    """Put the files into the cache folder unless they are there already, and return the folder.
 
-    They come from the npm registry through ``npm pack``, or out of ``archive``, the same package fetched by other
-    means. Raises ``RunError`` when npm is missing or fails, or the package is not the one that it must be.
+    They come from the npm registry through ``npm pack``, or from ``archive``, the same package fetched by other means.
+    Raises ``RunError`` when npm is missing or fails, the archive cannot be read or has another digest, or the folder
+    cannot be written.
     """
     folder = runtime_folder()
     if all((folder / name).is_file() for name in FILES):
