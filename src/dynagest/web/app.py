@@ -1,6 +1,6 @@
-"""What the server answers: the page, its network, the user's clips, the training. Needs no torch.
+"""The server's application: it serves the page, its network, the user's clips and the training. Needs no torch.
 
-Every fault is ``{"error": text}`` with a status that fits; nothing else of this machine can be asked for.
+It gives out nothing else of this machine. A fault is answered with ``{"error": text}`` and a fitting status.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from dynagest.web.recording import CLIP_TYPE
 from dynagest.web.training import FEWEST_CLIPS, Training
 
 STATIC = Path(__file__).parent / "static"
-# Everything that the page consists of; what is not named here is not served.
+# All files of the page; no other file of the folder is served.
 ASSETS = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -42,16 +42,16 @@ ASSETS = {
         )
     },
 }
-CHANGES = 4  # of clips at once: their bodies are kept in memory, and each has a thread while it waits for its turn
+CHANGES = 4  # of clips at the same time: each keeps its body in memory, and a thread while it waits for its turn
 _KINDS = {".mjs": "text/javascript; charset=utf-8", ".wasm": "application/wasm", "": "text/plain; charset=utf-8"}
-_PIECE = 65_536  # bytes, as files are sent
+_PIECE = 65_536  # bytes; FileResponse sends files in pieces of this size, too
 _FOREVER = {"cache-control": "public, max-age=31536000, immutable"}  # the name changes when the content does
 _log = logging.getLogger("dynagest.web")
 
 
 @dataclass(frozen=True)
 class Site:
-    """What one server serves. Without ``clips`` and ``training`` there is no Teach; ``teach_off`` says why."""
+    """What a server serves. Teach is off unless ``clips`` and ``training`` are given; ``teach_off`` then says why."""
 
     models: ModelShelf
     runtime: Path
@@ -61,7 +61,11 @@ class Site:
 
 
 def create_app(site: Site, names: tuple[str, ...] = (), writes_a_minute: int = WRITES_A_MINUTE) -> ASGIApp:
-    """The application. ``names``: host names to answer to besides localhost and plain addresses."""
+    """Build the application.
+
+    ``names`` are host names to answer to, besides localhost and plain addresses. A client may make ``writes_a_minute``
+    changes a minute.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -192,7 +196,7 @@ def _file(path: Path, kind: str, headers: dict[str, str] | None = None) -> Respo
 
 
 def _in_pieces(data: bytes, kind: str, headers: dict[str, str] | None = None) -> Response:
-    """Sent as they are taken: a browser that does not read them has no copy of its own in this server's memory."""
+    """Send ``data`` in pieces as the browser takes them, so that a slow one keeps no copy in the server's memory."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(data), _PIECE):

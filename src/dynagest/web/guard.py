@@ -1,8 +1,8 @@
-"""What stands between a browser, or something that pretends to be one, and the handlers. Needs no torch.
+"""Checks every request before the handlers see it. Needs no torch.
 
-Every request passes ``Guard``: who may ask (``Host``, against DNS rebinding), who may change something (``Origin``,
-against forms of other sites), how often; every answer leaves with headers that isolate the page and confine what it
-may load. ``read_body`` takes a body within a size and a time.
+``Guard`` checks for which host a request is (``Host``, against DNS rebinding), from which page a change comes
+(``Origin``, against forms of other sites) and how often changes come. It adds headers to every answer that isolate the
+page and limit what it may load. ``read_body`` limits the size of a body and the time that it takes.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WRITES_A_MINUTE = 120
 
-# Where an answer says nothing else. 'wasm-unsafe-eval' lets WebAssembly be compiled, and no text be run as a program.
-# COOP and COEP make the page "cross-origin isolated", without which browsers give it no threads that share memory.
+# Added to an answer unless it sets them itself. 'wasm-unsafe-eval' allows compiling WebAssembly, not running text as a
+# program. COOP and COEP make the page "cross-origin isolated"; otherwise browsers give it no threads that share memory.
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
@@ -40,23 +40,23 @@ _LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class RequestError(Exception):
-    """A request that is refused: the status, and in words what is wrong and what would be right."""
+    """A refused request: the status, and a message that says what is wrong and, where it helps, what to do."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
 
     def response(self) -> JSONResponse:
-        """``{"error": message}`` with the status."""
+        """The answer: ``{"error": message}`` with the status, and with ``Retry-After`` for 429 and 503."""
         headers = {"retry-after": "5"} if self.status in _LATER else {}
         return JSONResponse({"error": self.message}, self.status, HEADERS | headers)
 
 
 class Guard:
-    """ASGI middleware: checks each request, adds ``HEADERS`` to each answer.
+    """ASGI middleware that checks each request and adds ``HEADERS`` to each answer.
 
-    ``names``: host names under which the page may be asked for, besides ``localhost`` and plain addresses. A name that
-    an attacker's DNS points at this machine is none of them.
+    ``names`` are the host names, besides ``localhost`` and plain addresses, under which the page may be requested. So a
+    name that an attacker's DNS points at this machine is refused.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str], writes_a_minute: int) -> None:
@@ -64,7 +64,7 @@ class Guard:
         self.rate = Rate(writes_a_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Only HTTP comes through; the application has no web sockets."""
+        """Pass on HTTP requests that are allowed, and refuse web sockets, which the application does not have."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -123,14 +123,14 @@ class Guard:
 
 
 class Rate:
-    """So many a minute for each client, in bursts of a quarter of that. Remembers the 1024 clients seen last."""
+    """Allows each client ``a_minute`` changes a minute, a quarter of them at once. Remembers the last 1024 clients."""
 
     def __init__(self, a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.a_second, self.burst, self.clock = a_minute / 60, max(1.0, a_minute / 4), clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, client: str) -> bool:
-        """Whether one more is allowed now; it is counted if so."""
+        """Whether ``client`` may make a change now. If so, it is counted."""
         now = self.clock()
         left, since = self._left.pop(client, (self.burst, now))
         left = min(self.burst, left + (now - since) * self.a_second)
@@ -142,9 +142,10 @@ class Rate:
 
 
 async def read_body(request: Request, limit: int, content_type: str, seconds: float) -> bytes:
-    """The body of a request, at most ``limit`` bytes of ``content_type`` within ``seconds``.
+    """Return the body of a request.
 
-    Raises ``RequestError`` 411, 413, 415 and 408, and 400 for a body that breaks off.
+    Raises ``RequestError``: 415 if it is not of ``content_type``, 411 without a Content-Length, 413 above ``limit``
+    bytes, 408 if it takes longer than ``seconds``, and 400 if it breaks off.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != content_type:

@@ -1,4 +1,4 @@
-"""Starts the server: which network, which folders, which address. Needs no torch but to export a run first."""
+"""Checks the options of ``dynagest serve`` and starts the server. Needs torch only to export a run first."""
 
 import ipaddress
 import os
@@ -32,9 +32,13 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """``model``: an exported network, or a run folder, which is exported first. ``data``: where Teach keeps its clips;
-    ``None`` is ``gestures`` on loopback, and no Teach elsewhere. ``init``: run folder that a training starts from.
-    ``teacher``: a depth model (ONNX) for Teach."""
+    """The options of ``dynagest serve``.
+
+    ``model`` is an exported network, or a run folder, which is exported first. ``data`` is the folder for Teach's
+    clips; ``None`` means ``gestures`` on a loopback address, and no Teach on any other. ``init`` is the run folder from
+    whose weights a training starts; ``None`` means ``model`` if that is a run folder. ``teacher`` is a depth model
+    (ONNX) for Teach. ``names`` are host names to answer to. ``certificate`` and ``key`` are PEM files for https.
+    """
 
     model: Path
     host: str = LOOPBACK
@@ -51,7 +55,7 @@ class ServeOptions:
 
 
 def build_site(options: ServeOptions) -> Site:
-    """Everything that can be wrong is found here, before the server listens. Raises ``DynagestError``."""
+    """Build what the server serves. Raises ``DynagestError`` for whatever is wrong, before the server listens."""
     _check_tls(options)
     data = options.data or (Path("gestures") if is_loopback(options.host) else None)
     for option, folder in (("--data", data), ("--runs", options.runs)):
@@ -65,7 +69,7 @@ def build_site(options: ServeOptions) -> Site:
         _check_teacher(options.teacher, data, init)
     runtime = find_runtime()
     events = None
-    if options.model.is_dir():  # a run, which may have been tuned since it was exported
+    if options.model.is_dir():  # a run may have been tuned since it was exported
         events = tuned_settings(options.model) or EventSettings()
     shelf = ModelShelf(load_model(_exported(options.model), options.fps, events))
     if data is None:
@@ -92,7 +96,7 @@ def serve(options: ServeOptions) -> None:
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         listening = socket.create_server((options.host, options.port), family=family)
     except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (while")[0]  # the address follows there once more
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # what follows repeats the address
         raise RunError(
             f"{options.host}:{options.port}: cannot be listened on ({reason}); choose another with --port or --host"
         ) from error
@@ -105,7 +109,7 @@ def serve(options: ServeOptions) -> None:
 
 
 def build_config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
-    """uvicorn with limits: the connections of ``ImpatientProtocol``, and the size of headers."""
+    """Build uvicorn's configuration, with the limits of ``ImpatientProtocol`` and one on the size of headers."""
     return uvicorn.Config(
         app,
         host=options.host,
@@ -125,7 +129,7 @@ def build_config(app: ASGIApp, options: ServeOptions) -> uvicorn.Config:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """Whether ``host`` is ``localhost`` or a loopback address, which only this machine can reach."""
     if host == "localhost":
         return True
     try:
@@ -169,11 +173,11 @@ def _check_folder(option: str, folder: Path | None) -> None:
 
 
 def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
-    """Raise ``DynagestError`` where it does not run, teaches no such network, or did not give the clips their depth."""
+    """Raise ``DynagestError`` if the teacher does not run, cannot teach the network, or did not give the depth there is."""
     if data is None:
         raise RunError(f"--teacher {path}: is for Teach, which is off on this address; ask for it with --data")
     if init is not None:
-        from dynagest.networks.rivals.build import RIVALS  # brings torch, which a training needs anyway
+        from dynagest.networks.rivals.build import RIVALS  # imports torch, which a training needs anyway
 
         model = NetworkCard.read(init / CARD_FILE).model
         if model in RIVALS:
@@ -188,7 +192,7 @@ def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
 
 
 def _exported(path: Path) -> Path:
-    """The ONNX file of ``path``; a run folder is exported where that has not been done since its training."""
+    """The ONNX file of ``path``. A run folder is exported first unless its export is newer than its weights."""
     if not path.is_dir():
         return path
     command, exported = export_command(path, NetworkCard.read(path / CARD_FILE))

@@ -1,7 +1,7 @@
-"""One training at a time: from the recorded clips to a network that the page runs. Needs no torch itself.
+"""Trains a network on the recorded clips, one training at a time, and exports it for the page. Needs no torch itself.
 
-The work is done by the same commands that a user would type, in processes of their own: with a teacher `dynagest data
-depth`, then `dynagest train webcam`, then `dynagest export`. So the server stays light, and cancelling cannot harm it.
+The work is done by the commands that a user would type, in processes of their own: `dynagest data depth` if there is a
+teacher, then `dynagest train webcam`, then `dynagest export`. So the server stays small, and cancelling cannot harm it.
 """
 
 import json
@@ -29,22 +29,26 @@ from dynagest.web.clips import ClipFolder
 from dynagest.web.guard import RequestError
 from dynagest.web.model import export_command
 
-FEWEST_CLIPS = 2  # of each gesture
-PATIENCE = 10.0  # seconds that a cancelled training gets to stop by itself
-STEPS = 240  # that a training takes at least: a recipe's epochs are meant for more clips than a handful
+FEWEST_CLIPS = 2  # per gesture
+PATIENCE = 10.0  # seconds that a cancelled command gets to stop by itself
+STEPS = 240  # the fewest optimiser steps of a training: the recipe's epochs are too few for a handful of clips
 _COMMAND = (*PYTHON, "-m", "dynagest")
 _LOOKING = "Looking for depth"
-_WITHOUT = "without depth: "  # how `dynagest data depth` names a clip that got none
-_LOOKED, _LEARNED = 0.3, 0.8  # where the progress stands when there is depth, and when the network is trained
-_TELLING = 0.1  # share of the progress after which its pace is believed
+_WITHOUT = "without depth: "  # how `dynagest data depth` reports clips that got none
+_LOOKED, _LEARNED = 0.3, 0.8  # the progress once there is depth, and once the network is trained
+_TELLING = 0.1  # of the progress, after which the time left is estimated from its pace
 
 State = Literal["idle", "running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the training stands. ``stage``: in words, for the page; ``progress`` in [0, 1]; ``left``: seconds to go, once
-    that can be told; ``top1`` on the clips trained on; ``note``: what went wrong without ending it."""
+    """The status of the training.
+
+    ``stage`` says in words, for the page, what is being done. ``progress`` is in [0, 1]. ``epoch`` counts from 1, up to
+    ``epochs``. ``top1`` in [0, 1] is the accuracy on the training clips. ``left`` are the seconds to go, once they can
+    be estimated. ``note`` tells what went wrong without ending the training, ``message`` how it ended.
+    """
 
     state: State = "idle"
     stage: str = ""
@@ -58,10 +62,10 @@ class Status:
 
 
 class Training:
-    """Trains on ``clips`` from the weights in ``init`` (a run folder), in new folders under ``runs``.
+    """Trains on ``clips``, from the weights in the run folder ``init``, in a new folder under ``runs`` each time.
 
-    ``adopt`` is given the exported file when all went well. ``epochs`` overrides ``enough_epochs``.
-    ``teacher``: a depth model (ONNX) that gives the clips depth first, from which decoders then learn along.
+    ``adopt`` is called with the exported file after a success. ``epochs`` overrides ``enough_epochs``. ``teacher`` is a
+    depth model (ONNX): it first gives depth to the clips, which depth decoders then learn along with the network.
     """
 
     def __init__(
@@ -100,7 +104,11 @@ class Training:
         return asdict(status)
 
     def start(self) -> None:
-        """Begin. Raises ``RequestError`` 409 when one is running or there is too little to train on."""
+        """Start a training.
+
+        Raises ``RequestError`` 409 when one is running, there are no weights to start from, or there are fewer than two
+        gestures or than ``FEWEST_CLIPS`` clips of one, or when the card or the manifest cannot be read.
+        """
         if self.init is None:
             raise RequestError(
                 HTTPStatus.CONFLICT, "this server has no weights to start from; start it with --init RUN (a run folder)"
@@ -130,7 +138,7 @@ class Training:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop the one that is running. Raises ``RequestError`` 409 when none is."""
+        """Cancel the running training. Raises ``RequestError`` 409 when none is running."""
         with self._lock:
             if self._status.state != "running":
                 raise RequestError(HTTPStatus.CONFLICT, "no training is running")
@@ -140,7 +148,7 @@ class Training:
             interrupt(process)
 
     def close(self) -> None:
-        """The server ends: so does what it started."""
+        """Cancel a running training, and wait until it has stopped; for the end of the server."""
         with suppress(RequestError):  # nothing is running
             self.cancel()
         if self._thread is not None:
@@ -172,7 +180,7 @@ class Training:
             raise
 
     def _look_for_depth(self, teacher: Path) -> None:
-        """Give depth to the clips that have none. Raises ``DynagestError`` when none has any then."""
+        """Give depth to the clips that have none. Raises ``DynagestError`` when no clip has depth afterwards."""
         command = [*_COMMAND, "data", "depth", str(self.clips.folder), "--teacher", str(teacher)]
         words = self._do(_LOOKING, command, unless=_WITHOUT)
         manifest = self.clips.list_depth()
@@ -185,15 +193,16 @@ class Training:
             self._status = replace(self._status, progress=_LOOKED, note=note)
 
     def _do(self, stage: str, command: Sequence[str], unless: str = "") -> str:
-        """Run one command to its end: its last words.
+        """Run a command to its end, and return the last 4000 characters of its output.
 
-        Raises ``DynagestError`` with them when it fails, ``unless`` they say that it failed in part.
+        Raises ``DynagestError`` with its error message when it fails, except when the output contains ``unless``, by
+        which the command says that only a part of its work failed. Raises ``_Stopped`` when the training is cancelled.
         """
         with self._lock:
             if self._cancelled.is_set():
                 raise _Stopped
             self._status = replace(self._status, stage=stage)
-            # A group of its own: Ctrl-C at the server's terminal is for the server, which then ends this one.
+            # In a group of its own: Ctrl-C at the terminal reaches only the server, which then ends this process.
             self._process = process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
@@ -214,7 +223,7 @@ class Training:
             self._process = None
         if self._cancelled.is_set():
             raise _Stopped
-        if code < 0:  # it could say nothing of that
+        if code < 0:  # a signal ended it, so it printed no error
             memory = ", as when memory runs out; close other programs and try again" if code == KILLED else ""
             raise DynagestError(f"{stage}: {signal.strsignal(-code)} from outside{memory}")
         if code and not (unless and unless in tail):
@@ -237,7 +246,7 @@ class Training:
 
 
 def enough_epochs(clips: int) -> int:
-    """Epochs of the recipe ``webcam`` for so many clips: its own, or as many more as make ``STEPS`` steps."""
+    """The epochs of a training on ``clips`` clips: those of the recipe ``webcam``, or more to reach ``STEPS`` steps."""
     recipe = get_recipe("webcam")
     return max(recipe.epochs, math.ceil(STEPS / math.ceil(clips / recipe.batch)))
 
@@ -247,12 +256,12 @@ class _Stopped(Exception):
 
 
 def _with_progress(status: Status, run: Path) -> Status:
-    """What the run's log says. Training goes on from the progress made to ``_LEARNED``, the rest is the export."""
+    """Add what the run's log says. Training leads from ``status.progress`` to ``_LEARNED``; the rest is the export."""
     try:
         epochs = int(json.loads((run / RECIPE_FILE).read_text(encoding="utf-8"))["epochs"])
         lines = read_log(run)
     except (OSError, ValueError, KeyError):
-        return status  # not there yet
+        return status  # recipe or log is not there yet
     train = [line for line in lines if line["event"] == "train"]
     ended = [line for line in lines if line["event"] == "epoch"]
     if not train:
@@ -264,7 +273,7 @@ def _with_progress(status: Status, run: Path) -> Status:
 
 
 def _settings(card: NetworkCard) -> dict[str, str]:
-    """The fields of the recipe that must be those of the network that it starts from."""
+    """The fields of the recipe that must equal those of the network from which the training starts."""
     fields = ("model", "width", "size", "num_segments", "sampling", "stride")
     settings = {name: str(getattr(card, name)) for name in fields}
     if card.options:
@@ -275,7 +284,7 @@ def _settings(card: NetworkCard) -> dict[str, str]:
 
 
 def _new_folder(runs: Path) -> Path:
-    """An empty folder of this training alone: another server may start one in the same second."""
+    """Make a folder for this training alone, even if another server starts one in the same second."""
     stamp = time.strftime("taught-%Y%m%d-%H%M%S")
     run, number = runs / stamp, 1
     while True:
