@@ -58,7 +58,7 @@ class Recording:
 
     @classmethod
     def unpack(cls, body: bytes, limits: Limits) -> "Recording":
-        """Read a body. Raises ``RequestError`` (422) if it is not a clip or exceeds ``limits``; decodes no picture."""
+        """Read a body. Raises ``RequestError`` (422) if it is not a clip or exceeds ``limits``. Decodes no picture."""
         if len(body) < _HEAD.size or body[:4] != _MAGIC:
             raise unfit("not a clip: it begins with other bytes than DGC1")
         length = _HEAD.unpack_from(body)[1]

@@ -173,7 +173,7 @@ def _check_folder(option: str, folder: Path | None) -> None:
 
 
 def _check_teacher(path: Path, data: Path | None, init: Path | None) -> None:
-    """Raise ``DynagestError`` if the teacher does not run, cannot teach the network, or did not give the depth there is."""
+    """Raise ``DynagestError`` if the teacher does not run, cannot teach this network, or the clips have other depth."""
     if data is None:
         raise RunError(f"--teacher {path}: is for Teach, which is off on this address; ask for it with --data")
     if init is not None:

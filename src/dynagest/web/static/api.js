@@ -1,4 +1,4 @@
-// What the page asks of its server. Faults come as Errors whose message the user may read.
+// The page's requests to its server. Faults are thrown as Errors with messages for the user.
 
 import { pack, unpack } from "./clipfile.js";
 

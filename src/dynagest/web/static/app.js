@@ -27,14 +27,14 @@ const frames = []; // when the last ones came, ms
 const runs = []; // when the network ran, ms
 const latencies = [];
 
-/** For screen readers, politely. */
+/** Tell screen readers, without interrupting them. */
 function say(text) {
   find("spoken").textContent = text;
 }
 
 const watching = () => state.camera === "on" && state.model === "ready";
 
-/** The veil says the first thing that stands in the way; and what was seen last is seen no more. */
+/** Show the first obstacle in the veil; while there is one, no gesture is shown as seen. */
 function showState() {
   if (!watching()) showName("Now", null, []);
   if (state.model === "failed") stage.show("failed", state.fault);
@@ -108,7 +108,7 @@ function pause() {
   return undefined;
 }
 
-/** The gestures that the network knows, in a fold. */
+/** List the gestures that the network knows, in a part that can be opened. */
 function knows(classes) {
   const names = classes.filter((label) => label !== NONE).map(title);
   find("knows").querySelector("summary").textContent = `It knows ${names.length} gesture${names.length === 1 ? "" : "s"}`;
@@ -122,7 +122,7 @@ function element(tag, kind, text = "") {
   return made;
 }
 
-/** What it sees now: a gesture, perhaps one, or none; and below, what else is likely. */
+/** Show a gesture, perhaps one, or none, and below it what else is likely. Returns the largest evidence. */
 function showNow({ scores, evidence }) {
   const { card, events } = recogniser.model;
   const ranked = card.classes
@@ -158,7 +158,7 @@ function rankRow({ label, score }) {
   return row;
 }
 
-/** A line in the log at the activation, completed when the gesture is over. */
+/** Add a line to the log at the activation, and complete it when the gesture is over. */
 function logEvent(event) {
   const key = String(event.fired);
   let row = [...find("log").children].find((each) => each.dataset.key === key);
@@ -177,7 +177,7 @@ function logEvent(event) {
   find("log-empty").hidden = true;
 }
 
-/** How many of `times` lie in the last `span` ms, a second. */
+/** How many of `times` there were per second, over the last `span` ms. */
 function rate(times, span) {
   const now = performance.now();
   while (times.length && times[0] < now - span) times.shift();
@@ -226,7 +226,7 @@ recogniser.addEventListener("work", ({ detail }) => {
   for (let k = 0; k < detail.runs; k++) runs.push(performance.now());
 });
 recogniser.addEventListener("update", ({ detail }) => {
-  if (!watching()) return; // of a frame that was at work when the camera went
+  if (!watching()) return; // the answer to a frame from before the camera stopped
   latencies.push(detail.latency);
   if (latencies.length > 15) latencies.shift();
   timeline.add(detail.time, showNow(detail));
@@ -245,13 +245,13 @@ teach.addEventListener("trained", async () => {
   await loadModel();
 });
 find("cameras").addEventListener("change", ({ target }) => startCamera(target.value));
-// Not by its address, which is that of a view.
+// Moves the focus itself, because following the link would change the address, which names the view.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   find("main").focus();
 });
 addEventListener("hashchange", showView);
-// With Alt: a letter alone is what speech input and screen readers use themselves. On a Mac, Alt+P types another letter.
+// With Alt, because speech input and screen readers use single letters. On a Mac, Alt+P types another letter.
 addEventListener("keydown", (event) => {
   const p = event.key.toLowerCase() === "p" || event.code === "KeyP";
   if (p && event.altKey && !event.ctrlKey && !event.metaKey && !event.repeat && !event.target.closest("input, textarea")) pause();

@@ -1,4 +1,4 @@
-// The camera: which there are, starting and stopping one, and its frames with the times at which they were taken.
+// The camera: lists cameras, starts and stops one, and gives its frames with the times at which they were taken.
 
 const WANTED = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
 const STATES = {
@@ -12,9 +12,10 @@ const STATES = {
 const PATIENCE = 10_000; // milliseconds that a camera may take to its first picture
 
 /**
- * Dispatches CustomEvents: `frame` {time, arrived} for each new picture in `video`, `time` seconds of the page's clock
- * that go on from one stream to the next, `arrived` the performance.now() at which it was taken, or came; `lost` when the
- * camera goes, `stopped` then and whenever it is turned off; `found` when one comes.
+ * Dispatches events: `frame` {time, arrived} for each new picture in `video`; `lost` when the camera goes away; `stopped`
+ * then and whenever it is turned off; `found` when devices were plugged in or out. `time` are seconds of the page's clock,
+ * which go on from one stream to the next; `arrived` is the performance.now() at which the picture was taken or, where
+ * the browser does not tell, came.
  */
 export class Camera extends EventTarget {
   /** @param {HTMLVideoElement} video shows the picture */
@@ -45,12 +46,12 @@ export class Camera extends EventTarget {
     } catch (error) {
       return STATES[error.name] ?? "busy";
     }
-    this.stop(); // what was started meanwhile, as by arrow keys that pass over cameras of the list
+    this.stop(); // another start may have come in between, as when arrow keys move through the list of cameras
     this.stream = stream;
     this.video.srcObject = stream;
     const [track] = stream.getVideoTracks();
     track.addEventListener("ended", () => this.stream === stream && this.lose());
-    // Only what shows the user is mirrored, as people know themselves; the network sees what the camera sees.
+    // Shown mirrored, as people know themselves, unless the camera faces away; the network's picture is never mirrored.
     this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
     const playing = this.video.play().catch((error) => {
       if (this.stream === stream) throw error; // else another one took its place
@@ -80,7 +81,7 @@ export class Camera extends EventTarget {
       .map((device, k) => ({ id: device.deviceId, name: device.label || `Camera ${k + 1}`, chosen: device.deviceId === chosen }));
   }
 
-  /** The picture of the moment, unmirrored, at most `side` pixels on its shorter side. */
+  /** The current picture, unmirrored, at most `side` pixels on its shorter side. */
   picture(side = Infinity) {
     const { videoWidth: width, videoHeight: height } = this.video;
     const scale = Math.min(1, side / Math.min(width, height));

@@ -21,7 +21,7 @@ export class Clock {
   }
 
   /**
-   * One more frame, anything, taken at `time` seconds: the ticks that it decides.
+   * Take the next frame, of any type, taken at `time` seconds, and return the ticks that it decides.
    * A frame that is not newer than the newest one is left out; one far behind it throws a RangeError.
    * @returns {{time: number, frame: any, first: boolean, repeated: boolean}[]}
    */

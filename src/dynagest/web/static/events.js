@@ -31,7 +31,7 @@ export class EventDetector {
     this.lastEnd = -Infinity;
   }
 
-  /** What these scores bring: the end of a gesture, an activation, both in this order, or nothing. */
+  /** Take the next scores, and return the end of a gesture, an activation, both in this order, or nothing. */
   push({ time, scores }) {
     const { smoothing, threshold, dip, cooldown, longest } = this.settings;
     if (!scores.every(Number.isFinite)) throw new Error("the scores are not finite: the network's weights are broken");
@@ -75,14 +75,14 @@ export class EventDetector {
     return events;
   }
 
-  /** The stream is over: the end of the gesture that is going on, if there is one. Then as after `reset`. */
+  /** End the stream, and return the end of the gesture that is going on, if any. Then as after `reset`. */
   finish() {
     const events = this.active === null ? [] : [this.end(this.time)];
     this.reset();
     return events;
   }
 
-  /** How sure it is that each class is going on, in [0, 1]. */
+  /** The evidence for each class, in [0, 1]. */
   evidence() {
     if (this.none >= 0) return [...this.mean];
     const [first, second] = [...this.mean].sort((a, b) => b - a);

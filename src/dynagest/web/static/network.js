@@ -8,7 +8,7 @@ const AGREE = 0.02; // largest difference of logits between GPU and CPU, as a sh
 /**
  * Fetches and starts a network.
  * @param {object} model what /api/model answers
- * @param {"auto"|"wasm"|"webgpu"} compute "webgpu" takes the GPU though it is slower, or a software one
+ * @param {"auto"|"wasm"|"webgpu"} compute "webgpu" takes the GPU even if it is slower or emulated
  * @param {(share: number) => void} progress how much of what must be loaded is there, 0 to 1
  */
 export async function loadNetwork(model, compute, progress) {

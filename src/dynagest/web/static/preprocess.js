@@ -4,11 +4,11 @@
 // OpenCV interpolates in whole numbers, which comes out 0.12 lower in the mean than rounding would.
 const HALF = 0.38;
 
-const PROBE = [40, 90, 160, 255]; // RGBA of no placeholder that a browser is known to give
+const PROBE = [40, 90, 160, 255]; // RGBA, unlike the placeholder of any known browser
 
 /**
- * Throws where the browser gives pages noise for the pixels of a picture, and no error. So does Firefox with
- * privacy.resistFingerprinting, to the network as to a clip that is recorded.
+ * Throws if the browser silently gives pages noise in place of a picture's pixels, as Firefox does with
+ * privacy.resistFingerprinting. The network, and clips that are recorded, would get that noise.
  */
 export function checkPixels() {
   const context = new OffscreenCanvas(8, 8).getContext("2d");

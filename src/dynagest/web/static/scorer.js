@@ -39,8 +39,8 @@ export class WindowScorer {
   }
 
   /**
-   * One more frame, taken at `time` seconds: the scores that it brings, none, one or several.
-   * @param {boolean} late frames were lost before this one for lack of time: only the newest window is worth scoring
+   * Take the next frame, taken at `time` seconds, and return its scores: none, one or several.
+   * @param {boolean} late whether older frames were dropped for lack of time; then only the newest window is scored
    */
   async push(frame, time, late = false) {
     const { num_segments: length } = this.network.card;
@@ -72,8 +72,8 @@ export class StateScorer {
   }
 
   /**
-   * One more frame, taken at `time` seconds: the scores that it brings.
-   * @param {boolean} late frames were lost before this one for lack of time: the network is shown the newest alone
+   * Take the next frame, taken at `time` seconds, and return its scores: none, one or several.
+   * @param {boolean} late whether older frames were dropped for lack of time; then the network gets only the newest one
    */
   async push(frame, time, late = false) {
     const ticks = this.clock.push(frame, time);

@@ -40,7 +40,7 @@ export class Stage extends EventTarget {
     find("pause").hidden = Boolean(state);
     find("veil-progress").hidden = state !== "loading";
     if (!state) {
-      // From the button that turned the camera on to the one that turns it off, unless the user has gone elsewhere.
+      // The focus moves from the button that turned the camera on to the one that pauses, unless it is elsewhere by now.
       if (this.pressed && (focused === document.body || this.veil.contains(focused))) find("pause").focus();
       this.pressed = false;
       return;

@@ -45,7 +45,7 @@ export class Teach extends EventTarget {
   }
 
   name(label) {
-    if (!label || !this.answer) return; // without a list, it is told below that the server does not answer
+    if (!label || !this.answer) return; // without a list, a message below says that the server does not answer
     if ([...this.rows.keys()].some((other) => other.toLowerCase() === label.toLowerCase())) {
       this.fault("add-fault", new Error(`“${label}” is on the list already.`));
       return;
@@ -196,7 +196,7 @@ export class Teach extends EventTarget {
     }
   }
 
-  /** Pictures and times of so many seconds. */
+  /** Record for `seconds`, and return the pictures, as promises, with their times. */
   async capture(seconds, signal) {
     const shots = [];
     const take = ({ detail }) => shots.push({ time: detail.time, picture: this.camera.picture(SIDE) });

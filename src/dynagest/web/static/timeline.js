@@ -1,4 +1,4 @@
-// The strip: how sure the network is, written like a chart recorder's needle, and the gestures that it made of it.
+// The strip: the evidence over time, drawn as by a chart recorder, and the gestures recognised in it.
 
 const KEPT = 60; // seconds
 
@@ -23,12 +23,12 @@ export class Timeline {
     this.draw();
   }
 
-  /** `time` of the stream is now. */
+  /** Set the current time of the stream. */
   now(time) {
     this.clock = { time, at: performance.now() };
   }
 
-  /** Evidence of the best gesture, 0 to 1, at `time`. */
+  /** Add the evidence of the best gesture, 0 to 1, at `time`. */
   add(time, evidence) {
     if (time < (this.points.at(-1)?.time ?? -Infinity)) this.clear();
     this.points.push({ time, evidence });
@@ -37,7 +37,7 @@ export class Timeline {
     if (this.still.matches) this.draw();
   }
 
-  /** An event of events.js: one with the same label and moment of activation is replaced. */
+  /** Add an event of events.js, in place of one with the same label and time of activation. */
   put(event) {
     const index = this.events.findIndex((each) => each.fired === event.fired && each.label === event.label);
     if (index < 0) this.events.push(event);
@@ -122,7 +122,7 @@ export class Timeline {
     const { context, points } = this;
     const from = Math.max(0, points.findIndex((point) => x(point.time) > -60) - 1);
     const shown = points.slice(from);
-    if (shown.length) shown.push({ time: now, evidence: shown.at(-1).evidence }); // as far as is known
+    if (shown.length) shown.push({ time: now, evidence: shown.at(-1).evidence }); // the last answer holds until now
     for (const piece of split(shown)) {
       context.beginPath();
       context.moveTo(x(piece[0].time), y(piece[0].evidence));
@@ -182,7 +182,7 @@ export class Timeline {
   }
 }
 
-/** Points without gaps of more than two seconds between them. */
+/** Split points where more than two seconds lie between them. */
 function split(points) {
   const pieces = [];
   points.forEach((point, i) => {
