@@ -43,7 +43,10 @@ class ClipFolder:
         self._known: dict[tuple[Path, int], Recorded] = {}
 
     def listing(self) -> list[dict[str, Any]]:
-        """The gestures in natural order, each as ``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}]}``."""
+        """The gestures in natural order, with their clips.
+
+        Each is a dict ``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}``.
+        """
         return [{"label": label, "clips": list(self._described(label))} for label in gestures(self.folder)]
 
     def add(self, label: str, body: bytes) -> Recorded:

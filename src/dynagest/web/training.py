@@ -45,8 +45,8 @@ State = Literal["idle", "running", "done", "failed", "cancelled"]
 class Status:
     """The status of the training.
 
-    ``stage`` says in words, for the page, what is being done. ``progress`` is in [0, 1]. ``epoch`` counts from 1, up to
-    ``epochs``. ``top1`` in [0, 1] is the accuracy on the training clips. ``left`` are the seconds to go, once they can
+    ``stage`` says in words, for the page, what is being done. ``progress`` is in [0, 1]. ``epoch``, from 1 to ``epochs``, is 0
+    before the first. ``top1`` in [0, 1] is the accuracy on the training clips. ``left`` are the seconds to go, once they can
     be estimated. ``note`` tells what went wrong without ending the training, ``message`` how it ended.
     """
 
@@ -106,8 +106,8 @@ class Training:
     def start(self) -> None:
         """Start a training.
 
-        Raises ``RequestError`` 409 when one is running, there are no weights to start from, or there are fewer than two
-        gestures or than ``FEWEST_CLIPS`` clips of one, or when the card or the manifest cannot be read.
+        Raises ``RequestError`` 409 when one is running, there are no weights to start from, there are fewer than two
+        gestures, a gesture has fewer than ``FEWEST_CLIPS`` clips, or the card or the manifest cannot be read.
         """
         if self.init is None:
             raise RequestError(
@@ -148,7 +148,7 @@ class Training:
             interrupt(process)
 
     def close(self) -> None:
-        """Cancel a running training, and wait until it has stopped; for the end of the server."""
+        """Cancel a running training, and wait for its end, ``PATIENCE`` + 5 seconds at most; for the server's end."""
         with suppress(RequestError):  # nothing is running
             self.cancel()
         if self._thread is not None:

@@ -12,10 +12,10 @@ const STATES = {
 const PATIENCE = 10_000; // milliseconds that a camera may take to its first picture
 
 /**
- * Dispatches events: `frame` {time, arrived} for each new picture in `video`; `lost` when the camera goes away; `stopped`
- * then and whenever it is turned off; `found` when devices were plugged in or out. `time` are seconds of the page's clock,
- * which go on from one stream to the next; `arrived` is the performance.now() at which the picture was taken or, where
- * the browser does not tell, came.
+ * Dispatches events: `frame` {time, arrived} for each new picture in `video`; `lost` when the camera goes away;
+ * `stopped` then and whenever it is turned off; `found` when devices were plugged in or out. `time` are seconds of the
+ * page's clock, which go on from one stream to the next; `arrived` is the performance.now() at which the picture was
+ * taken or, where the browser does not tell, came.
  */
 export class Camera extends EventTarget {
   /** @param {HTMLVideoElement} video shows the picture */

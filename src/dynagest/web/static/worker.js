@@ -53,7 +53,7 @@ function reset() {
   if (events.length) postMessage({ type: "events", events });
 }
 
-/** Run the network for `seconds`, and post the time that each frame takes, and its preparation; for benchmarks/browser.py. */
+/** Run the network for `seconds`, and post each frame's time, in all and to prepare it; for benchmarks/browser.py. */
 async function measure({ bitmap, seconds }) {
   const frames = Array.from({ length: network.card.num_segments }, () => prepare(bitmap));
   let state = network.mode === "stream" ? network.initialState() : null;
