@@ -45,9 +45,10 @@ State = Literal["idle", "running", "done", "failed", "cancelled"]
 class Status:
     """The status of the training.
 
-    ``stage`` says in words, for the page, what is being done. ``progress`` is in [0, 1]. ``epoch``, from 1 to ``epochs``, is 0
-    before the first. ``top1`` in [0, 1] is the accuracy on the training clips. ``left`` are the seconds to go, once they can
-    be estimated. ``note`` tells what went wrong without ending the training, ``message`` how it ended.
+    ``stage`` says in words, for the page, what is being done. ``progress`` is in [0, 1]. ``epoch``, from 1 to
+    ``epochs``, is 0 before the first. ``top1`` in [0, 1] is the accuracy on the training clips. ``left`` are the
+    seconds to go, once they can be estimated. ``note`` tells what went wrong without ending the training, ``message``
+    how it ended.
     """
 
     state: State = "idle"
