@@ -22,7 +22,7 @@ _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,
 _PATIENCE = 5.0  # s without data after which a stream counts as lost
 _WIDTH, _HEIGHT = 640, 480  # pixels that a camera is asked for; it may give others
 _FAULTS_IN_A_ROW = 30  # undecodable pictures in a row after which a camera counts as lost
-_SLIP = 1.0  # s by which a file's frame may be older than the newest one; the network's clock leaves it out
+_SLIP = 1.0  # s by which a file's frame may be older than the newest one; ``Clock`` leaves it out or refuses it
 _OLDEST_STAMP = 2.0  # s; if the first time stamp is older than this, or lies ahead, the driver uses another clock
 
 
