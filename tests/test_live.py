@@ -128,7 +128,9 @@ def test_what_is_said_about_the_source() -> None:
         "left out: camera 0: gives no pictures any more",
         "camera 0: gives no pictures any more; trying again until it is back",
     )
-    assert news(lost, Status("running", 11, 2, 1, 1, lost.fault)) == ("the source is back",)
+    back = Status("running", 11, 2, 1, 1, lost.fault)
+    assert news(lost, back) == ("the source is back",)
+    assert news(Status(), back)[1:] == (f"{lost.fault}; trying again until it is back", "the source is back")
     assert numbers(Meter(), lost) == "0.0 frames/s · 2 dropped · 1 corrupt · lost once"
 
 

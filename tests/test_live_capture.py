@@ -250,20 +250,35 @@ def test_what_is_no_video_is_a_named_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_video_whose_times_jump_back_is_a_named_error(tmp_path: Path) -> None:
-    path = tmp_path / "two.ts"
+def write_twice(path: Path, frames: int) -> None:
+    """A recording of ``frames`` at 10 a second, put behind itself without new times."""
     with av.open(str(path), "w", format="mpegts") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(20):
+        for _ in range(frames):
             container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
         container.mux(stream.encode())
     path.write_bytes(2 * path.read_bytes())
+
+
+def test_a_video_whose_times_jump_back_is_a_named_error(tmp_path: Path) -> None:
+    path = tmp_path / "two.ts"
+    write_twice(path, frames=20)
     with (
         Capture(VideoFile(path), fast=True) as capture,
         pytest.raises(CameraError, match=r"two\.ts: after 1\.9 s its times jump back to 0\.0 s"),
     ):
         drain(capture)
+
+
+def test_frames_a_little_older_than_the_newest_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "two.ts"
+    write_twice(path, frames=8)
+    with Capture(VideoFile(path), fast=True) as capture:
+        frames = drain(capture)
+    times = [frame.time for frame in frames]
+    assert len(times) >= 8
+    assert times == sorted(times)
 
 
 def test_pictures_that_ffmpeg_cannot_decode_are_a_named_error(write_video: Callable[..., Path]) -> None:

@@ -133,7 +133,8 @@ def record(
                 _show(shown, prompt, text, seconds)
                 if shown.closed:
                     break
-    told = f"{saved} clip{'s' if saved > 1 else ''} recorded" if saved else "nothing left to record"
+    nothing = "nothing recorded" if shown is not None and shown.closed else "nothing left to record"
+    told = f"{saved} clip{'s' if saved > 1 else ''} recorded" if saved else nothing
     print(f"{folder}: {told}", file=sys.stderr)
     quoted = shlex.quote(str(folder))
     print(f"next: dynagest data check {quoted}", file=sys.stderr)

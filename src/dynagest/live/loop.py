@@ -75,7 +75,7 @@ def news(before: Status, now: Status) -> tuple[str, ...]:
         lines.append(f"left out: {now.fault}" + (f", and {more - 1} more" if more > 1 else ""))
     if now.lost > before.lost:
         lines.append(f"{now.fault}; trying again until it is back")
-    if before.state == "lost" and now.state == "running":
+    if (before.state == "lost" or now.lost > before.lost) and now.state == "running":
         lines.append("the source is back")
     return tuple(lines)
 

@@ -1,5 +1,6 @@
 """The sources of frames: a camera, a video file, or a stream of this host. Each is read from one thread only."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ _CONTAINERS = "mpjpeg,mjpeg,jpeg_pipe,matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,
 _PATIENCE = 5.0  # s without data after which a stream counts as lost
 _WIDTH, _HEIGHT = 640, 480  # pixels that a camera is asked for; it may give others
 _FAULTS_IN_A_ROW = 30  # undecodable pictures in a row after which a camera counts as lost
-_SLIP = 1.0  # s by which a file's frame may be older than the newest one; ``Clock`` leaves it out or refuses it
+_SLIP = 1.0  # s; a file's frame that is older than the newest one is left out, one older by more is an error
 _OLDEST_STAMP = 2.0  # s; if the first time stamp is older than this, or lies ahead, the driver uses another clock
 
 
@@ -144,7 +145,7 @@ class VideoFile:
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CameraError(f"{self.name}: not a video that can be read ({reason})") from error
-        self._decoded, self._newest = _decode(self._container, self.name), 0.0
+        self._decoded, self._newest = _decode(self._container, self.name), -math.inf
 
     def read(self) -> tuple[np.ndarray, float] | None:
         """See ``Source.read``."""
@@ -156,6 +157,8 @@ class VideoFile:
                     f"{self.name}: after {self._newest:.1f} s its times jump back to {found[1]:.1f} s, as where two "
                     "recordings were put one behind the other; cut it there"
                 )
+            if found[1] < self._newest:
+                continue
             self._newest = found[1]
             return found
         return None
