@@ -104,7 +104,7 @@ def _pool(image: Tensor, factor: int, merge: Callable[[Tensor, Tensor], Tensor])
 
 
 def cast(solids: Solids, camera: Camera) -> Hits:
-    """Find the nearest hit of each ray, one for every pixel of ``camera``. A frame has at most ``MAX_SOLIDS`` solids."""
+    """Find the nearest hit of each ray, one for every pixel of ``camera``; at most ``MAX_SOLIDS`` solids a frame."""
     assert solids.count <= MAX_SOLIDS
     count, height, width = solids.count, camera.height, camera.width
     rows = _rows(solids, camera)

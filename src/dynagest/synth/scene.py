@@ -186,7 +186,7 @@ def _mover_solids(movers: tuple[Mover, ...], times: np.ndarray, device: torch.de
 
 
 def _person_solids(events: Events, subject: Subject, pose: Pose, times: np.ndarray) -> Solids:
-    """Head, neck, torso and upper arm behind the hand. Sizes are an average adult's in mm, times the subject's scale."""
+    """Head, neck, torso and upper arm behind the hand. Sizes in mm of an average adult, scaled to the subject."""
     x, y, z = events.stage.centre
     side, size = subject.side, subject.scale
     origin = np.zeros((len(times), 3))
