@@ -1,4 +1,4 @@
-"""The card: what one must know about a network to use it, kept as JSON beside its weights and inside every export."""
+"""The card: what must be known about a network to use it, kept as JSON beside its weights and inside every export."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

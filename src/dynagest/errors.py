@@ -37,7 +37,7 @@ class ClipError(DynagestError):
 
 
 class DepthError(DynagestError):
-    """Depth without a declaration, or that contradicts its declaration (polarity, unit, bit depth)."""
+    """Depth without a declaration, or depth that contradicts it (polarity, unit, bit depth)."""
 
 
 class WeightsError(DynagestError):

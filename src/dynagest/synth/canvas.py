@@ -117,7 +117,7 @@ def paint(canvas: Canvas, size: int, device: torch.device | str = "cpu") -> Tens
     table = torch.tensor(canvas.table, device=device)[:, None, None]
     rgb = torch.where(below, table.expand_as(rgb), rgb)
     run = ((y - canvas.horizon) / max(0.62 - canvas.horizon, 0.2)).clamp(0, 1)
-    inverse = (1 - run) / canvas.wall_mm + run / canvas.table_mm  # which is linear on a plane
+    inverse = (1 - run) / canvas.wall_mm + run / canvas.table_mm  # a plane's inverse depth is linear in the image
     depth = torch.where(below, 1.0 / inverse, depth)
     rgb = rgb * (1 + 0.22 * canvas.roughness * clouds)
     rgb = rgb + 0.05 * canvas.roughness * clouds[[1, 2, 0]]

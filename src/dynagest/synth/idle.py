@@ -29,7 +29,7 @@ from dynagest.synth.motion import (
 from dynagest.synth.spec import SynthSpec
 from dynagest.synth.subject import Subject
 
-_SPEED_MM, _SPEED_DEG = 750.0, 330.0  # a second, of a hand between two movements
+_SPEED_MM, _SPEED_DEG = 750.0, 330.0  # speed of a hand between two movements, per second
 _GONE_MM = 420.0  # a hand this far below the middle of a gesture is out of the image
 _FINGERS = 4  # besides the thumb
 

@@ -21,7 +21,7 @@ Viewpoint = Literal["egocentric", "frontal"]
 # Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
 ANGLES, X, Y, AWAY, TURN, ROLL, TILT, TWIST, SHOW, COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
 _TREMORS = 3
-_WRIST_STIFFNESS = 0.55  # weight of the hand's direction in the forearm's; that of the elbow's place is 1
+_WRIST_STIFFNESS = 0.55  # weight of the hand's direction in the forearm's; the direction to the elbow weighs 1
 
 
 @dataclass(frozen=True)
