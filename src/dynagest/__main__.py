@@ -1,4 +1,4 @@
-"""``python -m dynagest``, which is also what launchers of several processes start."""
+"""Runs the command line as ``python -m dynagest``, which launchers of several processes also start."""
 
 from dynagest.cli import main
 

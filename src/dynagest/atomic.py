@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of something. Needs no torch."""
+"""Writes files so that each is the old or the new one in full, never a part of either. Needs no torch."""
 
 import os
 import secrets
@@ -12,8 +12,8 @@ from dynagest.errors import RunError
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a crash or a full disk leaves the old file whole.
 
-    The bytes go to a temporary file in the same folder (created with its parents if missing), reach the disk, and
-    take the old file's place in one step. Raises ``RunError`` when they cannot be written.
+    The bytes go to a temporary file in the same folder (created with its parents if missing). Once they have reached
+    the disk, that file replaces the old one in one step. Raises ``RunError`` when they cannot be written.
     """
     write_together({path: data})
 
@@ -29,7 +29,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise RunError(f"{path}: is a folder, so no file can be written there; name a file")
-            # Of this call alone: another thread may be writing the same file.
+            # A name that only this call uses, because another thread may be writing the same file.
             staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
             _write_through(staged[path], data)
         for path, temporary in staged.items():
@@ -43,7 +43,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         ) from error
     finally:
         for temporary in staged.values():
-            # What cannot be removed could not be written either: the error above says so, and must not be hidden.
+            # A file that cannot be removed could not be written either. The error above says so and must not be hidden.
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
@@ -56,7 +56,7 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without it, a power cut after the rename may bring the old name back.
+    # Without this, the old file may be back after a power cut that follows the rename.
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

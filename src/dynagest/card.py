@@ -10,20 +10,20 @@ from dynagest.fields import field_faults
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-BACKGROUND = "none"  # the class that means: none of these gestures
+BACKGROUND = "none"  # the class of clips that show none of the gestures
 
 Spread = Annotated[float, Field(gt=0)]
 
 
 class NetworkCard(BaseModel):
-    """Everything that turns a weights file into a gesture recogniser. Needs no torch.
+    """All that is needed, besides the weights, to recognise gestures with a network. Needs no torch.
 
-    It sees ``num_segments`` frames: one from each of as many equal parts of a clip (``sampling`` "segment"), or a
-    window of frames ``stride`` apart ("dense"). ``fps`` is the rate at which a stream is sampled for it, so that T
-    frames last as long as a typical gesture did in training; ``None`` where that is not known. ``size`` is the side of
-    the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1]; ``classes[k]`` names logit k;
-    ``options`` are the network's own switches (see ``create_model``); ``provenance`` says where the weights come from
-    (recipe, data, version, revision).
+    The network sees T = ``num_segments`` frames: one from each of T equal parts of a clip (``sampling`` "segment"), or
+    a window of T frames ``stride`` apart ("dense"). ``fps`` is the rate, in frames a second, at which a stream is
+    sampled for the network, so that T frames last as long as a typical gesture did in training; ``None`` if that is not
+    known. ``size`` is the side of the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1];
+    ``classes[k]`` names logit k (at least two classes, all different); ``model``, ``width`` and ``options`` are
+    arguments of ``create_model``; ``provenance`` says where the weights come from (recipe, data, version, revision).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -55,7 +55,7 @@ class NetworkCard(BaseModel):
 
     @property
     def inputs(self) -> str:
-        """What the network sees: "rgb", "rgbd" or "depth"."""
+        """The network's input: "rgb", "rgbd" or "depth"."""
         return str(self.options.get("inputs", "rgb"))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What this machine offers dynagest, and what stands in its way."""
+"""Checks what dynagest can use on this machine, and what will not work here."""
 
 import importlib.metadata
 import importlib.util
@@ -15,7 +15,7 @@ LOW_DISK_GIB = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: ``ok``, ``warning`` (it works, but worse) or ``error`` (something will fail)."""
+    """The result of one check: ``ok``, ``warning`` (it works, but worse) or ``error`` (something will fail)."""
 
     subject: str
     status: Literal["ok", "warning", "error"]
@@ -23,7 +23,7 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Look at Python, torch, the video library, the accelerator and the disk that holds ``folder``."""
+    """Check Python, torch, accelerator, torchvision, video library, shared memory and the disk with ``folder``."""
     return [_python(), *_torch(), _torchvision(), _video(), _shared_memory(), _disk(folder)]
 
 

@@ -1,8 +1,8 @@
-"""Named errors for mistakes that a user can mend.
+"""Errors that a user can mend, and helpers for their messages.
 
-Every message says which file or option, what is wrong with it and what to do. The command line prints the message
-without a traceback; a program catches ``DynagestError`` or one of its kinds. Each takes one string, so that it
-travels whole from a data-loading worker to the main process.
+Every message says which file or option is wrong, what is wrong with it and what to do. The command line prints the
+message without a traceback; a program catches ``DynagestError`` or one of its subclasses. Each takes one string, so
+that it can be pickled and so passed from a data-loading worker to the main process.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,14 +10,17 @@ from difflib import get_close_matches
 
 
 def hint(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """For a message about an unknown name: the known names like it, or else all of them (or ``otherwise``)."""
+    """A hint for a message about an unknown name: up to 3 known names that are like it.
+
+    If none is, the hint is ``otherwise``, or a list of all known names if that is empty.
+    """
     known = list(known)
     alike = get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(alike)}?" if alike else otherwise or f"there are {', '.join(known)}"
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
-    """The first names of many, and how many more there are."""
+    """The first ``limit`` names, separated by commas, and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
@@ -34,7 +37,7 @@ class ClipError(DynagestError):
 
 
 class DepthError(DynagestError):
-    """Depth that contradicts its declaration (polarity, unit, bit depth), or none declared."""
+    """Depth without a declaration, or depth that contradicts it (polarity, unit, bit depth)."""
 
 
 class WeightsError(DynagestError):
@@ -50,7 +53,7 @@ class RecipeError(DynagestError):
 
 
 class RunError(DynagestError):
-    """A run folder that lacks what is asked of it, or that cannot be written."""
+    """A run folder, or another folder or file that dynagest writes, that lacks what is needed or cannot be written."""
 
 
 class TrainingError(DynagestError):
@@ -58,7 +61,10 @@ class TrainingError(DynagestError):
 
 
 class DivergedError(TrainingError):
-    """A loss or gradient that is not finite: what the recipe comes to, however often it is run."""
+    """A loss or gradient that is not finite.
+
+    Unlike other failures this is a result of the recipe: training diverges again however often it is run.
+    """
 
 
 class CameraError(DynagestError):

@@ -1,4 +1,4 @@
-"""Files of typed fields (depth.yaml, events.json, ...): what is wrong with them, in plain words. Needs no torch."""
+"""Says in plain words what is wrong with a file of typed fields (depth.yaml, events.json, ...). Needs no torch."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,13 +30,14 @@ _BOUNDS = {
     "too_long": "a list of at most {max_length}",
     "literal_error": "{expected}",
 }
-_SHOWN = 40
+_SHOWN = 40  # characters of a wrong value that a message quotes
 
 
 def read_record(kind: type[Model], path: Path, what: str, advice: str) -> Model:
-    """A JSON file that dynagest itself writes. Raises ``RunError`` when it is missing or is not ``what`` it should be.
+    """Read a JSON file that dynagest itself wrote. Raises ``RunError`` when it cannot be read or is no ``kind``.
 
-    ``advice``: what to do then, such as the command that writes it.
+    ``what`` and ``advice`` are for the message: what the file should be, and what to do, such as the command that
+    writes it.
     """
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -52,13 +53,13 @@ def field_faults(kind: type[BaseModel], error: ValidationError) -> str:
     Example: ``"near: is 'up', but must be 'bright' or 'dark'; min_mm: is 'far', but must be a number"``
     """
     faults = error.errors()
-    # Of a list with a faulty entry pydantic says besides that it is too short, for it counts the sound ones.
+    # Pydantic may also call a list with a faulty entry too short, because it counts only the valid entries.
     inside = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
     return "; ".join(field_fault(kind, fault) for fault in faults if fault["loc"] not in inside)
 
 
 def field_fault(kind: type[BaseModel], fault: Any) -> str:
-    """The clause for one of ``ValidationError.errors()``."""
+    """The clause of ``field_faults`` for one entry of ``ValidationError.errors()``."""
     name, what = ".".join(str(part) for part in fault["loc"]), fault["type"]
     if what == "json_invalid":
         return f"it is not JSON ({fault['ctx']['error']})"

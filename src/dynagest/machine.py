@@ -1,20 +1,23 @@
-"""The cores and the shared memory that data workers have to live on, and fast bf16. Needs torch for the latter only."""
+"""The cores and the shared memory that data workers can use, and fast bf16. Only the last of these needs torch."""
 
 import os
 import shutil
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
-LOW_SHARED_MIB = 256.0  # batches wait there; containers often have 64 MiB
+LOW_SHARED_MIB = 256.0  # less does not hold the batches that wait there; containers often have 64 MiB
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which in a container are fewer than there are."""
+    """The number of cores that this process may run on; a container or ``taskset`` can allow fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shared_memory_suffices() -> bool:
-    """Whether data workers can hand over their batches; where they cannot, they wait for ever without a word."""
+    """Whether /dev/shm has room for the batches that data workers hand over; true on systems without it.
+
+    Without that room, training with data workers fails or hangs.
+    """
     return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free / 2**20 >= LOW_SHARED_MIB
 
 

@@ -1,7 +1,7 @@
-"""From a video, or frames in memory, to the names of gestures: the world of frames, without depth and without datasets.
+"""Predicts the gesture in a video or in frames in memory. Needs neither depth nor a dataset.
 
-The network stands behind ``ClipNetwork``, so that nothing else here knows what runs it; torch is imported only when a
-torch network is loaded.
+The network is used through ``ClipNetwork`` alone, so that the predictor does not depend on the runtime; torch is
+imported only when a torch network is loaded.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,11 +23,11 @@ from dynagest.runtimes.torch_network import TorchNetwork
 if TYPE_CHECKING:
     import torch
 
-BATCH = 4  # views in the network at once
+BATCH = 4  # views that the network takes at once
 
 
 class ClipNetwork(Protocol):
-    """Whatever turns normalised clips into logits."""
+    """Anything that turns normalised clips into logits."""
 
     @property
     def card(self) -> NetworkCard: ...
@@ -38,24 +38,24 @@ class ClipNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of one video with their scores: ``scores[k]`` in [0, 1] belongs to ``classes[k]``; they sum to 1."""
+    """The scores of all K classes for one video: ``scores`` (K,) in [0, 1], in the order of ``classes``, with sum 1."""
 
     classes: tuple[str, ...]
     scores: np.ndarray
 
     @property
     def label(self) -> str:
-        """The best class."""
+        """The class with the highest score."""
         return self.top(1)[0][0]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The ``k`` best classes with their scores, best first; all of them if there are fewer."""
+        """The ``k`` classes with the highest scores, and these scores, best first; all classes if there are fewer."""
         order = np.argsort(-self.scores, kind="stable")[:k]
         return [(self.classes[index], float(self.scores[index])) for index in order]
 
 
 class Predictor:
-    """Names the gesture in a video.
+    """Predicts the gesture in a video.
 
     Example::
 
@@ -76,17 +76,21 @@ class Predictor:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
     ) -> "Predictor":
-        """From a run folder, a ``.safetensors`` file with its card beside it, or an exported ``.onnx`` or ``.xml``.
+        """Load a run folder, a ``.safetensors`` file with its card beside it, or an exported ``.onnx`` or ``.xml``.
 
-        ``device`` is a torch device such as ``cuda`` (default: the CPU); ``threads`` and ``providers`` are for exported
-        files, which need no torch. Raises ``WeightsError`` for what is no network, ``RecipeError`` for an option that
-        does not go with it.
+        ``device`` is a torch device such as ``cuda`` (default: the CPU). Exported files need no torch: for these,
+        ``threads`` is the number of CPU threads and, for ``.onnx`` only, ``providers`` are ONNX Runtime's. Raises
+        ``WeightsError`` when there is no network of clips or it cannot be used, and ``RecipeError`` for an option that
+        the network's runtime does not have, or a device or runtime that is missing.
         """
         return cls(load_clip_network(path, device, threads, providers))
 
     @classmethod
     def of(cls, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> "Predictor":
-        """From a torch network in memory and its card."""
+        """Make a predictor of a torch network in memory and its card.
+
+        Raises ``WeightsError`` for a network that is fed depth and ``RecipeError`` for a device that cannot be used.
+        """
         return cls(TorchNetwork(net, card, device))
 
     @property
@@ -97,12 +101,13 @@ class Predictor:
     def predict(
         self, video: Path | str | np.ndarray | Sequence[np.ndarray], protocol: str = "center", seed: int = 0
     ) -> Prediction:
-        """Scores of all classes for one gesture.
+        """Return the scores of all classes for a video of one gesture.
 
-        ``video`` is a video file, a folder of numbered images, or RGB frames (H, W, 3) uint8 of one size, in order. T
-        frames are taken evenly over all of it, however long it is (or its middle window, for a network trained so).
-        ``protocol`` other than ``center`` looks more than once, at random frames that ``seed`` decides. Raises
-        ``ClipError`` when there are no frames to be read.
+        ``video`` is a video file, a folder of numbered images, or RGB frames (H, W, 3) uint8 of one size, in order. The
+        network sees T frames spread evenly over the video, however long it is (or the middle window, if it was trained
+        on dense windows). Protocols other than ``center`` average several views of random frames, drawn from ``seed``.
+        Raises ``ClipError`` when there are no frames, or frames that cannot be read or are not as said above, and
+        ``RecipeError`` for an unknown protocol.
         """
         card, how = self.network.card, get_protocol(protocol)
         if isinstance(video, Path | str):

@@ -1,6 +1,7 @@
-"""Programs that run beside this one: how Python is started, and ending one with all that it started. Needs no torch.
+"""Starts Python in another process, and ends a process together with all that it started. Needs no torch.
 
-What is to be ended must have been started with ``start_new_session=True``, which makes it the head of a process group.
+A process that ``interrupt`` or ``kill`` is to end must have been started with ``start_new_session=True``, which makes
+it the leader of a process group.
 """
 
 import os
@@ -10,21 +11,21 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-PYTHON = (sys.executable, "-X", "utf8")  # what it prints is UTF-8, as on Linux, so on Windows
-KILLED = -9  # exit code of a program that SIGKILL ended, as the kernel does for want of memory
+PYTHON = (sys.executable, "-X", "utf8")  # UTF-8 output on Windows too
+KILLED = -9  # return code of a process that SIGKILL ended, which the kernel sends when memory runs out
 
 
 def interrupt(process: "subprocess.Popen[Any]") -> None:
-    """Ask them to end, as Ctrl-C does. On Windows, where one program cannot ask another, they are ended."""
+    """Ask ``process`` and its group to end, as Ctrl-C does. On Windows, which has no such request, kill them."""
     if sys.platform == "win32":
         kill(process)
         return
-    with suppress(ProcessLookupError):  # it has just ended by itself
+    with suppress(ProcessLookupError):  # it has already ended by itself
         os.killpg(process.pid, signal.SIGINT)
 
 
 def kill(process: "subprocess.Popen[Any]") -> None:
-    """End them at once."""
+    """End ``process`` and all that it started at once."""
     if sys.platform == "win32":
         subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
         return

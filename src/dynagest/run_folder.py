@@ -1,4 +1,4 @@
-"""What lies in a run folder, by name (``docs/design.md`` tells what each holds), and its data. Needs no torch."""
+"""The names of the files in a run folder (``docs/design.md`` says what each holds), and the run's data. No torch."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ EVENTS_FILE = "events.json"
 STREAM_METRICS_FILE = "stream_metrics.json"
 STREAM_TIMELINE_FILE = "stream_timeline.svg"
 
-# All that training, testing and export write, as patterns; starting a run anew removes these and nothing else.
+# Patterns of all that training, testing and export write. Starting a run anew removes these and nothing else.
 CONTENTS = (
     *(RECIPE_FILE, ENVIRONMENT_FILE, CHECKPOINT_FILE, STAGES_FOLDER, LOG_FILE, TENSORBOARD_FOLDER, UNREADABLE_FILE),
     *(NETWORK_FILE, CARD_FILE, DECODERS_FILE, DECODERS_CARD_FILE, PARTNER_FILE),
@@ -38,7 +38,7 @@ CONTENTS = (
 
 
 def trained_on(run_dir: Path) -> Path:
-    """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say, or it is gone."""
+    """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say or the file is gone."""
     manifest = recorded_data(run_dir)
     if not manifest.exists():
         raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
@@ -46,7 +46,7 @@ def trained_on(run_dir: Path) -> Path:
 
 
 def recorded_data(run_dir: Path) -> Path:
-    """What a run says it was trained on, there or not. Raises ``RunError`` when the folder does not say."""
+    """The data that a run was trained on, which may be gone. Raises ``RunError`` when the folder does not say."""
     path = run_dir / ENVIRONMENT_FILE
     try:
         return Path(json.loads(path.read_text(encoding="utf-8"))["data"])

@@ -1,4 +1,4 @@
-"""``--set FIELD=VALUE``: text of the command line for the fields of a typed model (a recipe, a generated set)."""
+"""Sets fields of a typed model (a recipe, a generated set) from the command line's ``--set FIELD=VALUE``."""
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:
-    """``["lr=0.01", "msd=none"]`` as a dictionary. Raises ``RecipeError`` for a faulty or repeated one."""
+    """Turn ``["lr=0.01", "msd=none"]`` into a dictionary. Raises ``RecipeError`` for a faulty or repeated setting."""
     settings: dict[str, str] = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -27,10 +27,11 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
 
 
 def override(model: Model, overrides: Mapping[str, Any]) -> Model:
-    """A copy of ``model`` with fields replaced; a string becomes the field's type.
+    """Return a copy of ``model`` with fields replaced. Strings are converted to the field's type.
 
-    ``none`` is no value, lists are written ``10,15,20`` or ``[a, b]``, maps ``{left: right}`` or ``left=right``.
-    Raises ``RecipeError`` that names close matches of an unknown field, or says what a field takes.
+    ``none``, ``null`` and an empty string mean ``None`` where the field allows it. Lists are written ``10,15,20`` or
+    ``[a, b]``, maps ``{left: right}`` or ``left=right``. Raises ``RecipeError`` for an unknown field, with the known
+    fields like it, and for impossible values, with what the fields take.
     """
     fields = type(model).model_fields
     unknown = [name for name in overrides if name not in fields]
@@ -48,7 +49,7 @@ def override(model: Model, overrides: Mapping[str, Any]) -> Model:
 
 
 def describe(model: BaseModel) -> str:
-    """A line for each field: its value and what it means."""
+    """A text with a line for each field: its name, its value and its description."""
     lines = []
     for name, field in type(model).model_fields.items():
         lines.append(f"{name} = {getattr(model, name)}" + (f"   # {field.description}" if field.description else ""))
@@ -61,7 +62,7 @@ def _fault(kind: type[BaseModel], fault: Any) -> str:
 
 
 def _parse(name: str, annotation: Any, text: str) -> Any:
-    """What a string means; the field's type decides the rest."""
+    """Convert a string to ``None``, a list or a map if the field takes one; pydantic converts the rest."""
     union = get_origin(annotation) in (Union, UnionType)
     options = get_args(annotation) if union else (annotation,)
     if text.strip().lower() in ("none", "null", "") and (NoneType in options or None in get_args(annotation)):

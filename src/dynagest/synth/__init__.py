@@ -1,9 +1,10 @@
-"""Generated RGB-D gestures: an articulated hand, rendered on the fly or written to disk.
+"""Generates RGB-D clips of gestures: an articulated hand, rendered on the fly or written to disk.
 
-From the skeleton up: ``subject`` (who), ``hand`` (bones and solids), ``gestures`` (the classes), ``motion`` (poses in
-time), ``idle`` (what else a hand does), ``canvas`` and ``scene`` (where), ``render`` (the z-buffer), ``sensor`` (the
-cameras), ``film`` (takes to frames), ``recording`` (which clip an index is), ``pool`` (many of them, on all cores).
-``dataset``, ``write``, ``stream`` (long recordings) and ``sheet`` are what others use.
+The modules, from the skeleton up: ``subject`` (who performs), ``hand`` (bones and solids), ``gestures`` (the classes),
+``motion`` (poses in time), ``idle`` (movements that are no gesture), ``canvas`` and ``scene`` (the place), ``render``
+(a z-buffer), ``sensor`` (the cameras), ``film`` (renders the frames of a take), ``recording`` (plans and records the
+clip of an index), ``pool`` (renders many clips on all cores). Other packages use ``dataset``, ``write``, ``stream``
+(long recordings) and ``sheet``.
 """
 
 from dynagest.synth.dataset import SynthDataset

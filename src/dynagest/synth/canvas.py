@@ -12,14 +12,16 @@ from torch import Tensor
 from dynagest.synth.motion import Viewpoint
 from dynagest.synth.subject import Colour, skin_tone
 
-MARGIN = 0.12  # of the image's size that the canvas extends beyond it on every side, for the camera to move
+MARGIN = 0.12  # of the image's size: the canvas is that much larger on every side, so that the camera can move
 _MOST_ITEMS = 26
 
 
 @dataclass(frozen=True)
 class Item:
-    """A flat thing. ``centre``, ``half``: (x, y) in sizes of the image, 0 in its middle; angle in radians; depth in mm.
-    ``texture``: plain, stripes, checks or speckle, of ``period`` sizes of the image."""
+    """A flat object that faces the camera. ``kind``: ellipse or box. ``centre``, ``half`` (half its width and height):
+    (x, y) in widths of the image, 0 in the image's middle. ``angle`` in radians; ``depth`` in mm. ``texture``: plain,
+    stripes, checks or speckle, in ``colour`` and ``second``; ``period`` of stripes and checks in widths of the image.
+    """
 
     kind: str
     centre: tuple[float, float]
@@ -34,9 +36,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A background. ``wall``: colours above and below; ``horizon``: y (in sizes of the image) below which a table or
-    floor comes nearer; ``wall_mm``, ``slant``: depth of the wall and how it changes along x; ``table_mm``: the table's
-    nearest depth; ``noise``: (3, n, n) grids of rising n; ``roughness``: strength of the texture made of them."""
+    """A background. ``wall``: the wall's colours at the top and the bottom. ``horizon``: y (in widths of the image, 0
+    in its middle) below which a table or floor comes nearer. ``wall_mm``: the wall's depth in the middle; ``slant``:
+    what part of that the depth gains along x, per width of the image. ``table_mm``: the table's nearest depth.
+    ``noise``: (3, n, n) grids of rising n; ``roughness``: strength of the texture that they make.
+    """
 
     wall: tuple[Colour, Colour]
     table: Colour
@@ -50,14 +54,14 @@ class Canvas:
 
 
 def _random_colour(rng: np.random.Generator, clutter: float) -> Colour:
-    """Any colour; the more clutter the more of them are saturated or like skin."""
+    """Draw a colour. With more clutter, saturated and skin-like colours are more frequent."""
     if rng.uniform() < 0.22 * clutter:
         return skin_tone(rng.uniform())[0]
     return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.0, 0.25 + 0.55 * clutter), rng.uniform(0.12, 0.95))
 
 
 def draw_canvas(rng: np.random.Generator, view: Viewpoint, clutter: float) -> Canvas:
-    """A background for ``view``; ``clutter`` 0 is a plain wall, 1 is full of things."""
+    """Draw a background for ``view``. ``clutter`` goes from 0, a plain wall and at most a table, to 1, many objects."""
     most = clutter * _MOST_ITEMS
     count = int(rng.uniform(0.5, 1.0) * most)
     near = 650.0 if view == "egocentric" else 1100.0
@@ -96,7 +100,7 @@ def _draw_item(rng: np.random.Generator, clutter: float, near: float) -> Item:
 
 
 def paint(canvas: Canvas, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """The background as (4, S, S): RGB in [0, 1] and depth in mm, S = ``size`` and a margin on every side."""
+    """Paint the background, (4, S, S): RGB in [0, 1] and depth in mm. S is ``size`` plus a margin on every side."""
     full = size + 2 * math.ceil(MARGIN * size)
     at = (torch.arange(full, device=device, dtype=torch.float32) - (full - 1) / 2) / size
     x, y = at[None, :].expand(full, full), at[:, None].expand(full, full)
@@ -113,7 +117,7 @@ def paint(canvas: Canvas, size: int, device: torch.device | str = "cpu") -> Tens
     table = torch.tensor(canvas.table, device=device)[:, None, None]
     rgb = torch.where(below, table.expand_as(rgb), rgb)
     run = ((y - canvas.horizon) / max(0.62 - canvas.horizon, 0.2)).clamp(0, 1)
-    inverse = (1 - run) / canvas.wall_mm + run / canvas.table_mm  # a plane is linear in inverse depth
+    inverse = (1 - run) / canvas.wall_mm + run / canvas.table_mm  # a plane's inverse depth is linear in the image
     depth = torch.where(below, 1.0 / inverse, depth)
     rgb = rgb * (1 + 0.22 * canvas.roughness * clouds)
     rgb = rgb + 0.05 * canvas.roughness * clouds[[1, 2, 0]]
@@ -126,7 +130,7 @@ def paint(canvas: Canvas, size: int, device: torch.device | str = "cpu") -> Tens
 
 
 def _paint_item(out: Tensor, item: Item, x: Tensor, y: Tensor, clouds: Tensor, size: int) -> None:
-    """Paint over ``out`` (4, S, S) inside the item's bounding box."""
+    """Paint the item onto ``out`` (4, S, S)."""
     full = out.shape[-1]
     cos, sin = math.cos(item.angle), math.sin(item.angle)
     reach_x = abs(item.half[0] * cos) + abs(item.half[1] * sin)

@@ -1,4 +1,4 @@
-"""Generated clips as a source for training and testing, rendered when they are asked for."""
+"""Generated clips as a dataset for training and testing, rendered when they are asked for."""
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -11,13 +11,13 @@ from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 
 class SynthDataset(Dataset[Sample]):
-    """A split of a generated data set as seen through a view; ``dataset[(epoch, index)]`` gives a ``Sample``.
+    """One split of a generated data set, seen through a view. ``dataset[(epoch, index)]`` gives a ``Sample``.
 
     A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
-    same kind of machine; ``seed`` (by default the spec's) and the epoch decide which of its frames are seen, their crop
-    and colours. With ``spec.fresh`` each epoch of the training split has new clips of the same subjects. Only the
-    frames that the view asks for are rendered. Raises ``RecipeError`` for ``flip_labels`` that cannot be right, and for
-    another split.
+    same kind of machine. ``seed`` (by default the spec's), epoch and index decide which frames of the clip are seen,
+    their crop and their colours. With ``spec.fresh`` each epoch of the training split has new clips of the same
+    subjects. Only the frames that the view asks for are rendered. Raises ``RecipeError`` for an unknown split, and for
+    ``flip_labels`` of the view that do not fit the classes.
     """
 
     def __init__(self, spec: SynthSpec, split: Split, view: View, *, seed: int | None = None) -> None:
@@ -40,7 +40,7 @@ class SynthDataset(Dataset[Sample]):
         return label_of(self.spec, index)
 
     def timing(self, index: int) -> tuple[int, float]:
-        """Frames of clip ``index``, and frames a second."""
+        """The number of frames of clip ``index``, and its frames a second."""
         return self.spec.num_frames, FRAME_RATE
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
@@ -57,5 +57,5 @@ class SynthDataset(Dataset[Sample]):
         return make_sample(seen, depth, self._flipped[label] if flip else label, index)
 
     def _number(self, epoch: int, index: int) -> int:
-        """Which of the endless sequence of clips is meant. A whole epoch on is the same class again."""
+        """The clip's number in the endless sequence of clips, where clips a whole epoch apart have the same class."""
         return index + epoch * len(self) if self.spec.fresh and self.split == "train" else index

@@ -1,4 +1,4 @@
-"""Films a take: a performance, a scene and cameras in, RGB frames and depth out, for any of its moments."""
+"""Films a take: renders RGB frames and depth from a performance, a scene and cameras, for any of its moments."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from dynagest.synth.spec import MISALIGNMENT, SynthSpec
 from dynagest.synth.subject import Subject
 
 _LUMA = (0.299, 0.587, 0.114)
-_MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, in clips
+_MOMENT = 1e-3  # step of the finite difference that gives the hand's velocity, in lengths of a clip
 
 
 @dataclass(frozen=True)
 class Take:
     """The plan of one recording, drawn but not rendered yet.
 
-    ``motion``, ``events`` and ``times`` share a unit of time, in which a clip lasts 1; ``rate`` is the frames in it.
-    ``label``: the class of a clip, "" for a stream.
+    ``times`` are those of its frames. ``motion``, ``events`` and ``times`` share a unit of time, the length of a clip;
+    ``rate`` is the number of frames in that. ``label``: the class of a clip, "" for a stream.
     """
 
     label: str
@@ -50,24 +50,28 @@ class Footage:
 
 
 def camera_of(spec: SynthSpec) -> Camera:
-    """The colour camera."""
+    """The colour camera of a spec."""
     return Camera(FOCAL * spec.size, spec.size, spec.size)
 
 
 def film(spec: SynthSpec, take: Take, frames: np.ndarray, device: torch.device | str = "cpu") -> Footage:
-    """Render these frames of a take, by their indices (F,)."""
+    """Render the frames of a take with these indices (F,); with ``spec.unmirrored`` flip those of a frontal view."""
     device = torch.device(device)
     with torch.inference_mode(), _one_thread() if device.type == "cpu" else contextlib.nullcontext():
         footage = _film(spec, take, take.times[frames], take.noise.select(frames), device)
     flip = spec.unmirrored and take.events.stage.view == "frontal"
     images = (image.flip(-1) if flip else image for image in (footage.rgb, footage.depth, footage.hand))
-    # Copies that anything may be done with: tensors made in inference mode cannot be changed outside of it.
+    # Copies, because tensors made in inference mode cannot be changed in place outside of it.
     return Footage(*(image.clone() for image in images))
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Frames are small: threads would only wait for each other, and how they share a frame changes its last bits."""
+    """Let torch use one thread in the block.
+
+    Frames are so small that more threads would only wait for each other, and the last bits of a frame would depend on
+    the number of threads.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -80,7 +84,7 @@ def _film(spec: SynthSpec, take: Take, times: np.ndarray, noise: Noise, device: 
     scene, events, subject = take.scene, take.events, take.subject
     camera = camera_of(spec)
     pose, soon = (pose_at(take.motion, each, subject, events.stage) for each in (times, times + _MOMENT))
-    # Where the middle of the hand goes, one hand's breadth above the wrist.
+    # The blur follows the middle of the hand, 70 mm from the wrist towards the fingers.
     middle, middle_soon = (camera.project(each.wrist - 70.0 * each.rotation[:, :, 1]) for each in (pose, soon))
     velocity = ((middle_soon - middle) / (_MOMENT * take.rate)).to(device)  # (F, 2) pixels from frame to frame
     pose = pose.to(device)
@@ -118,7 +122,7 @@ def _film(spec: SynthSpec, take: Take, times: np.ndarray, noise: Noise, device: 
 
 
 def _background(scene: Scene, events: Events, shift: Tensor, size: int, device: torch.device) -> Tensor:
-    """The canvas (F, 4, S, S) as the unsteady camera sees it, in whole pixels: RGB and depth."""
+    """The canvas as the unsteady camera sees it, moved by whole pixels: RGB and depth, (F, 4, S, S)."""
     canvas = paint(scene.canvas, size, device)
     margin = (canvas.shape[-1] - size) // 2
     look = np.asarray(events.offset) * margin * 0.4 - shift.cpu().numpy() * size

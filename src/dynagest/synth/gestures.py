@@ -1,9 +1,9 @@
 """The gestures: hand shapes, and for each gesture the keyframes between which the hand moves.
 
-Directions are those that the performer sees. In egocentric frames that is the image; frontal frames are the mirrored
-self view that webcam software shows, so that there, too, a swipe to the performer's left goes to the image's left,
-but for a spec whose frontal clips are ``unmirrored``.
-Left-handed people mirror their hand, never the direction.
+Directions are as the performer sees them. In egocentric frames these are the image's directions. Frontal frames are the
+mirrored self view that webcam software shows, so that there, too, a swipe to the performer's left goes to the image's
+left, unless the spec asks for ``unmirrored`` clips. A left-handed subject's hand is mirrored, but not the directions in
+which it moves.
 """
 
 from dataclasses import dataclass
@@ -48,10 +48,10 @@ SHAPES: dict[str, Angles] = {
 class Key:
     """A moment of a stroke.
 
-    ``time``: 0 = the stroke begins, 1 = it ends. ``shape``: a name in ``SHAPES``. ``x``, ``y``, ``away``: where the
-    wrist is against the middle of the gesture, in mm for an average hand: to the image's right, down, away from the
-    performer. ``turn``: degrees clockwise in the image. ``tilt``: extra degrees by which the fingers lean away from the
-    performer.
+    ``time``: 0 = the stroke begins, 1 = it ends. ``shape``: a name in ``SHAPES``. ``x``, ``y``, ``away``: the wrist's
+    distance from the middle of the gesture, in mm for an average hand: to the image's right, down, away from the
+    performer. ``turn``: degrees clockwise in the image. ``tilt``: degrees by which the fingers lean away from the
+    performer, added to the gesture's ``tilt``.
     """
 
     time: float
@@ -67,12 +67,13 @@ class Key:
 class Gesture:
     """A class of gestures: the hand's attitude and what it does.
 
-    ``roll``, ``tilt``, ``twist``: degrees from the rest pose, of a right hand (a left hand mirrors roll and twist):
-    roll clockwise in the image, tilt of the fingers away from the performer, twist of the forearm (180 = palm to the
-    performer). ``show``: degrees of twist that turn the thumb's side to the camera, wherever that is. ``twin``: a
-    gesture from which it differs ``by`` "motion" alone (the same hand shapes in the same attitude), or by hand "shape"
-    alone (the hand at the same places in the same attitude), or "". Of those told apart by motion each is the other's
-    twin; among several that differ in shape one may be the twin of more than one.
+    ``roll``, ``tilt``, ``twist``: degrees from the rest pose of a right hand (a left hand mirrors roll and twist): roll
+    clockwise in the image, tilt of the fingers away from the performer, twist of the forearm (180 = palm to the
+    performer). ``show``: further degrees of twist that turn the thumb's side to the egocentric camera; towards the
+    frontal camera it turns by a fifth of that. ``twin``: a gesture that differs from this one only ``by`` "motion" (the
+    same hand shapes in the same attitude) or only ``by`` hand "shape" (the hand at the same places in the same
+    attitude); both are "" if there is none. Two gestures that differ by motion are each other's twin; one gesture may
+    be the twin by shape of several.
     """
 
     name: str
@@ -86,12 +87,12 @@ class Gesture:
 
 
 def _reverse(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-    """The same stroke backwards."""
+    """The stroke ``keys``, backwards."""
     return tuple(Key(1.0 - k.time, k.shape, k.x, k.y, k.away, k.turn, k.tilt) for k in reversed(keys))
 
 
 def _mirror(keys: tuple[Key, ...]) -> tuple[Key, ...]:
-    """The same stroke to the other side."""
+    """The stroke ``keys``, mirrored in x."""
     return tuple(Key(k.time, k.shape, -k.x, k.y, k.away, -k.turn, k.tilt) for k in keys)
 
 
@@ -108,7 +109,7 @@ _WAVE = tuple(Key(i / 4, "open", x=-26 * s, turn=-27 * s) for i, s in enumerate(
 
 
 def _show(shape: str) -> tuple[Key, ...]:
-    """From the fist into a hand shape that is held up."""
+    """The stroke of a gesture in which a fist opens into ``shape``, which is then held up."""
     return (Key(0.0, "fist", y=55), Key(0.4, shape, y=4), Key(0.7, shape), Key(1.0, shape))
 
 

@@ -1,7 +1,7 @@
-"""The articulated hand: bones, joint limits, forward kinematics, and the solids that clothe it.
+"""The articulated hand: bones, joint limits, forward kinematics, and the solids that make up its surface.
 
 Coordinates are the camera's: x to the image's right, y down, z away from the camera, in mm. The *rest pose* of a right
-hand is what its owner sees of it with the arm raised: wrist at the origin, fingers up (-y), back towards the eye (-z),
+hand is how its owner sees it with the arm raised: wrist at the origin, fingers up (-y), back towards the eye (-z),
 thumb to the left (-x). A left hand is the mirror image in x. Tables go from the thumb to the little finger.
 Shapes: F frames, P solids.
 """
@@ -25,7 +25,7 @@ RADIUS_MM = (
     (9.8, 8.6, 7.6, 6.4),
     (8.6, 7.4, 6.6, 5.6),
 )
-# Where the first bone of each finger begins: the thumb's saddle joint, and the knuckles.
+# Where the first bone of each finger begins in the rest pose: the thumb's saddle joint, and the knuckles.
 BASE_MM = ((-17.0, -18.0, 6.0), (-25.0, -88.0, 1.0), (-4.0, -92.0, -2.0), (16.0, -87.0, -1.0), (33.0, -77.0, 4.0))
 CARPAL_MM = ((-14.0, -8.0, 0.0), (-5.0, -8.0, -2.0), (6.0, -8.0, -2.0), (14.0, -8.0, 1.0))
 
@@ -35,10 +35,10 @@ THUMB_LIMITS = ((-5.0, 85.0), (-10.0, 75.0), (-15.0, 65.0), (-25.0, 85.0))
 FINGER_LIMITS = ((-25.0, 25.0), (-25.0, 95.0), (0.0, 115.0), (-5.0, 80.0))
 LIMITS_DEG = (THUMB_LIMITS, FINGER_LIMITS, FINGER_LIMITS, FINGER_LIMITS, FINGER_LIMITS)
 
-# The direction to which the thumb's outer joints bend: across the palm and a little out of it.
+# The direction in which the thumb's outer joints bend: across the palm and a little out of it.
 _THUMB_CURL = (0.80, -0.05, 0.60)
 FOREARM_MM = 245.0
-HAND_SOLIDS = 21  # phalanges, metacarpals, heel of the hand, web; those of the arm come behind them
+HAND_SOLIDS = 21  # phalanges, metacarpals, heel of the hand, web; the arm's solids come after them
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ class Pose:
         )
 
     def select(self, frames: Tensor) -> "Pose":
-        """The frames of these indices (k,), in their order."""
+        """The pose in the frames with these indices (k,), in this order."""
         return Pose(self.angles[frames], self.rotation[frames], self.wrist[frames], self.elbow[frames], self.side)
 
 
 def limit(angles: Tensor) -> Tensor:
-    """Joint angles (F, 5, 4) in radians, clamped to what a hand can do."""
+    """Clamp joint angles (F, 5, 4), in radians, to ``LIMITS_DEG``."""
     limits = torch.deg2rad(torch.tensor(LIMITS_DEG, dtype=angles.dtype, device=angles.device))
     return torch.minimum(torch.maximum(angles, limits[..., 0]), limits[..., 1])
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints of the hand in its own frame (right hand, rest pose).
+    """The joints of a right hand whose wrist is in the rest pose.
 
-    ``joints``: (F, 5, 4, 3) base, two joints and tip of each finger. ``dorsal``: (F, 5, 3, 3) unit vector out of the
-    back of each phalanx.
+    ``joints``: (F, 5, 4, 3) base, two joints and tip of each finger, in mm. ``dorsal``: (F, 5, 3, 3) the unit vector
+    that points out of the back of each phalanx.
     """
 
     joints: Tensor
@@ -89,9 +89,9 @@ class Skeleton:
 
 
 def forward_kinematics(angles: Tensor, lengths: Tensor, bases: Tensor) -> Skeleton:
-    """Joint positions from joint angles.
+    """Compute the joint positions from joint angles.
 
-    ``angles``: (F, 5, 4) radians, already limited. ``lengths``: (5, 3) mm. ``bases``: (5, 3) mm.
+    ``angles``: (F, 5, 4) radians, within the limits. ``lengths``: (5, 3) mm of the phalanges. ``bases``: (5, 3) mm.
     """
     first, second = angles[..., 0], angles[..., 1]
     bend = angles[:, 1:, 1:].cumsum(-1)  # (F, 4, 3) flexion of each phalanx against the palm
@@ -120,7 +120,7 @@ def forward_kinematics(angles: Tensor, lengths: Tensor, bases: Tensor) -> Skelet
 
 
 def hand_solids(pose: Pose, subject: Subject) -> Solids:
-    """Hand, wrist, forearm and sleeve of ``subject`` as round cones in camera coordinates.
+    """Build the hand, wrist, forearm and sleeve of ``subject`` from round cones, in camera coordinates.
 
     The order is fixed (15 phalanges, 4 metacarpals, heel of the hand, web, 2 wrist, 2 forearm, 2 sleeve), so that
     callers can tell the hand (the first ``HAND_SOLIDS``) from the arm.
@@ -195,7 +195,10 @@ def hand_solids(pose: Pose, subject: Subject) -> Solids:
 
 
 def _arm(pose: Pose, subject: Subject) -> tuple[Tensor, Tensor, Tensor]:
-    """Wrist, forearm and sleeve, two parallel round cones each (an arm is wider than thick): starts, ends, dorsal."""
+    """Wrist, forearm and sleeve, each two parallel round cones because an arm is wider than thick.
+
+    Returns their starts, ends and dorsal vectors, each (F, 6, 3).
+    """
     to_elbow = pose.elbow - pose.wrist
     axis = to_elbow / to_elbow.norm(dim=-1, keepdim=True)
     across = pose.rotation[:, :, 0]

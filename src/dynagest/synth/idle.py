@@ -1,7 +1,8 @@
-"""What a hand does when it makes no gesture: rests, goes away, scratches, takes things, fidgets.
+"""Draws what a hand does when it makes no gesture: it rests, leaves the image, scratches, takes things, fidgets.
 
-A ``Track`` strings such movements and gestures together; streams are made of it, and background clips are cut from it.
-Times are seconds, keyframes as in ``motion.Motion``: mm and degrees, directions as the performer sees them.
+A ``Track`` joins such movements and gestures. Streams are made of tracks; clips of the class "none" and loosely cut
+clips are cut from them. Times are in seconds, keyframes as in ``motion.Motion``: mm and degrees, directions as the
+performer sees them.
 """
 
 from collections.abc import Callable
@@ -28,14 +29,14 @@ from dynagest.synth.motion import (
 from dynagest.synth.spec import SynthSpec
 from dynagest.synth.subject import Subject
 
-_SPEED_MM, _SPEED_DEG = 750.0, 330.0  # of a hand on its way from one movement to the next, a second
-_GONE_MM = 420.0  # so far below the middle of a gesture the hand is out of the image
+_SPEED_MM, _SPEED_DEG = 750.0, 330.0  # speed of a hand between two movements, per second
+_GONE_MM = 420.0  # a hand this far below the middle of a gesture is out of the image
 _FINGERS = 4  # besides the thumb
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A movement. ``times``: (K,) seconds from 0, rising; ``keys``: (K, 28)."""
+    """A movement. ``times``: (K,) seconds, rising from 0; ``keys``: (K, 28), see ``motion.Motion``."""
 
     times: np.ndarray
     keys: np.ndarray
@@ -43,18 +44,22 @@ class Phrase:
 
 @dataclass
 class Track:
-    """Movements one after the other, with the ways between them."""
+    """Movements one after the other, with time between them for the hand to get from one to the next."""
 
     times: list[np.ndarray] = field(default_factory=list)
     keys: list[np.ndarray] = field(default_factory=list)
 
     @property
     def end(self) -> float:
-        """When the last movement ends, in seconds."""
+        """The time at which the last movement ends, in seconds."""
         return float(self.times[-1][-1]) if self.times else 0.0
 
     def add(self, phrase: Phrase, pause: float = 0.0) -> float:
-        """Append a movement; returns when it begins: after ``pause`` seconds, or as long as the way to it takes."""
+        """Append a movement and return the time at which it begins, in seconds.
+
+        The first one begins at 0. Others begin ``pause`` seconds after the end of the one before, or later if the hand
+        needs longer to get there.
+        """
         begin = 0.0
         if self.times:
             way = np.abs(phrase.keys[0] - self.keys[-1][-1])
@@ -65,31 +70,31 @@ class Track:
         return begin
 
     def motion(self, subject: Subject, rng: np.random.Generator, *, style: float, start: float, unit: float) -> Motion:
-        """All of it as a ``Motion`` whose time 0 is ``start`` seconds and whose unit of time is ``unit`` seconds."""
+        """Make a ``Motion`` of the track: its time 0 is ``start`` seconds, and its unit of time is ``unit`` seconds."""
         times = (np.concatenate(self.times) - start) / unit
         return Motion(times, np.concatenate(self.keys), draw_tremor(subject, rng, style=style))
 
 
 def perform(name: str, subject: Subject, rng: np.random.Generator, *, style: float, seconds: float) -> Phrase:
-    """The gesture ``name`` from preparation to retraction in ``seconds``."""
+    """Draw the gesture ``name``, lasting ``seconds`` from preparation to retraction."""
     motion = draw_motion(GESTURES[name], subject, rng, style=style)
     return Phrase(motion.times * seconds, motion.keys)
 
 
 def draw_movement(rng: np.random.Generator) -> Phrase:
-    """A movement that is no gesture."""
+    """Draw a movement that is no gesture."""
     return MOVEMENTS[int(rng.integers(len(MOVEMENTS)))](rng)
 
 
 def draw_pause(rng: np.random.Generator, seconds: float) -> Phrase:
-    """A hand that rests for about ``seconds``, in the image or out of it."""
+    """Draw a pause of ``seconds``, in which the hand rests in the image or is out of it."""
     return _rest(rng, seconds) if rng.uniform() < 0.5 else _away(rng, seconds)
 
 
 def draw_background(spec: SynthSpec, subject: Subject, rng: np.random.Generator) -> Motion:
-    """The motion of a clip of the class "none": a piece of a track without the stroke of any gesture.
+    """Draw the motion of a clip of the class "none": a piece of a track without the stroke of any gesture.
 
-    It may hold the end of a retraction or the beginning of a preparation, as pauses between gestures do.
+    It may contain the end of a retraction or the beginning of a preparation, as pauses between gestures do.
     """
     track, style = Track(), spec.style
     if rng.uniform() < 0.25:
@@ -106,8 +111,12 @@ def draw_background(spec: SynthSpec, subject: Subject, rng: np.random.Generator)
 
 
 def draw_loose(spec: SynthSpec, name: str, subject: Subject, rng: np.random.Generator) -> Motion:
-    """The motion of a clip of the gesture ``name`` that is not cut exactly: up to ``spec.slack`` of the clip lie before
-    it or behind it, with what a hand does there, and it is up to half as much longer or shorter than the clip."""
+    """Draw the motion of a clip of the gesture ``name`` that is not cut exactly.
+
+    The middles of gesture and clip are up to ``spec.slack`` of the clip's length apart, and the gesture is up to half
+    of that share longer or shorter than the clip. Before and after the gesture the hand pauses or makes another
+    movement.
+    """
     track = Track()
     track.add(_before_or_after(rng, spec.seconds))
     tempo = 1 + 0.5 * spec.slack * rng.uniform(-1, 1)
@@ -128,7 +137,10 @@ def _any_gesture(spec: SynthSpec, subject: Subject, rng: np.random.Generator) ->
 
 
 def _part(gesture: Phrase, *, after_stroke: bool) -> Phrase:
-    """The latter half of a retraction, or the first half of a preparation: a gesture's first and last key are rests."""
+    """The second half of a gesture's retraction, or the first half of its preparation.
+
+    These lie between its last two or its first two keys, since the hand rests at the first and at the last.
+    """
     (a, b) = (-2, -1) if after_stroke else (0, 1)
     ends = gesture.keys[[a, b]].copy()
     ends[0 if after_stroke else 1] = ends.mean(axis=0)
@@ -153,18 +165,18 @@ def _key(
 
 
 def _shape(first: str, second: str = "relaxed", share: float = 0.0) -> np.ndarray:
-    """Joint angles (20,) of a hand shape, by ``share`` on the way to a second one."""
+    """Joint angles (20,), in degrees, that are ``share`` of the way from a first hand shape to a second one."""
     a, b = (np.asarray(SHAPES[name]).reshape(-1) for name in (first, second))
     return a + share * (b - a)
 
 
 def _phrase(steps: list[float], keys: list[np.ndarray]) -> Phrase:
-    """A movement from the seconds before each key (the first is 0)."""
+    """A movement through ``keys``. ``steps``: the seconds from the key before to each key, 0 for the first."""
     return Phrase(np.cumsum(steps), np.stack(keys))
 
 
 def _rest(rng: np.random.Generator, seconds: float) -> Phrase:
-    """In the image: low, relaxed, nearly still."""
+    """The hand rests low in the image, relaxed and nearly still."""
     place = rng.normal(0.0, 28.0), rng.uniform(45.0, 125.0)
     attitude = {"roll": rng.normal(0, 12), "tilt": rng.uniform(0, 55), "twist": rng.normal(0, 35)}
     shape = _shape("relaxed", "flat" if rng.uniform() < 0.5 else "fist", rng.uniform(0.0, 0.5))
@@ -174,13 +186,13 @@ def _rest(rng: np.random.Generator, seconds: float) -> Phrase:
 
 
 def _away(rng: np.random.Generator, seconds: float) -> Phrase:
-    """Out of the image, below or at a lower corner."""
+    """The hand is out of the image, below it or at a lower corner."""
     key = _key(_shape("relaxed"), rng.normal(0.0, 90.0), _GONE_MM + rng.uniform(0.0, 60.0), tilt=rng.uniform(0, 40))
     return _phrase([0.0, seconds], [key, key])
 
 
 def _scratch(rng: np.random.Generator) -> Phrase:
-    """Quick small strokes of bent fingers, the palm to the performer: at the cheek, the other arm."""
+    """Bent fingers make quick small strokes, with the palm to the performer, as at the cheek or the other arm."""
     place = np.array((rng.choice((-1, 1)) * rng.uniform(30, 110), rng.uniform(-90, 40)))
     attitude = {"roll": rng.normal(0, 28), "tilt": rng.uniform(-20, 25), "twist": rng.uniform(130, 195)}
     strokes = int(rng.integers(3, 8))
@@ -193,7 +205,7 @@ def _scratch(rng: np.random.Generator) -> Phrase:
 
 
 def _reach(rng: np.random.Generator) -> Phrase:
-    """To something at the side; the hand closes round it, edge on, and takes it out of the image."""
+    """The hand, seen edge on, reaches for something at the side, closes round it and takes it out of the image."""
     side, twist = rng.choice((-1, 1)), rng.uniform(50, 100)
     there = (side * rng.uniform(60, 170), rng.uniform(-50, 90), rng.uniform(20, 120))
     hold = _shape("relaxed", "fist", rng.uniform(0.4, 0.7))
@@ -209,7 +221,7 @@ def _reach(rng: np.random.Generator) -> Phrase:
 
 
 def _fidget(rng: np.random.Generator) -> Phrase:
-    """Hand and joints wander from one half-made shape to another."""
+    """The hand wanders about while its fingers change from one half-made shape to another."""
     names = list(SHAPES)
     place, attitude, keys = rng.normal(0, 30, 3), rng.normal(0, (10, 15, 30)), []
     for _ in range(int(rng.integers(4, 9))):

@@ -1,7 +1,7 @@
-"""From a gesture to poses: preparation, stroke and retraction of one person in one view, as a continuous function.
+"""Turns a gesture into poses: preparation, stroke and retraction of one person in one view, continuous in time.
 
-A ``Motion`` can be sampled at any times, so that clips of any frame rate, and streams joined of many gestures, come
-from the same code.
+A ``Motion`` can be sampled at any times, so that the same code makes clips of any frame rate, and streams of many
+gestures.
 """
 
 import math
@@ -21,15 +21,15 @@ Viewpoint = Literal["egocentric", "frontal"]
 # Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
 ANGLES, X, Y, AWAY, TURN, ROLL, TILT, TWIST, SHOW, COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
 _TREMORS = 3
-_WRIST_STIFFNESS = 0.55  # share of the forearm's direction that the hand's direction decides
+_WRIST_STIFFNESS = 0.55  # weight of the hand's direction in the forearm's; the direction to the elbow weighs 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where gestures are performed before a camera.
+    """Where gestures are performed before a camera, in its coordinates.
 
-    ``centre``: (x, y, z) mm, the wrist in the middle of a gesture. The elbow stays near ``elbow`` (mm) and follows the
-    wrist by the share ``follow``.
+    ``centre``: (x, y, z) mm, the wrist in the middle of a gesture. ``elbow``: (x, y, z) mm, the place near which the
+    elbow then is; when the wrist moves, this place moves by ``follow`` times as much.
     """
 
     view: Viewpoint
@@ -40,15 +40,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Motion:
-    """Keyframes in time. ``times``: (K,) float64, rising; ``keys``: (K, 28) float64; ``tremor``: (3, 28, 3) amplitude,
-    frequency (cycles per unit of time) and phase of slow oscillations that nobody's hand is free of."""
+    """Keyframes in time. ``times``: (K,) float64, rising; ``keys``: (K, 28) float64, with the columns above;
+    ``tremor``: (3, 28, 3) amplitude, frequency (cycles per unit of time) and phase (radians) of three slow oscillations
+    of each column, as in any real hand.
+    """
 
     times: np.ndarray
     keys: np.ndarray
     tremor: np.ndarray
 
     def sample(self, times: np.ndarray) -> np.ndarray:
-        """Keyframe columns at ``times`` (F,): (F, 28). Before the first and after the last key the pose is held."""
+        """The keyframe columns at ``times`` (F,), interpolated and with tremor: (F, 28).
+
+        Before the first and after the last key the pose is held, and only the tremor moves it.
+        """
         at = np.clip(times, self.times[0], self.times[-1])
         values = _monotone_cubic(self.times, self.keys, at)
         amplitude, frequency, phase = self.tremor[..., 0], self.tremor[..., 1], self.tremor[..., 2]
@@ -57,7 +62,7 @@ class Motion:
 
 
 def _monotone_cubic(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Cubic Hermite interpolation that never overshoots a key (Fritsch and Carlson 1980): a held pose stays held.
+    """Cubic Hermite interpolation that never overshoots a key (Fritsch and Carlson 1980), so a held pose stays still.
 
     ``knots`` (K,), ``values`` (K, D), ``at`` (F,) within the knots -> (F, D).
     """
@@ -80,9 +85,9 @@ def _monotone_cubic(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np
 
 
 def draw_motion(gesture: Gesture, subject: Subject, rng: np.random.Generator, *, style: float) -> Motion:
-    """One performance of ``gesture``: time 0 begins the preparation, time 1 ends the retraction.
+    """Draw one performance of ``gesture``. Its preparation begins at time 0, its retraction ends at time 1.
 
-    ``style`` in [0, 1]: how much the person's and the moment's manner change the ideal keyframes.
+    ``style`` in [0, 1]: how much the subject's habits and chance change the ideal keyframes.
     """
     amplitude = subject.amplitude * (1.0 + 0.12 * style * rng.uniform(-1, 1))
     habit = np.asarray(subject.habit)
@@ -117,7 +122,7 @@ def draw_motion(gesture: Gesture, subject: Subject, rng: np.random.Generator, *,
 
 
 def draw_tremor(subject: Subject, rng: np.random.Generator, *, style: float) -> np.ndarray:
-    """The ``tremor`` of a ``Motion``, (3, 28, 3)."""
+    """Draw the ``tremor`` of a ``Motion``, (3, 28, 3)."""
     tremor = np.zeros((_TREMORS, COLUMNS, 3))
     size = np.concatenate((np.full(ANGLES, 1.2), np.full(3, 3.0), np.full(5, 1.5)))
     tremor[..., 0] = rng.normal(0.0, 1.0, (_TREMORS, COLUMNS)) * size * subject.tremor * style
@@ -127,16 +132,17 @@ def draw_tremor(subject: Subject, rng: np.random.Generator, *, style: float) -> 
 
 
 def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -> Pose:
-    """Poses of ``subject`` on ``stage`` at ``times`` (F,), in camera coordinates, on the CPU.
+    """Compute the poses of ``subject`` on ``stage`` at ``times`` (F,), in camera coordinates, on the CPU.
 
-    A mirrored self view is the performer's own view reflected in z: same x and y, the other side of the hand.
+    The mirrored self view of frontal frames is the performer's own view reflected in z: x and y stay the same, and the
+    other side of the hand is seen.
     """
     values = torch.from_numpy(motion.sample(np.asarray(times, dtype=np.float64)))
     side = subject.side
     angles = limit(torch.deg2rad(values[:, :ANGLES].reshape(-1, 5, 4)))
     roll = torch.deg2rad(values[:, TURN] + side * values[:, ROLL])
     tilt = torch.deg2rad(-values[:, TILT])
-    # Seen from the palm's side, thumb and index hide each other when turned too far.
+    # The frontal camera sees the palm, where thumb and index finger hide each other when turned too far.
     to_camera = -1.0 if stage.view == "egocentric" else 0.2
     twist = torch.deg2rad(side * (values[:, TWIST] + to_camera * values[:, SHOW]))
     rotation = _about_z(roll) @ _about_x(tilt) @ _about_y(twist)

@@ -1,4 +1,4 @@
-"""Renders many things on all cores, in processes that end with this one and leave off when it is interrupted."""
+"""Renders many clips or streams on all cores, in processes that stop when this one ends or is interrupted."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ from dynagest.clips.workers import start_worker, worker_context
 from dynagest.machine import available_cores
 
 _CHUNK = 8  # clips that a worker takes at a time
-_MOST = 61  # processes of a pool that Windows can wait for
+_MOST = 61  # Windows cannot wait for more processes of a pool
 
 Progress = Callable[[int, int], None]
 Key = TypeVar("Key")
@@ -28,10 +28,10 @@ def render_all(
     workers: int | None = None,
     chunk: int = _CHUNK,
 ) -> None:
-    """Call ``write`` with each key, in ``workers`` processes (default: a core each) that take ``chunk`` keys at a time.
+    """Call ``write`` with each key, in ``workers`` processes (default: one a core) that take ``chunk`` keys at a time.
 
-    ``progress`` is called with (keys done, ``total``) once a key and all before it are done; of ``total``, the rest was
-    done before.
+    ``total`` counts the keys that were done before this call, too. ``progress`` is called with (keys done, ``total``)
+    once a key and all before it are done. An error of ``write`` stops the workers and is raised here.
     """
     done = total - len(keys)
     workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)), _MOST)
@@ -53,23 +53,23 @@ def render_all(
                 if progress:
                     progress(done, total)
         except BaseException:
-            stop.set()  # each worker ends with the clip that it is at, not with all those it has taken
-            # Waiting for the workers: without, the pool drops the queues that one still at its imports has to open.
+            stop.set()  # each worker stops after the clip that it is rendering, not after all that it has taken
+            # This waits for the workers. Otherwise a worker that is still importing would find its queues closed.
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def stopping() -> bool:
-    """Whether this process is a worker that is to end: what takes long leaves off."""
+    """Whether this process is a worker that has been told to stop. Tasks that take long ask this to stop early."""
     return _stop is not None and _stop.is_set()
 
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, and for ever in the processes that are started in it.
+    """Hold Ctrl-C back until the end of the block, and for ever in processes that are started in it.
 
-    It goes to the whole process group, and would find the workers amid their imports. Windows has no such thing: there
-    they end all the same, but show where they were.
+    Ctrl-C reaches the whole process group, also workers that are still importing. On Windows it cannot be held back:
+    these workers then end as well, but each prints a traceback.
     """
     if sys.platform == "win32":
         yield
@@ -87,7 +87,7 @@ _stop: Event | None = None  # in a worker: set when it is to take no further cli
 def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
-    start_worker()  # a fork server of old may not have held Ctrl-C back
+    start_worker()  # holds Ctrl-C back, which an older fork server may not have done
 
 
 def _unless_stopped(write: Callable[[Key], None], key: Key) -> None:

@@ -1,8 +1,8 @@
 """A z-buffer renderer for round cones: the same tensor code on the CPU and on a GPU.
 
-Every solid is intersected with the rays of the pixels in its bounding box, exactly and in perspective; the nearest
-hit of a pixel is kept by one scatter-min over integer keys (depth in the high bits, solid in the low ones, so that
-ties are decided the same way everywhere), and only the visible hits are shaded.
+Every solid is intersected, exactly and in perspective, with the rays of the pixels that it may cover. One scatter-min
+over integer keys keeps the nearest hit of each pixel (a key has the depth in its high bits and the solid in its low
+ones, so that ties are decided the same way everywhere). Only these visible hits are shaded.
 
 Shapes: F frames, P solids, H x W pixels, N fragments, M visible pixels.
 """
@@ -27,14 +27,14 @@ _MIN_HIT_MM = 1.0
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole: focal length in pixels, image size, the principal point in its middle."""
+    """A pinhole camera: focal length and image size in pixels; the principal point is the middle of the image."""
 
     focal: float
     height: int
     width: int
 
     def scaled(self, factor: int) -> "Camera":
-        """The same view with ``factor`` times as many pixels a side."""
+        """The same view with ``factor`` times as many pixels along each side."""
         return Camera(self.focal * factor, self.height * factor, self.width * factor)
 
     def project(self, points: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """``direction``: unit vector towards it; ``colour``, ``ambient``: RGB factors; ``gloss`` in [0, 1]."""
+    """A light. ``direction``: unit vector towards it; ``colour``, ``ambient``: RGB factors; ``gloss`` in [0, 1]."""
 
     direction: tuple[float, float, float]
     colour: tuple[float, float, float]
@@ -65,8 +65,9 @@ class Hits:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the solids cover. ``rgb`` (F, 3, H, W) in [0, 1], times coverage; ``alpha`` (F, 1, H, W) in [0, 1];
-    ``depth`` (F, H, W) mm, inf where there is nothing."""
+    """The rendered solids. ``alpha`` (F, 1, H, W) in [0, 1]: the share of a pixel that they cover; ``rgb``
+    (F, 3, H, W) in [0, 1], multiplied by ``alpha``; ``depth`` (F, H, W) mm, inf where there is no solid.
+    """
 
     rgb: Tensor
     alpha: Tensor
@@ -74,7 +75,7 @@ class Layer:
 
 
 def render(solids: Solids, camera: Camera, light: Light, *, supersample: int = 2) -> Layer:
-    """Draw the solids, ``supersample`` squared rays a pixel. Depth is that of a pixel's nearest ray."""
+    """Render the solids with ``supersample ** 2`` rays a pixel. A pixel's depth is that of its nearest hit."""
     fine = camera.scaled(supersample)
     hits = cast(solids, fine)
     frames, height, width = solids.frames, fine.height, fine.width
@@ -94,13 +95,16 @@ def render(solids: Solids, camera: Camera, light: Light, *, supersample: int = 2
 
 
 def _pool(image: Tensor, factor: int, merge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Merge each square of ``factor`` pixels (a CPU pools strided views several times faster than ``avg_pool2d``)."""
+    """Merge each square of ``factor`` x ``factor`` pixels into one.
+
+    On a CPU, merging strided views is several times faster than ``avg_pool2d``.
+    """
     rows = functools.reduce(merge, (image[..., i::factor, :] for i in range(factor)))
     return functools.reduce(merge, (rows[..., i::factor] for i in range(factor)))
 
 
 def cast(solids: Solids, camera: Camera) -> Hits:
-    """The nearest hit of every ray."""
+    """Find the nearest hit of each ray, one for every pixel of ``camera``; at most ``MAX_SOLIDS`` solids a frame."""
     assert solids.count <= MAX_SOLIDS
     count, height, width = solids.count, camera.height, camera.width
     rows = _rows(solids, camera)
@@ -130,7 +134,11 @@ def cast(solids: Solids, camera: Camera) -> Hits:
 
 @dataclass(frozen=True)
 class Rows:
-    """Runs of pixels that a solid may cover, R in all: solid (R,) flat index into (F, P), y, first column, columns."""
+    """R runs of pixels in image rows, each of which a solid may cover.
+
+    All (R,): ``solid``, the flat index into (F, P); ``y``, the image row; ``first``, the first column; ``columns``, the
+    number of columns, which may be 0.
+    """
 
     solid: Tensor
     y: Tensor
@@ -139,7 +147,7 @@ class Rows:
 
 
 def _rows(solids: Solids, camera: Camera) -> Rows:
-    """The rows of the convex hull of each solid's two projected spheres, a little generously, within the image."""
+    """The rows of the convex hull of each solid's two projected spheres, slightly enlarged, within the image."""
     ends = torch.stack((solids.a, solids.b))  # (2, F, P, 3)
     radius = torch.stack((solids.ra, solids.rb))[:, None, :, None]
     near = (ends[..., 2:] - radius).clamp_min(_MIN_HIT_MM)
@@ -147,9 +155,9 @@ def _rows(solids: Solids, camera: Camera) -> Rows:
     low, high = ends[..., :2] - radius, ends[..., :2] + radius
     low, high = torch.minimum(low / near, low / far), torch.maximum(high / near, high / far)
     image = torch.tensor((camera.width, camera.height), device=low.device, dtype=low.dtype)
-    bound = 16 * image  # keeps what is close to the eye within sane numbers
+    bound = 16 * image  # limits the numbers of solids close to the camera
     centre = ((low + high) / 2 * camera.focal + (image - 1) / 2).clamp(-bound, bound)
-    # A sphere's outline is an ellipse in its box; with this field of view never longer than 1.1 of the box's side.
+    # A sphere's outline is an ellipse in its box. With this field of view it is at most 1.1 times as long as the box.
     reach = ((high - low).amax(-1) * (0.55 * camera.focal) + 1).clamp_max(2 * bound.amax())
 
     top = (centre[..., 1] - reach).amin(0).floor().clamp_min(0)
@@ -168,8 +176,9 @@ def _rows(solids: Solids, camera: Camera) -> Rows:
 
 
 def _hull_row(a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest x at height y (R,) of the convex hull of circles a and b (R, 3): x, y, radius. Where the
-    hull does not reach: least > greatest."""
+    """The least and the greatest x, at height y (R,), of the convex hull of circles a and b (R, 3), given as x, y and
+    radius. At a height that the hull does not reach, least > greatest.
+    """
     left, right = torch.full_like(y, torch.inf), torch.full_like(y, -torch.inf)
     for circle in (a, b):
         square = circle[:, 2].square() - (y - circle[:, 1]).square()
@@ -178,7 +187,7 @@ def _hull_row(a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     step = b[:, :2] - a[:, :2]
     length = step.norm(dim=1).clamp_min(1e-3)
     along = step / length[:, None]
-    lean = (a[:, 2] - b[:, 2]) / length  # beyond +-1 one circle holds the other and there are no tangents
+    lean = (a[:, 2] - b[:, 2]) / length  # beyond +-1 one circle contains the other and there are no tangents
     rise = (1 - lean.square()).clamp_min(0).sqrt()
     for sign in (-1.0, 1.0):
         nx = along[:, 0] * lean - sign * along[:, 1] * rise
@@ -194,7 +203,7 @@ def _hull_row(a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row_constants(solids: Solids, rows: Rows, camera: Camera) -> Tensor:
-    """What the ray equations of a row have in common, (10, R). The rays start in the camera's centre."""
+    """The constants of ``_intersect`` that all rays of a row share, (10, R). Rays start in the camera's centre."""
     a, b = solids.a.reshape(-1, 3), solids.b.reshape(-1, 3)
     ra, rb = solids.ra.repeat(solids.frames), solids.rb.repeat(solids.frames)
     axis, origin = b - a, -a
@@ -213,7 +222,7 @@ def _row_constants(solids: Solids, rows: Rows, camera: Camera) -> Tensor:
 
 
 def _intersect(constants: Tensor, u: Tensor) -> Tensor:
-    """Depth z of the first hit of rays (u, v, 1), inf where there is none. constants (10, N), u (N,)."""
+    """Depth z, (N,), of the first hit of rays (u, v, 1), inf where there is none. ``constants`` (10, N), ``u`` (N,)."""
     axis_u, axis_v, origin_u, origin_v, length_v, cone, shift, constant, cap_a, cap_b = constants.unbind(0)
     along_axis = axis_u * u + axis_v
     along_origin = origin_u * u + origin_v
@@ -234,8 +243,9 @@ def _intersect(constants: Tensor, u: Tensor) -> Tensor:
 
 
 def shade(solids: Solids, hits: Hits, camera: Camera, light: Light) -> Tensor:
-    """Colour (3, M) in [0, 1] of the visible surface: Lambert, a soft highlight, darker towards the rim, fingernails,
-    creases at the joints and stripes on cloth."""
+    """Compute the colour (3, M), in [0, 1], of the visible surface: Lambert shading, a soft highlight, darker rims,
+    fingernails, creases at the joints and stripes on cloth.
+    """
     per_pixel = camera.height * camera.width
     place = hits.pixel % per_pixel
     row = torch.div(place, camera.width, rounding_mode="floor")
@@ -286,7 +296,7 @@ def shade(solids: Solids, hits: Hits, camera: Camera, light: Light) -> Tensor:
 
 
 def _half_vector(light: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Between the light's direction and the eye's, which is about -z for all that fits into the image."""
+    """The unit vector halfway between the light and the eye, whose direction is about -z from all that is in view."""
     x, y, z = light[0], light[1], light[2] - 1.0
     norm = max(math.sqrt(x * x + y * y + z * z), 1e-6)
     return x / norm, y / norm, z / norm

@@ -1,7 +1,7 @@
 """Where a gesture is performed: place, light, people in view, things that move, and how the camera is held.
 
-Everything is drawn as plain numbers first (``draw_scene`` from the scene's seed, ``draw_events`` from the clip's), and
-turned into tensors on whatever device renders afterwards.
+Everything is first drawn as plain numbers (``draw_scene`` from the scene's seed, ``draw_events`` from the clip's), and
+later turned into tensors on the device that renders.
 """
 
 import math
@@ -19,14 +19,14 @@ from dynagest.synth.solids import Solids, join, plain_solids
 from dynagest.synth.spec import SynthSpec
 from dynagest.synth.subject import Colour, Subject, skin_tone
 
-FOCAL = 0.95  # focal length in widths of the image: a field of view of 55 degrees
+FOCAL = 0.95  # focal length in widths of the image, which gives a field of view of 55 degrees
 _PERSON_MM = 330.0  # how far a person's body is behind the hand that gestures
 _SWAYS = 2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A place: the still background, the ``light`` on everything solid, and the camera's ``exposure``, RGB factors."""
+    """A place: the still background, the ``light`` on all solids, and the camera's ``exposure``, factors of R, G, B."""
 
     view: Viewpoint
     canvas: Canvas
@@ -36,8 +36,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Mover:
-    """A drifting round cone. ``start``, ``axis``, ``radii`` in mm; ``path``: (2, 3, 3), two sines of x, y and z, each
-    with amplitude (mm), frequency and phase."""
+    """A drifting round cone. ``start``, ``axis``, ``radii`` in mm; ``path``: (2, 3, 3), two sines for each of x, y and
+    z, with amplitude (mm), frequency (cycles per length of a clip) and phase (radians).
+    """
 
     start: np.ndarray
     axis: np.ndarray
@@ -50,10 +51,11 @@ class Mover:
 class Events:
     """What differs between two clips of one scene.
 
-    ``stage``: where the hand is. ``movers``: distractors. ``sway``: (2, 2, 3) of the camera in widths of the image,
-    sines of (amplitude, frequency, phase) for x and y. ``body``: (1, 3) likewise, in mm along x, of the person in
-    frontal view. ``offset``: (x, y) where the camera looks on the canvas. ``defocus``: sigma in pixels of a 112-pixel
-    image; ``shutter``: the share of the time between two frames that motion smears.
+    ``stage``: where the hand is. ``movers``: distractors. ``sway``: (2, 2, 3), the camera's movement: two sines for
+    each of x and y, with amplitude (widths of the image), frequency and phase as in ``Mover.path``. ``body``: (1, 3),
+    one such sine in mm along x, for the person in frontal view. ``offset``: (x, y) in [-1, 1], which part of the canvas
+    the camera sees. ``defocus``: sigma of the blur, in pixels of a 112-pixel image. ``shutter``: the share of the time
+    between two frames during which the hand's motion is smeared.
     """
 
     stage: Stage
@@ -66,7 +68,7 @@ class Events:
 
 
 def draw_scene(rng: np.random.Generator, spec: SynthSpec) -> Scene:
-    """A scene from a generator of its own."""
+    """Draw a scene. ``rng`` is used for this scene alone."""
     view = spec.views[int(rng.integers(len(spec.views)))]
     angle, height = rng.uniform(0, 2 * math.pi), rng.uniform(-0.9, 0.1)
     direction = np.array((math.cos(angle) * 0.7, height, -abs(math.sin(angle)) - 0.35))
@@ -87,7 +89,7 @@ def draw_scene(rng: np.random.Generator, spec: SynthSpec) -> Scene:
 
 
 def draw_events(rng: np.random.Generator, spec: SynthSpec, scene: Scene, subject: Subject) -> Events:
-    """What happens in one clip of ``scene``."""
+    """Draw what happens in one clip of ``scene``."""
     vary = 0.4 + 0.6 * spec.style
     side = subject.side
     if scene.view == "egocentric":
@@ -110,7 +112,7 @@ def draw_events(rng: np.random.Generator, spec: SynthSpec, scene: Scene, subject
         ),
         -1,
     )
-    # Of two sines the first is used; one draw fewer would make another clip of every seed.
+    # Two sines are drawn and the first is used: to draw only one would change the clips of every seed.
     body = np.stack((rng.normal(0, 6.0, 2), rng.uniform(0.3, 1.0, 2), rng.uniform(0, 2 * math.pi, 2)), -1)[:1]
     return Events(
         stage=stage,
@@ -138,27 +140,27 @@ def _draw_mover(rng: np.random.Generator, hand_z: float) -> Mover:
 
 
 def _sines(waves: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Sums over the first axis of waves (W, ..., 3) at times (F,): (F, ...)."""
+    """Sum waves (W, ..., 3) of amplitude, frequency and phase over their first axis, at times (F,): (F, ...)."""
     shape = (len(times),) + (1,) * (waves.ndim - 1)
     at = times.reshape(shape)
     return (waves[..., 0] * np.sin(2 * math.pi * waves[..., 1] * at + waves[..., 2])).sum(1)
 
 
 def camera_shift(events: Events, times: np.ndarray) -> np.ndarray:
-    """How far the picture is displaced by the unsteady camera, (F, 2) in widths of the image."""
+    """How far the unsteady camera displaces the picture, (F, 2) in widths of the image."""
     return _sines(events.sway, times)
 
 
 def shaken(solids: Solids, shift: Tensor) -> Solids:
     """The solids as the unsteady camera sees them. ``shift``: (F, 2) in widths of the image."""
-    step = torch.cat((shift / FOCAL, torch.zeros_like(shift[:, :1])), 1)[:, None]  # (F, 1, 3) a mm of depth
+    step = torch.cat((shift / FOCAL, torch.zeros_like(shift[:, :1])), 1)[:, None]  # (F, 1, 3) mm for each mm of depth
     return Solids(
         **{**vars(solids), "a": solids.a + solids.a[..., 2:] * step, "b": solids.b + solids.b[..., 2:] * step}
     )
 
 
 def scene_solids(events: Events, subject: Subject, pose: Pose, times: np.ndarray) -> Solids | None:
-    """Distractors, and in frontal view the person whose hand it is; ``None`` where there is neither."""
+    """The distractors, and in frontal view the person whose hand it is; ``None`` if there is neither."""
     groups = []
     device = pose.wrist.device
     if events.movers:
@@ -184,7 +186,7 @@ def _mover_solids(movers: tuple[Mover, ...], times: np.ndarray, device: torch.de
 
 
 def _person_solids(events: Events, subject: Subject, pose: Pose, times: np.ndarray) -> Solids:
-    """Head, neck, torso and upper arm behind the hand. Sizes in mm of an average adult."""
+    """Head, neck, torso and upper arm behind the hand. Sizes in mm of an average adult, scaled to the subject."""
     x, y, z = events.stage.centre
     side, size = subject.side, subject.scale
     origin = np.zeros((len(times), 3))

@@ -1,7 +1,7 @@
-"""The cameras: what is lost and added between the scene and the numbers on disk.
+"""The cameras: what they lose and add between the scene and the recorded numbers.
 
-Shapes: F frames of S x S pixels. Noise comes from a table of random numbers read at offsets that the clip draws for
-each frame, which is as good as fresh noise here, costs nothing, and is the same on every device.
+Shapes: F frames of S x S pixels. Noise comes from a table of random numbers, read at offsets that the clip draws for
+each frame. Here this is as good as fresh noise, takes almost no time, and is the same on every device.
 """
 
 import functools
@@ -17,27 +17,27 @@ from dynagest.clips.depth import DepthAffine
 _TABLE = 1 << 19
 _RANGE_MM = 1500.0
 _SHADOW_MM = 22.0  # distance between the projector and the camera of a structured-light sensor
-_READS = 6  # reads of the table a frame
+_READS = 6  # offsets into the table for each frame
 _BLOB = 7  # size of a dropout in pixels
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Places in the noise table, (F, 6) int64; the same offsets give the same noise."""
+    """Offsets into the noise table, (F, 6) int64. The same offsets give the same noise."""
 
     offsets: np.ndarray
 
     @classmethod
     def draw(cls, rng: np.random.Generator, frames: int) -> "Noise":
-        """Noise for ``frames`` frames."""
+        """Draw the noise of ``frames`` frames."""
         return cls(rng.integers(0, 1 << 30, (frames, _READS)))
 
     def select(self, frames: np.ndarray) -> "Noise":
-        """The noise of these frames."""
+        """The noise of the frames with these indices."""
         return Noise(self.offsets[frames])
 
     def read(self, place: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Standard normal numbers (F, *shape) from the ``place``-th offset of each frame."""
+        """Standard normal numbers (F, *shape), read from offset number ``place`` of each frame."""
         count = int(np.prod(shape))
         table = _table(max(_TABLE, 2 * count), device)
         starts = self.offsets[:, place] % (len(table) - count)
@@ -50,7 +50,11 @@ def _table(length: int, device: torch.device) -> Tensor:
 
 
 def blur(image: Tensor, velocity: Tensor, sigma: float) -> Tensor:
-    """Smear each frame of ``image`` (F, C, S, S) along ``velocity`` (F, 2) in pixels, with a Gaussian of ``sigma``."""
+    """Smear each frame of ``image`` (F, C, S, S) along ``velocity`` (F, 2), and blur it with a Gaussian of ``sigma``.
+
+    Both are in pixels. ``sigma`` is at least 0.35. The kernel reaches 2 % of S, at least 2 pixels, in each direction,
+    and a smear that would reach further is shortened.
+    """
     frames, channels, size = image.shape[:3]
     reach = 2 if size <= 128 else max(2, round(0.02 * size))
     at = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
@@ -68,7 +72,11 @@ def blur(image: Tensor, velocity: Tensor, sigma: float) -> Tensor:
 
 
 def expose(rgb: Tensor, exposure: tuple[float, float, float], noise: Noise, strength: float) -> Tensor:
-    """The colour camera: (F, 3, S, S) in [0, 1] to uint8, with white balance and noise that grows in the dark."""
+    """Turn light (F, 3, S, S) in [0, 1] into the colour camera's uint8.
+
+    ``exposure``: factors of R, G and B. ``strength`` in [0, 1]: of normal noise, which has the same size at all
+    brightnesses, a standard deviation of 0.05 * ``strength``.
+    """
     gain = torch.tensor(exposure, device=rgb.device)[:, None, None]
     rgb = rgb * gain
     if strength > 0:
@@ -77,8 +85,10 @@ def expose(rgb: Tensor, exposure: tuple[float, float, float], noise: Noise, stre
 
 
 def misaligned(depth: Tensor, affine: DepthAffine) -> Tensor:
-    """Depth (F, S, S) as seen by a camera beside the colour camera: pixel x there shows what colour shows at
-    ``scale * x + shift``; 0 beyond the colour camera's view."""
+    """An image (F, S, S) as a depth camera beside the colour camera sees it.
+
+    Its pixel x shows what the colour camera shows at ``scale * x + shift``, and 0 beyond the colour camera's view.
+    """
     height, width = depth.shape[1:]
 
     def source(count: int, reference: int, shift: float) -> tuple[Tensor, Tensor]:
@@ -92,10 +102,11 @@ def misaligned(depth: Tensor, affine: DepthAffine) -> Tensor:
 
 
 def sense(depth: Tensor, luma: Tensor, noise: Noise, *, grain: float, holes: float) -> Tensor:
-    """The depth camera: true depth (F, S, S) in mm (0 = unseen) to whole mm as int32, 0 = a hole.
+    """Turn true depth (F, S, S) in mm (0 = not seen) into the depth camera's whole mm, int32, where 0 is a hole.
 
-    ``luma`` (F, S, S) in [0, 1]: dark surfaces reflect too little. ``grain`` in [0, 1]: strength of noise, quantisation
-    and flying pixels; ``holes`` in [0, 1]: of shadows and dropouts. Both 0: the true depth, rounded.
+    ``luma`` (F, S, S) in [0, 1] makes holes on dark surfaces, which reflect too little. ``grain`` in [0, 1]: strength
+    of noise, quantisation and flying pixels; ``holes`` in [0, 1]: strength of shadows, dropouts and dark surfaces. With
+    both 0 the true depth is only rounded. From 1500 mm on there are always holes.
     """
     shape = tuple(depth.shape[1:])
     size = shape[1]

@@ -1,4 +1,4 @@
-"""A contact sheet of generated gestures: a strip of frames for each class, RGB above depth."""
+"""Makes a contact sheet of generated gestures: a strip of frames for each class, RGB above depth."""
 
 from pathlib import Path
 
@@ -14,8 +14,10 @@ _COLUMNS = 2
 
 
 def sheet(spec: SynthSpec, frames: int = 8) -> np.ndarray:
-    """A picture, uint8 (height, width, 3) RGB: the first training clip of every class, of "none" as many as there are
-    to one clip of a gesture; ``frames`` of each."""
+    """Make the contact sheet, uint8 (height, width, 3) RGB, with ``frames`` frames of each clip.
+
+    It shows the first training clip of every gesture, and the first ``spec.background`` clips of "none".
+    """
     indices = np.linspace(0, spec.num_frames - 1, frames).round().astype(int)
     strips = [_strip(spec, number, indices) for number in range(spec.cycle)]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % _COLUMNS)
@@ -26,12 +28,12 @@ def sheet(spec: SynthSpec, frames: int = 8) -> np.ndarray:
 
 
 def write_sheet(spec: SynthSpec, path: Path) -> Path:
-    """Write the contact sheet of the training split as PNG; returns its path. Raises ``RunError`` when it cannot."""
+    """Write the contact sheet as a PNG and return its path. Raises ``RunError`` when it cannot be written."""
     return write_png(path, sheet(spec))
 
 
 def _strip(spec: SynthSpec, number: int, indices: np.ndarray) -> np.ndarray:
-    """One clip: caption, RGB frames, depth frames."""
+    """The strip of one clip: caption, RGB frames, depth frames."""
     planned = plan(spec, "train", number)
     footage = record(spec, planned, indices)
     caption = np.full((_BAR, len(indices) * spec.size, 3), 255, np.uint8)

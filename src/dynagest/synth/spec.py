@@ -1,4 +1,4 @@
-"""Every knob of a generated data set."""
+"""The settings of a generated data set, and presets of them."""
 
 from collections.abc import Iterable
 from typing import Any, Literal, Self
@@ -16,16 +16,16 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Misalignment = Literal["none", "nvgesture", "isogd"]
 
-# As measured on the real sets.
+# The maps from depth to colour, as measured on the real data sets.
 MISALIGNMENT: dict[Misalignment, DepthAffine | None] = {
     "none": None,
     "nvgesture": DEPTH_PRESETS["nvgesture-aligned"].affine,
     "isogd": DEPTH_PRESETS["isogd-aligned"].affine,
 }
-FRAME_RATE = 12  # frames of a clip in a second
-# Fields of a spec that change the depth of a clip and not a pixel of its RGB.
+FRAME_RATE = 12  # frames a second of a clip
+# Fields of a spec that change the depth of a clip but no pixel of its RGB.
 SENSOR = frozenset({"depth_noise", "depth_holes", "misalign", "declare_misalignment"})
-NEAR_MM, FAR_MM = 150.0, 1000.0  # the range of depth that canonical depth spans
+NEAR_MM, FAR_MM = 150.0, 1000.0  # where canonical depth is 1 and 0
 _OMITTED_UNUSED = ("background", "slack", "unmirrored")
 
 
@@ -43,9 +43,10 @@ class PerSplit(BaseModel):
 
 
 class SynthSpec(BaseModel):
-    """A generated data set: who, where, what and how hard. The same spec gives the same clips everywhere.
+    """The settings of a generated data set: who performs, where, what, and how hard the clips are.
 
-    Shares and strengths lie in [0, 1]. Subjects and scenes of different splits are different ones.
+    The same spec gives the same clips everywhere. Shares and strengths lie in [0, 1]. No two splits share subjects or
+    scenes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,7 +105,8 @@ class SynthSpec(BaseModel):
             raise ValueError("declare_misalignment: the map between depth and colour is not that of unmirrored clips")
         return self
 
-    # Specs name folders and fingerprint runs: one without what live use needs reads as it did before there was any.
+    # Specs name folders and identify runs. So the fields for live use, which came later, are left out where they are
+    # not used: specs without them read as they did before.
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if name not in _OMITTED_UNUSED or value}
@@ -114,30 +116,30 @@ class SynthSpec(BaseModel):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes of the clips: the gestures, and behind them "none" where there are background clips."""
+        """The classes of the clips: the gestures, followed by "none" if there are background clips."""
         return (*self.classes, BACKGROUND) if self.background else self.classes
 
     @property
     def cycle(self) -> int:
-        """Clips after which the classes come round again: one of each gesture, ``background`` of "none"."""
+        """The number of clips after which classes repeat: one of each gesture and ``background`` of "none"."""
         return len(self.classes) + self.background
 
     @property
     def seconds(self) -> float:
-        """How long a clip lasts."""
+        """How long a clip lasts, in seconds."""
         return self.num_frames / FRAME_RATE
 
     def length(self, split: Split) -> int:
-        """Clips in ``split``."""
+        """The number of clips in ``split``."""
         return self.clips_per_class.of(split) * self.cycle
 
     def depth_spec(self) -> DepthSpec:
-        """How to read the generated depth: 16-bit millimetres, 0 where there is none."""
+        """How to read the generated depth: 16-bit millimetres, 0 where there is no depth."""
         affine = MISALIGNMENT[self.misalign] if self.declare_misalignment else None
         return DepthSpec(near="dark", scale_mm=1.0, min_mm=NEAR_MM, max_mm=FAR_MM, invalid=0, affine=affine)
 
 
-# Small enough to render in a minute and to learn in four on two cores.
+# Small enough that, on two cores, it is rendered in a minute and learnt in four.
 _DEMO = SynthSpec(
     classes=tuple(
         name
@@ -154,8 +156,8 @@ _DEMO = SynthSpec(
     shake=0.2,
 )
 
-# For networks that watch a stream: they must know what is between gestures, which is most of it, and gestures that are
-# not in the middle of a clip.
+# For networks that watch a stream. They must know what is between gestures, which makes up most of a stream, and must
+# know gestures that are not in the middle of a clip.
 _LIVE = _DEMO.model_copy(
     update={
         "background": 8,
@@ -186,7 +188,7 @@ PRESETS: dict[str, SynthSpec] = {
 
 
 def get_preset(name: str) -> SynthSpec:
-    """The preset of this name. Raises ``RecipeError`` that lists those there are."""
+    """The preset called ``name``. Raises ``RecipeError``, which lists the presets, if there is none."""
     if name not in PRESETS:
         raise RecipeError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,10 +1,11 @@
-"""Continuous streams: gestures, pauses and other movements in long videos, with the truth about what begins when.
+"""Generates streams: long videos of gestures, pauses and other movements, with the begin and end of each gesture.
 
     folder/streams.csv  classes.txt  streams.json (the StreamSpec)
     folder/val/S041-000.avi     MJPEG, as clips are; see ``clips/streams.py`` for the list
 
-A gesture begins with its preparation and ends with its retraction, as its clips do; on the way from a pause to the
-first, and from the last to a pause, is no gesture. A stream is made by the subjects and before the scenes of its split.
+A gesture begins with its preparation and ends with its retraction, as in a clip. The hand's way from a pause to the
+preparation, and from the retraction to a pause, does not belong to it. Each stream shows one subject and one scene of
+its split.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from dynagest.synth.subject import Subject
 from dynagest.synth.write import claim, place, write_mjpeg
 
 SPEC_FILE = "streams.json"
-_STREAM = 4  # first word of the seed sequence, see recording.py
+_STREAM = 4  # second word of the seed sequence, see recording.py
 _CHUNK = 24  # frames rendered at once
 
 
@@ -44,7 +45,7 @@ class StreamCounts(PerSplit):
 
 
 class StreamSpec(BaseModel):
-    """A set of generated streams. The same spec gives the same streams everywhere."""
+    """The settings of a set of generated streams. The same spec gives the same streams everywhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,28 +66,28 @@ class StreamSpec(BaseModel):
 
     @property
     def num_frames(self) -> int:
-        """Frames of a recording."""
+        """The number of frames of a recording."""
         return round(self.minutes * 60 * self.fps)
 
 
 def plan_stream(spec: StreamSpec, split: Split, index: int) -> tuple[Take, tuple[Span, ...]]:
-    """Draw stream ``index`` of ``split``: what to render, and its gestures in order."""
+    """Draw stream ``index`` of ``split``: the take to render, and its gestures in order, in seconds."""
     clips = spec.clips
     rng = np.random.default_rng((clips.seed, _STREAM, SPLITS.index(split), index))
     subject = subject_of(clips, first_subject(clips, split) + index % clips.subjects.of(split))
     scene = scene_of(clips, first_scene(clips, split) + int(rng.integers(clips.scenes.of(split))))
     motion, spans = draw_performance(spec, subject, rng)
     events = draw_events(rng, clips, scene, subject)
-    # Hand, passers-by and camera move as fast as in clips, so their unit of time is the length of a clip.
+    # Hand, distractors and camera move as fast as in clips, because their unit of time is the length of a clip.
     times = (np.arange(spec.num_frames) + 0.5) / spec.fps / clips.seconds
     noise = Noise.draw(rng, spec.num_frames)
     return Take("", subject, scene, events, motion, times, spec.fps * clips.seconds, noise), spans
 
 
 def draw_performance(spec: StreamSpec, subject: Subject, rng: np.random.Generator) -> tuple[Motion, tuple[Span, ...]]:
-    """What ``subject`` does in one recording, and which gestures are in it (seconds).
+    """Draw what ``subject`` does in one recording, and return the motion and its gestures in order, in seconds.
 
-    Every class comes up once before one comes up again, but for those that are repeated at once.
+    Apart from gestures that are repeated at once, every class is performed once before any is performed again.
     """
     clips, length = spec.clips, spec.minutes * 60
     track, spans, bag = Track(), list[Span](), list[str]()
@@ -103,7 +104,7 @@ def draw_performance(spec: StreamSpec, subject: Subject, rng: np.random.Generato
         seconds = clips.seconds * (1 + spec.tempo * rng.uniform(-1, 1))
         gesture = perform(label, subject, rng, style=clips.style, seconds=seconds)
         begin = track.add(gesture, rng.uniform(0.15, 0.5))
-        # What would be cut off by the end is not begun; the recording ends in a pause.
+        # A gesture that the end would cut off is taken back, and the recording ends in a pause.
         if track.end + 0.5 > length:
             track.times.pop()
             track.keys.pop()
@@ -115,7 +116,7 @@ def draw_performance(spec: StreamSpec, subject: Subject, rng: np.random.Generato
 
 
 def film_stream(spec: StreamSpec, take: Take) -> Iterator[np.ndarray]:
-    """The frames of a stream, uint8 (S, S, 3) RGB, rendered as they are asked for."""
+    """Yield the frames of a stream, uint8 (S, S, 3) RGB, rendered as they are asked for."""
     for start in range(0, spec.num_frames, _CHUNK):
         footage = record(spec.clips, take, np.arange(start, min(start + _CHUNK, spec.num_frames)))
         yield from np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
@@ -126,7 +127,7 @@ def write_streams(
 ) -> StreamSet:
     """Render every stream of ``spec`` into ``folder`` and list them in ``streams.csv``.
 
-    Arguments, errors and what happens after an interruption are those of ``write_synth``; progress counts streams.
+    Arguments, errors and behaviour after an interruption are those of ``write_synth``, but ``progress`` counts streams.
     """
     folder = Path(folder).absolute()
     keys = [(split, index) for split in SPLITS for index in range(spec.streams.of(split))]
@@ -143,7 +144,7 @@ def write_streams(
 
 
 def read_stream_spec(folder: Path | str) -> StreamSpec:
-    """The spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
+    """Read the spec of a folder that ``write_streams`` wrote. Raises ``RunError`` if there is none."""
     advice = "name a folder of `dynagest data streams`"
     return read_record(StreamSpec, Path(folder) / SPEC_FILE, "a spec of generated streams", advice)
 
@@ -160,7 +161,7 @@ def _write_stream(folder: Path, spec: StreamSpec, key: tuple[Split, int]) -> Non
 
 
 class _LeftOff(Exception):
-    """A stream that was not rendered to its end."""
+    """Raised when this worker is told to stop before a stream is rendered to its end."""
 
 
 def _until_stopped(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

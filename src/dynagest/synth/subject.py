@@ -25,9 +25,11 @@ class Subject:
 
     ``side``: +1 right-handed, -1 left-handed. ``scale``, ``thickness``, ``palm_width``, ``finger_lengths``: factors on
     the average hand. Colours: RGB in [0, 1]. ``sleeve_start``: where the sleeve begins, 0 at the wrist, 1 at the elbow
-    (bare forearm); sleeve_thickness in mm. ``amplitude``, ``tempo``, ``tremor``, ``drop``: how large, fast and unsteady
-    the movements are and how far below the stroke the hand starts (1 = out of the image). ``habit``: (8,) standard
-    normal numbers that shift the whole person's style.
+    (bare forearm); ``sleeve_thickness`` in mm; ``sleeve_stripe``: strength of its stripes, 0 for none. ``amplitude``:
+    how large the movements are, 1 on average; ``tempo`` in [-1, 1]: how fast, 0 on average; ``tremor`` in [0, 1]: how
+    unsteady. ``drop`` in [0, 1]: how far below the stroke the hand starts and ends, where 1 is up to 170 mm at the
+    start. ``habit``: (8,) numbers in [-2, 2] that shift the attitude and fingers of the hand in all of the person's
+    gestures.
     """
 
     name: str
@@ -56,7 +58,7 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 
 def skin_tone(darkness: float) -> tuple[Colour, Colour]:
-    """Colours of the back of the hand and of the palm for ``darkness`` in [0, 1]."""
+    """The colours of the back of the hand and of the palm, from light to dark for ``darkness`` in [0, 1]."""
     place = min(max(darkness, 0.0), 1.0) * (len(_SKIN) - 1)
     low = min(int(place), len(_SKIN) - 2)
     mix = place - low
@@ -66,8 +68,11 @@ def skin_tone(darkness: float) -> tuple[Colour, Colour]:
 
 
 def draw_subject(number: int, rng: np.random.Generator, *, left_handed: float, style: float) -> Subject:
-    """Subject ``number`` from a generator of their own; ``left_handed`` is the share of left-handed people, and
-    ``style`` in [0, 1] how much people differ in their movements."""
+    """Draw subject ``number``; ``rng`` is used for this subject alone.
+
+    ``left_handed`` in [0, 1]: the share of left-handed people. ``style`` in [0, 1]: how much people differ in their
+    movements.
+    """
     side = -1.0 if rng.uniform() < left_handed else 1.0
     common = rng.normal(1.0, 0.035)
     lengths = np.clip(common + rng.normal(0.0, 0.02, 5), 0.88, 1.12).tolist()

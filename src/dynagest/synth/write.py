@@ -1,11 +1,11 @@
-"""Writes a generated data set to disk: the same folder layout and manifest as anybody's own clips.
+"""Writes a generated data set to disk, with the same folder layout and manifest as a user's own clips.
 
     folder/manifest.csv  classes.txt  depth.yaml  synth.json (the SynthSpec)
-    folder/train/swipe_left/S003-000123.avi         MJPEG: every frame stands alone, so few of them are read fast
+    folder/train/swipe_left/S003-000123.avi         MJPEG: every frame stands alone, so a few are read fast
     folder/train/swipe_left/S003-000123.depth.npz   uint16 mm (F, S, S), 0 = no depth
 
-Every file is written under another name first and then renamed, and the manifest comes last: what an interrupted run
-leaves behind is complete as far as it goes, and the next run adds the rest.
+Every file is written under another name first and then renamed, and the manifest comes last. So each clip file that an
+interrupted run leaves behind is complete, and the next run adds the missing ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,11 +37,11 @@ Spec = TypeVar("Spec", bound=BaseModel)
 def write_synth(
     folder: Path | str, spec: SynthSpec, *, workers: int | None = None, progress: Progress | None = None
 ) -> Path:
-    """Render every clip of ``spec`` into ``folder`` and return its manifest.
+    """Render every clip of ``spec`` into ``folder`` and return the path of its manifest.
 
-    ``workers``: processes, by default as many as there are CPUs; the files do not depend on it. ``progress``: called
+    ``workers``: the number of processes, by default one a core; the files do not depend on it. ``progress``: called
     with (clips done, clips in all). A folder that was begun with the same spec is completed. Raises ``RunError`` for a
-    folder that holds something else, and when the disk does not take the files.
+    folder that contains anything else, and when the files cannot be written.
     """
     folder = Path(folder).absolute()
     keys = [(split, index) for split in SPLITS for index in range(spec.length(split))]
@@ -60,20 +60,23 @@ def write_synth(
 
 
 def read_spec(folder: Path | str) -> SynthSpec:
-    """The spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
+    """Read the spec of a folder that ``write_synth`` wrote. Raises ``RunError`` if there is none."""
     advice = "name a folder of `dynagest data synth`"
     return read_record(SynthSpec, Path(folder) / SPEC_FILE, "a spec of generated clips", advice)
 
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:
-    """The RGB and the depth file of a clip."""
+    """The paths of a clip's RGB file and depth file."""
     name = f"S{subject_number(spec, split, index):03d}-{index:06d}"
     home = folder / split / spec.labels[label_of(spec, index)]
     return home / f"{name}.avi", home / f"{name}.depth.npz"
 
 
 def claim(file: Path, spec: Spec, read: Callable[[Path], Spec]) -> None:
-    """Make the folder of ``file`` ours by writing the spec into it, or refuse one that is not ours."""
+    """Write ``spec`` to ``file``, in a new or empty folder, unless ``file`` already holds the same spec.
+
+    Raises ``RunError`` for a folder that contains anything else, such as another spec. ``read`` reads a folder's spec.
+    """
     folder = file.parent
     if file.exists():
         if read(folder) != spec:
@@ -97,9 +100,10 @@ def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
 
 @contextmanager
 def place(path: Path) -> Iterator[Path]:
-    """A file, written under the name that this gives, that is there whole or not at all.
+    """Yield a temporary path to write a file to, which becomes ``path`` at the end of the block.
 
-    Not forced to the disk: thousands of clips can be rendered again, but not waited for.
+    If the block fails, the temporary file is removed, so that ``path`` is complete or missing. The file is not forced
+    to the disk: to wait for that with thousands of clips takes too long, and lost clips can be rendered again.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -110,7 +114,7 @@ def place(path: Path) -> Iterator[Path]:
 
 
 def write_mjpeg(path: str, frames: Iterable[np.ndarray], size: int, fps: float) -> None:
-    """Write an AVI of these frames, uint8 (S, S, 3) RGB."""
+    """Write an AVI (Motion JPEG) of ``frames``, uint8 (S, S, 3) RGB with S = ``size``."""
     options = {"qmin": _QUALITY, "qmax": _QUALITY}
     with av.open(path, "w", format="avi", options={"fflags": "+bitexact"}) as container:
         rate = Fraction(fps).limit_denominator(1001)

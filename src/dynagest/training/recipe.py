@@ -160,7 +160,9 @@ class Recipe(BaseModel):
     prefetch: int = Field(default=2, ge=1, description="batches that each worker prepares ahead")
     checkpoint_seconds: float = Field(default=300.0, gt=0, description="at most this long between checkpoints")
     checkpoint_steps: int | None = Field(default=None, ge=1, description="also a checkpoint every so many steps")
-    log_steps: int = Field(default=10, ge=1, description="steps a line in the log stands for")
+    log_steps: int = Field(
+        default=10, ge=1, description="a line in the log every so many steps of an epoch, and at its end"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
