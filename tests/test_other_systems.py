@@ -1,4 +1,4 @@
-"""What macOS and Windows lack or do otherwise, pretended here."""
+"""What macOS, Windows and containers lack or do otherwise, pretended here."""
 
 import ntpath
 import os
@@ -14,7 +14,7 @@ import pytest
 import torch
 from training_toys import ToyClips
 
-from dynagest import doctor, processes
+from dynagest import doctor, machine, processes
 from dynagest.clips import table, workers
 from dynagest.clips.table import relative
 from dynagest.live import sources
@@ -88,6 +88,19 @@ def test_a_name_that_the_terminal_cannot_show_ends_no_command(tmp_path: Path) ->
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 classes: wave, \\u0939\\u093e\\u0925\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1)]
+)
+def test_a_containers_quota_counts_as_cores(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert machine.available_cores() == 8, "no container of this kind"
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert machine.available_cores() == cores
 
 
 @pytest.mark.parametrize("fast", [True, False])

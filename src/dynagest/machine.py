@@ -1,16 +1,23 @@
 """The cores and the shared memory that data workers can use, and fast bf16. Only the last of these needs torch."""
 
+import math
 import os
 import shutil
 from pathlib import Path
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, such as of `docker run --cpus 2`; cgroup v2
 SHARED_MEMORY = Path("/dev/shm")
 LOW_SHARED_MIB = 256.0  # less does not hold the batches that wait there; containers often have 64 MiB
 
 
 def available_cores() -> int:
-    """The number of cores that this process may run on; a container or ``taskset`` can allow fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this process may use: a container or ``taskset`` can allow fewer than there are.
+
+    A container's quota of time counts as so many cores, rounded up.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = CPU_QUOTA.read_text().split() if CPU_QUOTA.is_file() else ("max", "")
+    return cores if quota == "max" else min(cores, math.ceil(int(quota) / int(period)))
 
 
 def shared_memory_suffices() -> bool:
