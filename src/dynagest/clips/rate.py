@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dynagest.clips.dataset import ClipSource
 
 CLIPS = 64  # the number of clips looked at, spread evenly over the source, which is enough for a median
-ASSUMED = 30.0  # frames a second of clips that do not state it: as EgoGesture, NVGesture and nearly all cameras
+ASSUMED = 30.0  # frames a second of clips that do not state it; the rate of EgoGesture, NVGesture and most cameras
 
 
 @runtime_checkable

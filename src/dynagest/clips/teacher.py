@@ -90,8 +90,8 @@ class Teacher:
     def __init__(self, path: Path, spec: TeacherSpec | None = None) -> None:
         """Open an ONNX file; without ``spec``, with the YAML beside it.
 
-        Raises ``ModelError`` if ONNX Runtime is not installed, the file is no ONNX model that runs here, its input is
-        not one float32 picture, or its size is not known or contradicts ``spec``.
+        Raises ``ModelError`` if ONNX Runtime is not installed, the file cannot be read or is no ONNX model that runs
+        here, its input is not one float32 picture, or the input's size is not known or contradicts ``spec``.
         """
         try:
             import onnxruntime  # type: ignore[import-untyped,unused-ignore]

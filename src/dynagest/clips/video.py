@@ -40,7 +40,7 @@ def one_channel(image: Array, path: Path) -> Array:
 
 
 def count_video(path: Path) -> int:
-    """Count the frames of a video by its packets: 0.5 ms for an IsoGD clip, where decoding takes 5.
+    """Count the frames of a video by its packets: 0.5 ms for an IsoGD clip, where decoding takes 5 ms.
 
     Only the pictures of a transport stream are decoded. Raises ``ClipError`` if there are none, or if the file is
     missing, truncated, corrupt or not a video.
@@ -219,7 +219,7 @@ class _Video:
             raise ClipError(f"{self.path}: truncated: {stored} of {listed} frames")
 
     def _hidden(self, packet: av.Packet) -> bool:
-        # VP8 stores reference pictures that are never shown in packets of their own; bit 4 of the frame tag is then 0.
+        # VP8 has packets for reference pictures that are never shown; in these, bit 4 of the frame tag is 0.
         return self.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
 
     def decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:

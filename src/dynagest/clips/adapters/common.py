@@ -115,7 +115,7 @@ def parse_lists(texts: Sequence[str]) -> tuple[tuple[Path, str], ...]:
 
 
 def numbered_classes(count: int, first: int = 1) -> tuple[str, ...]:
-    """Names for classes that have only numbers: class_01, class_02, ..., with the digits of the last, at least two."""
+    """Names for classes that have only numbers: class_01, class_02, ..., with the last one's digits, but at least 2."""
     digits = max(2, len(str(first + count - 1)))
     return tuple(f"class_{number:0{digits}d}" for number in range(first, first + count))
 

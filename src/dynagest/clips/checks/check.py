@@ -38,8 +38,8 @@ _Add = Callable[[Severity, str, str, Path], None]
 class _Examined:
     """The findings on one clip: problems, RGB length in frames, and its vote on the depth's polarity.
 
-    ``asked``: whether the clip is one of those that vote. ``smeared``: the share of its 8-bit depth pixels above
-    ``invalid`` and up to 7, where near is dark.
+    ``asked``: whether the clip was asked for its vote. ``smeared``: the share of its depth pixels above ``invalid`` and
+    up to 7, only for 8-bit depth in which near is dark.
     """
 
     problems: list[Problem] = field(default_factory=list)

@@ -68,7 +68,7 @@ def vote(raw: npt.NDArray[Any]) -> Literal["bright", "dark"] | None:
     """Judge one clip's raw depth (T, H, W), uint8 or uint16; None without enough evidence.
 
     Votes if one of the two cues (see ``cues``) is clear and the other does not contradict it. Measured, right / wrong /
-    silent: 198 / 0 / 2 of 200 IsoGD clips, 196 / 0 / 4 of them inverted; NVGesture's clip and two 16-bit recordings
+    silent: 198 / 0 / 2 of 200 IsoGD clips, 196 / 0 / 4 of the same inverted; NVGesture's clip and two 16-bit recordings
     right; 1540 / 3 / 1145 of 336 generated clips, each in 8 kinds of depth (16-bit and 8-bit bright, clean and lossy
     8-bit bright and dark, all that is in view or the hand alone). One lower limit was raised after a first look at the
     generated clips; the thresholds were chosen on other clips.
