@@ -1,1 +1,1 @@
-"""From files to batches: which clips there are, their frames and their depth, and how they are looked at."""
+"""Everything from files to batches: lists of clips, their frames and depth, sampling, crops and augmentation."""

@@ -1,4 +1,4 @@
-"""Lines of text for pictures, in any script that a font of this machine has. OpenCV's own text is ASCII alone."""
+"""Lines of text for pictures, in any script for which this machine has a font. OpenCV's own text is ASCII only."""
 
 import warnings
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dynagest.errors import RunError, some
 
-# matplotlib brings the first, with Latin, Greek and Cyrillic letters; the others are taken where they are installed.
+# matplotlib ships the first, with Latin, Greek and Cyrillic letters; the others are used if they are installed.
 _FAMILIES = (
     "DejaVu Sans",
     "Noto Sans CJK JP",
@@ -36,9 +36,10 @@ def caption(
     background: tuple[int, int, int] = (255, 255, 255),
     centred: bool = False,
 ) -> npt.NDArray[np.uint8]:
-    """A line of text as uint8 RGB (height, width, 3), cut off at the right; a letter that no font has is a box.
+    """Draw a line of text as uint8 RGB (height, width, 3), cut off at the right. A letter that no font has is a box.
 
-    Raises ``RunError`` without matplotlib, which comes with ``pip install "dynagest[train]"``.
+    Colours are (red, green, blue), 0 to 255. Raises ``RunError`` if matplotlib, which comes with
+    ``pip install "dynagest[train]"``, is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -65,7 +66,7 @@ def caption(
 
 
 def letters_without_font(names: Iterable[str]) -> str:
-    """For the user, if ``names`` hold letters that no font here has: which, and what to do; else nothing."""
+    """A message for the user on letters in ``names`` that no font here has, and what to do; "" if there are none."""
     from matplotlib import get_cachedir
     from matplotlib.font_manager import fontManager
     from matplotlib.ft2font import FT2Font

@@ -1,4 +1,4 @@
-"""From a manifest to batches of tensors: N clips, T frames, H x W pixels."""
+"""Turns the clips of a manifest into batches of tensors: N clips, T frames, H x W pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
 from dynagest.clips.view import View
 from dynagest.errors import ClipError, DepthError
 
-# How many clips' depth is tried before a run, to find a depth.yaml that contradicts the files at large.
+# The number of clips whose depth is tried before a run, to find out whether depth.yaml contradicts the files.
 _PROBES = 16
 
 
 class Sample(TypedDict):
-    """One clip: rgb uint8 (T, 3, H, W), depth canonical float32 (T, 1, H, W), zeros where there is none."""
+    """One clip: rgb uint8 (T, 3, H, W), canonical depth float32 (T, 1, H, W), which is zeros if there is none."""
 
     rgb: torch.Tensor
     depth: torch.Tensor
@@ -32,10 +32,10 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """N clips. ``rgb`` uint8 (N, T, 3, H, W), with the channels innermost in memory (as ``channels_last`` likes it).
+    """N clips. ``rgb`` uint8 (N, T, 3, H, W), with the channels innermost in memory, as in ``channels_last``.
 
-    ``depth`` float32 (N, T, 1, H, W), canonical, zeros where ``has_depth`` (N,) is false; ``label`` and ``index``
-    int64 (N,).
+    ``depth`` float32 (N, T, 1, H, W), canonical, zeros where ``has_depth``, bool (N,), is false; ``label`` and
+    ``index`` int64 (N,).
     """
 
     rgb: torch.Tensor
@@ -47,7 +47,7 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableClip:
-    """A clip that could not be read: its index, the file at fault and why. It is left out, never substituted."""
+    """A clip that could not be read: its index, the file at fault and the reason. It is left out, never replaced."""
 
     index: int
     file: Path
@@ -55,9 +55,9 @@ class UnreadableClip:
 
 
 class ClipSource(Protocol):
-    """What training and testing need of a dataset, be it read from files or generated.
+    """What training and testing need of a dataset, whether it is read from files or generated.
 
-    A key is ``(epoch, index)``. Every random draw of a sample depends on nothing but the key and the source's seed.
+    A key is ``(epoch, index)``. Every random draw of a sample depends only on the key and the source's seed.
     """
 
     @property
@@ -68,21 +68,21 @@ class ClipSource(Protocol):
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip: ...
 
     def label(self, index: int) -> int:
-        """The class of clip ``index`` (unmirrored)."""
+        """The index of the class of clip ``index``, unmirrored."""
 
 
 class ClipDataset(Dataset[Sample | UnreadableClip]):
-    """The clips of a manifest as seen through a view; ``dataset[(epoch, index)]``.
+    """The clips of a manifest, sampled, cropped and augmented by a view.
 
-    It gives a ``Sample``, or an ``UnreadableClip`` for a clip that cannot be read, or whose depth contradicts
-    ``depth.yaml`` or has another shape than its RGB. All draws come from
+    ``dataset[(epoch, index)]`` is a ``Sample``, or an ``UnreadableClip`` for a clip that cannot be read, or whose depth
+    contradicts ``depth.yaml`` or has another aspect ratio than its RGB. All draws come from
     ``np.random.default_rng((seed, epoch, index))``, so that any number of workers and processes gives the same samples.
 
-    Making one raises ``DepthError`` when none of the first clips with depth agrees with ``depth.yaml`` (the declaration
-    is wrong then, not a file), ``ManifestError`` for a label that is not among the classes, and ``RecipeError`` for
-    ``flip_labels`` that cannot be right.
+    The constructor raises ``DepthError`` if depth is not declared, or if none of the first clips with depth agrees with
+    the declaration (then that is wrong, not a file); ``ManifestError`` for a label that is not among the classes; and
+    ``RecipeError`` for invalid ``flip_labels`` (see ``View.flip_table``).
 
-    Example, of an epoch in a training loop of one's own::
+    Example, an epoch in a training loop of your own::
 
         keys = [(epoch, index) for index in torch.randperm(len(dataset)).tolist()]
         for batch, unreadable in DataLoader(dataset, batch_size=8, sampler=keys, collate_fn=collate, num_workers=2):
@@ -105,11 +105,14 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
         return len(self.manifest)
 
     def label(self, index: int) -> int:
-        """The class of clip ``index``."""
+        """The index of the class of clip ``index``, unmirrored."""
         return self._labels[index]
 
     def timing(self, index: int) -> tuple[int, float | None]:
-        """Frames of clip ``index``, and frames a second if it says so. Raises ``ClipError`` if it is unreadable."""
+        """The number of frames of clip ``index`` and its frames a second, ``None`` if neither clip nor video states it.
+
+        Raises ``ClipError`` if the clip is unreadable.
+        """
         clip = self.manifest.clips[index]
         return self._reader.length(clip), clip.fps or frame_rate(clip.video)
 
@@ -137,7 +140,7 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
         return make_sample(rgb, canonical, label, index)
 
     def _depth(self, clip: Clip, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[Any] | None:
-        """Raw depth (T, h, w) of the frames ``indices`` of the clip's ``n``."""
+        """Read the raw depth (T, h, w) for the frames ``indices`` of a clip of ``n``; None if there is none to read."""
         if clip.depth is None or not self.view.depth:
             return None
         count = self._reader.count(clip.depth)
@@ -157,10 +160,10 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
             raise DepthError(fault)
 
     def _probe_depth(self) -> None:
-        """Raise ``DepthError`` from the main process, before a run starts, rather than have every clip left out.
+        """Raise ``DepthError`` before a run starts if the declaration of depth is wrong, so that not all clips fail.
 
-        Looks at the first clips with depth until one agrees with what is declared; the odd one that does not, or that
-        cannot be read, is reported, with its reason, whenever it is drawn.
+        Looks at the first clips with depth until one agrees with the declaration. A single clip that does not agree, or
+        cannot be read, is reported with its reason whenever it is drawn.
         """
         first: DepthError | None = None
         for clip in [clip for clip in self.manifest.clips if clip.depth][:_PROBES]:
@@ -182,7 +185,7 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
 
 
 def epoch_and_index(key: Any) -> tuple[int, int]:
-    """The two numbers of a key. Raises ``TypeError`` for the plain index that a ``DataLoader`` gives by itself."""
+    """Split a key into epoch and index. Raises ``TypeError`` for a plain index, a ``DataLoader``'s default key."""
     try:
         epoch, index = key
     except TypeError:
@@ -193,7 +196,7 @@ def epoch_and_index(key: Any) -> tuple[int, int]:
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:
-    """A sample of RGB uint8 (T, H, W, 3) and canonical depth float32 (T, H, W) or none."""
+    """Make a sample of RGB uint8 (T, H, W, 3) and canonical depth, float32 (T, H, W) or ``None``."""
     pixels = torch.zeros(rgb.shape[:3]) if depth is None else torch.from_numpy(depth)
     return {
         "rgb": torch.from_numpy(rgb).permute(0, 3, 1, 2),
@@ -205,12 +208,15 @@ def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | Non
 
 
 def collate(samples: Sequence[Sample | UnreadableClip]) -> tuple[Batch | None, list[UnreadableClip]]:
-    """The readable samples as a batch, ``None`` if there are none, and the others. For ``DataLoader(collate_fn=)``."""
+    """Split samples into a batch of the readable ones, ``None`` if there are none, and a list of the unreadable ones.
+
+    For ``DataLoader(collate_fn=)``.
+    """
     unreadable = [sample for sample in samples if isinstance(sample, UnreadableClip)]
     good = [sample for sample in samples if not isinstance(sample, UnreadableClip)]
     if not good:
         return None, unreadable
-    # Stacked as they lie in memory, channels innermost, instead of moving every pixel twice.
+    # Stacked in their memory order, channels innermost, so that no pixel is moved twice.
     rgb = torch.stack([sample["rgb"].permute(0, 2, 3, 1) for sample in good]).permute(0, 1, 4, 2, 3)
     batch: Batch = {
         "rgb": rgb,

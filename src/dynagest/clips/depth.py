@@ -1,4 +1,4 @@
-"""What the values of a depth image mean, and how it lies in the RGB frame. Needs no torch."""
+"""What the values of a depth image mean, where it lies in the RGB frame, and its conversion. Needs no torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from dynagest.errors import DepthError
 from dynagest.fields import field_faults
 
 DEPTH_FILE = "depth.yaml"
-# How far the aspect ratios of depth and RGB may differ and still show the same field.
+# The relative difference up to which the aspect ratios of depth and RGB count as those of the same field of view.
 ASPECT_TOLERANCE = 0.02
 
 EXAMPLE = """\
@@ -34,8 +34,9 @@ _HEADER = """\
 class DepthAffine(BaseModel):
     """Where depth lies in the RGB frame: ``x_rgb = scale * x_depth + shift_x``, ``y_rgb = scale * y_depth + shift_y``.
 
-    In pixels of a reference frame of ``width`` x ``height`` to which both images are scaled, so that it holds at any
-    resolution. Coordinates are those of pixel edges: the frame's left border is 0, its right border ``width``.
+    Coordinates are pixels of a reference frame of ``width`` x ``height`` to which both images are scaled, so that the
+    map holds at any resolution. They are those of pixel edges: the left border of the frame is 0, its right border
+    ``width``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,15 +56,17 @@ class DepthAffine(BaseModel):
 
 
 class DepthSpec(BaseModel):
-    """The declaration of raw depth (``depth.yaml``), and the way from it to canonical depth.
+    """The declaration of raw depth (``depth.yaml``), and its conversion to canonical depth.
 
     Canonical depth is float32 in [0, 1] with near = 1 and both invalid pixels and background = 0.
 
-    ``near``: whether near pixels have large ("bright") or small ("dark") values. ``invalid``: values at or below it
-    hold no depth. ``scale_mm``: millimetres per unit, for 16-bit depth, which ``min_mm`` (canonical 1) and ``max_mm``
-    (canonical 0) then turn into a range; metric depth grows with distance, so its near is "dark". ``erode``: pixels
-    beside a hole, in all eight directions, that are dropped with it, where compression has smeared its rim. ``affine``:
-    where depth lies in the RGB frame; ``None`` lays the whole depth image over the whole RGB frame.
+    * ``near``: whether near pixels have large ("bright") or small ("dark") values.
+    * ``invalid``: values at or below it hold no depth.
+    * ``scale_mm``: millimetres per unit of 16-bit depth. It needs ``min_mm`` and ``max_mm``, the distances that become
+      canonical 1 and 0. Metric depth grows with distance, so its ``near`` must be "dark".
+    * ``erode``: the width in pixels of the rim of a hole, in all eight directions, that is dropped with the hole,
+      because compression has smeared it.
+    * ``affine``: where depth lies in the RGB frame; ``None`` lays the whole depth image over the whole RGB frame.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,15 +118,16 @@ class DepthSpec(BaseModel):
             raise DepthError(f"{path}: {field_faults(cls, error)}") from error
 
     def to_yaml(self) -> str:
-        """The text of a ``depth.yaml`` that ``read`` gives back."""
+        """The text of a ``depth.yaml`` from which ``read`` makes an equal ``DepthSpec``."""
         return _HEADER + yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False)
 
     def canonical(self, raw: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Canonical depth, float32 in [0, 1], near = 1, invalid and background = 0, of raw uint8 or uint16 (..., H, W).
+        """Convert raw depth, uint8 or uint16 (..., H, W), to canonical depth, float32 in [0, 1] of the same shape.
 
-        Cut out of a larger image, the outer ``erode`` pixels may differ, since the holes beyond are not known. Raises
-        ``DepthError`` where the bit depth contradicts the declaration: 8 bits cannot hold millimetres (and JPEG and
-        8-bit video blur them), and 16-bit values without ``scale_mm`` have no known range.
+        Near is 1, invalid pixels and background are 0. In a part cut out of a larger image, the outer ``erode`` pixels
+        may differ from those of the whole, because holes beyond the part are unknown. Raises ``DepthError`` for another
+        type, or if the bit depth contradicts the declaration: 8 bits cannot hold millimetres (and JPEG and 8-bit video
+        blur them), and 16-bit values without ``scale_mm`` have no known range.
         """
         if raw.dtype == np.uint8:
             if self.scale_mm is not None:
@@ -131,7 +135,7 @@ class DepthSpec(BaseModel):
                     f"depth is 8-bit but declared in millimetres (scale_mm: {self.scale_mm:g}); keep millimetres as "
                     "16-bit PNG, FFV1 or npz, or remove scale_mm, min_mm and max_mm if the values are relative"
                 )
-            # 256 values only: a table, and OpenCV's look-up, is several times faster than arithmetic on every pixel.
+            # For only 256 values, OpenCV's look-up in a table is several times faster than arithmetic on every pixel.
             value = np.arange(256, dtype=np.float32) / 255
             table = value if self.near == "bright" else 1 - value
             table[: self.invalid + 1] = 0
@@ -155,13 +159,13 @@ class DepthSpec(BaseModel):
         if self.erode:
             kernel = np.ones((2 * self.erode + 1, 2 * self.erode + 1), np.uint8)
             height, width = raw.shape[-2:]
-            # What lies beyond the image counts as depth: cv2.erode's default border.
+            # By cv2.erode's default border, pixels beyond the image do not count as holes.
             for image, values in zip(canonical.reshape(-1, height, width), raw.reshape(-1, height, width), strict=True):
                 image *= cv2.erode((values > self.invalid).astype(np.uint8), kernel)
         return canonical
 
     def to_rgb(self, depth_size: tuple[int, int], rgb_size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """``(scale_x, scale_y, shift_x, shift_y)`` from depth pixels to RGB pixels; the sizes are (height, width)."""
+        """The map from depth pixels to RGB pixels, ``(scale_x, scale_y, shift_x, shift_y)``. Sizes: (height, width)."""
         (depth_height, depth_width), (height, width) = depth_size, rgb_size
         if self.affine is None:
             return width / depth_width, height / depth_height, 0.0, 0.0
@@ -174,13 +178,14 @@ class DepthSpec(BaseModel):
         )
 
     def align(self, depth: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
-        """Canonical depth (T, h, w) warped into the RGB frame: (T, height, width), 0 where the sensor did not look.
+        """Warp canonical depth (T, h, w) into the RGB frame: (T, height, width), 0 outside the depth sensor's field.
 
-        Nearest neighbour, so that no depth is made up between a hand and a hole or the background beside it. Training
-        does not call this: ``transforms.apply_depth`` folds the same map into its one resize to the network's size.
+        Takes the nearest neighbour, so that no depth is made up between a hand and a hole or the background beside it.
+        Training does not call this: ``transforms.apply_depth`` does the same map and the resize to the network's size
+        in one.
         """
         scale_x, scale_y, shift_x, shift_y = self.to_rgb((depth.shape[1], depth.shape[2]), (height, width))
-        # OpenCV's coordinates are those of pixel centres, half a pixel off those of edges.
+        # OpenCV's coordinates are those of pixel centres, half a pixel from those of pixel edges.
         matrix = np.array(
             [[scale_x, 0, shift_x + scale_x / 2 - 0.5], [0, scale_y, shift_y + scale_y / 2 - 0.5]], dtype=np.float64
         )
@@ -189,10 +194,10 @@ class DepthSpec(BaseModel):
 
 
 def shape_fault(depth_size: tuple[int, int], rgb_size: tuple[int, int], spec: DepthSpec | None) -> str:
-    """What is wrong with depth and RGB of these sizes (height, width): "" or the reason.
+    """Say what is wrong with depth and RGB of these sizes, (height, width); "" if nothing is.
 
-    Depth of another resolution is scaled to fit; another shape means that the two cameras see different fields, and
-    only a declared affine can tell where the one lies in the other.
+    Depth of another resolution is scaled to fit. Another aspect ratio means that the two cameras see different fields,
+    so that only a declared affine can tell where the one lies in the other.
     """
     (depth_height, depth_width), (height, width) = depth_size, rgb_size
     stretch = (depth_width / depth_height) / (width / height)
@@ -208,14 +213,14 @@ def _at_320x240(scale: float, shift_x: float, shift_y: float) -> DepthAffine:
 
 PRESETS: dict[str, DepthSpec] = {
     "egogesture": DepthSpec(near="bright"),
-    # The paper takes NVGesture and IsoGD as shipped, that is unaligned; the "-aligned" maps were measured on the clips.
+    # The paper uses NVGesture and IsoGD as shipped, which is unaligned; the "-aligned" maps were measured on the clips.
     "nvgesture": DepthSpec(near="bright"),
     "nvgesture-aligned": DepthSpec(near="bright", affine=_at_320x240(1.3, -35, -35)),
-    # Holes are 0, but lossy compression smears them up to 7, and further in the pixels beside them: of those, 69 % are
-    # nearer by 30 of 255 than anything around (two pixels away 8 %, three 1 %; 600 frames of 200 clips).
+    # Holes are 0, but lossy compression smears them up to 7, and further in the pixels right beside them: 69 % of these
+    # are nearer by 30 of 255 than anything around (two pixels from a hole 8 %, three 1 %; 600 frames of 200 clips).
     "isogd": DepthSpec(near="dark", invalid=7, erode=1),
     "isogd-aligned": DepthSpec(near="dark", invalid=7, erode=1, affine=_at_320x240(0.87, 20, 30)),
-    # Ranges of a hand before a body at a desk; edit depth.yaml for another set-up.
+    # The ranges suit a hand in front of a body at a desk; edit depth.yaml for another set-up.
     "realsense": DepthSpec(near="dark", scale_mm=1.0, min_mm=200, max_mm=1200),
     "sr300": DepthSpec(near="dark", scale_mm=0.125, min_mm=200, max_mm=1200),
 }

@@ -1,14 +1,14 @@
-"""From a file to the frames asked for, and no others. Needs no torch.
+"""Reads the requested frames of a file, and no others. Needs no torch.
 
-Frame ``i`` is, always counted from 0:
+Frames are counted from 0. Frame ``i`` is
 
 * in a **video**, the i-th picture in order of presentation. Videos are read in sequence from the start and never by
-  time stamp: H.264 with B-frames in AVI (NVGesture) has none that could be trusted, and seeking in it gives wrong
-  frames without a word. Where every picture stands alone (Motion JPEG, PNG, ...) or depends on none before the last
-  key frame (FFV1), only the packets needed are decoded.
+  time stamp: the time stamps of H.264 with B-frames in AVI (NVGesture) are not reliable, and seeking in it silently
+  gives wrong frames. If every picture stands alone (Motion JPEG, PNG, ...) or depends on none before the last key frame
+  (FFV1), only the packets needed are decoded.
 * in a **folder of numbered images**, the file whose number is the lowest one plus ``i``. The number is the last run of
   digits in the name. A missing number is an error that names the file, never a shift or a repeat. A damaged image is an
-  error too, as far as damage can be noticed at all; for JPEG see ``jpeg.py``.
+  error too, if the damage can be detected at all; for JPEG see ``jpeg.py``.
 * in an **npz** file (depth only), row ``i`` of its one array, or of the one called ``depth``: (n, H, W).
 """
 
@@ -34,47 +34,50 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts", ".m2ts")
 )
 ARRAY_SUFFIX = ".npz"
-_MOST_MISSING = 1_000_000  # images of a folder; to list all numbers between two time stamps would take all memory
+_MOST_MISSING = 1_000_000  # images of a folder; a list of all numbers between two time stamps would fill the memory
 
 _GAP = "missing; the images of a clip must be numbered without gaps"
 _NPZ_ADVICE = "write depth with numpy.savez_compressed(path, depth=array), array uint8 or uint16 (frames, H, W)"
 
 
 def count_frames(path: Path | str) -> int:
-    """How many frames a video, a folder of numbered images or an npz file has, without decoding them where possible.
+    """Count the frames of a video, a folder of numbered images or an npz file, without decoding them if possible.
 
-    Raises ``ClipError``, naming file and reason: missing, empty, truncated, not a video.
+    Raises ``ClipError``, naming file and reason, if it is missing, empty, truncated, or none of these.
     """
     return FrameReader().count(Path(path))
 
 
 def frame_rate(path: Path) -> float | None:
-    """Frames a second of a video; ``None`` for a folder of images, or a video that does not say."""
+    """Frames a second of a video; ``None`` for a folder of images, or a video that does not state it.
+
+    Raises ``ClipError`` if the video cannot be read.
+    """
     return None if is_folder(path) else video_rate(path)
 
 
 def read_frames(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """RGB frames, uint8 (len(indices), H, W, 3), of a video or a folder of numbered images.
+    """Read RGB frames, uint8 (len(indices), H, W, 3), of a video or a folder of numbered images.
 
-    ``indices`` in any order, repeats allowed (each frame is decoded once). Raises ``ClipError`` as ``count_frames``,
-    and where the file has fewer frames or a frame is corrupt.
+    ``indices`` may be in any order and repeat (each frame is decoded once). Raises ``ClipError`` like ``count_frames``,
+    and if the file has fewer frames, its frames differ in size, or a frame is corrupt.
     """
     return FrameReader().frames(Path(path), indices)
 
 
 def read_depth(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
-    """Raw depth, uint8 or uint16 (len(indices), H, W), of a video, a folder of numbered images or an npz file.
+    """Read raw depth, uint8 or uint16 (len(indices), H, W), of a video, a folder of numbered images or an npz file.
 
-    8-bit grey video gives its luma, stretched from the video's limited range to 0..255 unless the file says that it
-    uses the full one. That is what "holes are 0" in IsoGD means: its encoder was given RGB. It is the green of an RGB
-    conversion within 1, while red and blue carry the rounding of the chroma (up to 3), which holds no depth. Raises
-    ``ClipError`` as ``read_frames``, and for pictures in colour.
+    Of an 8-bit YUV video this is the luma, stretched from the video's limited range to 0..255 unless the file states
+    the full range. "Holes are 0" in IsoGD refers to these values, because its encoder was given RGB. They equal the
+    green channel of a conversion to RGB within 1, while red and blue carry the rounding of the chroma (up to 3), which
+    holds no depth. Raises ``ClipError`` like ``read_frames``, and for pictures in colour.
     """
     return FrameReader().depth(Path(path), indices)
 
 
 def check_frame(frame: Any, name: str) -> None:
-    """Raise ``ClipError`` that calls ``frame`` by ``name`` unless it is RGB, uint8 (H, W, 3)."""
+    """Raise ``ClipError``, which calls the frame ``name``, unless it is RGB, uint8 (H, W, 3), and not empty."""
     array = isinstance(frame, np.ndarray)
     if not array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         what = f"{frame.dtype} {frame.shape}" if array else type(frame).__name__
@@ -82,7 +85,7 @@ def check_frame(frame: Any, name: str) -> None:
 
 
 def check_frames(frames: Iterable[np.ndarray]) -> None:
-    """Raise ``ClipError`` unless these are RGB frames, uint8 (H, W, 3), of one size."""
+    """Raise ``ClipError`` unless ``frames`` are RGB, uint8 (H, W, 3), and of one size."""
     first: tuple[int, ...] = ()
     for index, frame in enumerate(frames):
         check_frame(frame, f"frame {index}")
@@ -95,9 +98,9 @@ def check_frames(frames: Iterable[np.ndarray]) -> None:
 
 
 class FrameReader:
-    """The three functions above, remembering how folders are numbered, how long videos are and which JPEGs are whole.
+    """``count_frames``, ``read_frames`` and ``read_depth`` for a dataset that reads the same files over and over.
 
-    For a dataset that reads the same files over and over. Files must not change meanwhile.
+    Remembers how folders are numbered, how long videos are and which JPEGs are whole. Files must not change meanwhile.
     """
 
     def __init__(self) -> None:
@@ -116,9 +119,10 @@ class FrameReader:
         return self._counts[path]
 
     def length(self, clip: Clip) -> int:
-        """Frames of a clip's RGB. Raises ``ClipError`` if there are none, or as ``count`` and ``require_whole``.
+        """The number of frames of a clip's RGB.
 
-        A range of its own needs no look at a video; that it ends within it is for ``frames`` to tell.
+        If the clip has an ``end``, a video is not opened, and ``frames`` finds out whether the range lies within it.
+        Raises ``ClipError`` if there are no frames, and like ``count`` and ``require_whole``.
         """
         end = self.count(clip.video) if clip.end is None else clip.end
         if end <= clip.start:
@@ -130,10 +134,10 @@ class FrameReader:
         return end - clip.start
 
     def require_whole(self, path: Path, start: int, end: int) -> None:
-        """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is not in a folder.
+        """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
 
-        ``frames`` would say so of those it is asked for only, so that a clip were readable in one epoch and not in
-        another. For videos there is nothing to tell without decoding.
+        ``frames`` alone would notice this only for the frames it is asked for, so that a clip would be readable in one
+        epoch and not in another. Does nothing for videos, which would have to be decoded.
         """
         if is_folder(path):
             folder = self._folder(path)
@@ -164,7 +168,7 @@ class FrameReader:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder; ``ClipError`` where that cannot be known (a parent that may not be entered)."""
+    """Whether ``path`` is a folder. Raises ``ClipError`` if it cannot be looked at (a parent may not be entered)."""
     try:
         return path.is_dir()
     except OSError as error:
@@ -174,7 +178,7 @@ def is_folder(path: Path) -> bool:
 def _gather(
     path: Path, indices: Sequence[int] | npt.NDArray[np.integer], read: Callable[[list[int]], dict[int, Array]]
 ) -> Array:
-    """Stack the frames in the order of ``indices`` after ``read`` gave each distinct one."""
+    """Read each distinct frame once with ``read`` and stack the frames in the order of ``indices``."""
     order = [int(i) for i in indices]
     assert order, "no frames asked for"
     assert min(order) >= 0, "frames count from 0"
@@ -187,10 +191,10 @@ def _gather(
 
 @dataclass(frozen=True)
 class _ImageFolder:
-    """How a folder's images are named. Kept small: EgoGesture's folders hold thousands of names.
+    """How a folder's images are named, without a list of the names: EgoGesture's folders hold thousands.
 
-    ``missing``: indices of numbers that are left out. ``judged``: a byte for each image, 1 once it was found whole. To
-    judge a JPEG takes half as long as to decode it.
+    ``missing``: the indices of missing numbers. ``judged``: a byte for each image, 1 once it was found whole, because
+    judging a JPEG takes half as long as decoding it.
     """
 
     path: Path
@@ -275,7 +279,7 @@ def _depth_image(path: Path, judge: bool) -> Array:
 
 def _load_array(path: Path) -> Array:
     try:
-        # np.load would take a text for a pickle, and a single array (npy) as it is.
+        # np.load would take a text file for a pickle, and would accept a single array (npy).
         if path.stat().st_size and not zipfile.is_zipfile(path):
             raise ClipError(f"{path}: not an npz file, or a truncated one; {_NPZ_ADVICE}")
         with np.load(path, allow_pickle=False) as file:
@@ -288,7 +292,7 @@ def _load_array(path: Path) -> Array:
         raise ClipError(f"{path}: cannot be read ({error.strerror or error})") from error
     except EOFError as error:
         raise ClipError(f"{path}: empty file; {_NPZ_ADVICE}") from error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted, or packed in another way
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted or an unknown compression
         raise ClipError(f"{path}: corrupt npz file; write it again") from error
     except ValueError as error:
         raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}") from error

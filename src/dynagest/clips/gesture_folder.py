@@ -1,14 +1,14 @@
-"""Writes recorded clips into a folder of a user's own gestures. The one writer for ``dynagest record`` and the page.
+"""Writes recorded clips into a folder of a user's own gestures, for ``dynagest record`` and the web page.
 
 The layout is that of ``dynagest data index folders``, with the manifest kept up to date::
 
     FOLDER/manifest.csv  classes.txt
     FOLDER/LABEL/001.mkv  002.mkv  ...
 
-A clip is Motion JPEG in Matroska: every picture stands alone, so that few of many are read fast; its time is kept to
-the millisecond, so that a camera that changes its rate is played, and its rate read back, as it was; and the file says
-how long it is, so that a truncated one is noticed. Numbers grow; no file is ever overwritten, by whichever process.
-Threads of one process take turns (their caller sees to it). Needs no torch.
+A clip is Motion JPEG in Matroska. Every picture stands alone, so that a few of many are read fast. Its time is kept to
+the millisecond, so that the recording of a camera that changes its rate has the right times. The file states its
+length, so that a truncated one is noticed. Numbers only grow, and no process ever overwrites a file. The caller must
+see to it that threads of one process do not write at the same time. Needs no torch.
 """
 
 import math
@@ -37,12 +37,12 @@ _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com
 
 
 def write_clip(folder: Path | str, label: str, frames: Sequence[np.ndarray], times: Sequence[float]) -> Path:
-    """Write one clip of gesture ``label`` under the next free number, and list it in the folder's manifest.
+    """Write one clip of gesture ``label`` under the next free number, list it in the manifest, and return its path.
 
-    ``frames`` are uint8 RGB (H, W, 3) of one size, two or more; ``times`` are when each was taken, in seconds from any
-    start, rising by a millisecond or more. The folder is made where it is missing. The clip is there whole or not at
-    all. Raises ``ManifestError`` for a name that ``check_label`` refuses, ``ClipError`` for frames or times that are no
-    clip, ``RunError`` when it cannot be written.
+    ``frames`` are two or more, uint8 RGB (H, W, 3) of one size; ``times`` are the seconds at which they were taken,
+    from any start, each a millisecond or more after the one before. A missing folder is made. A failure never leaves
+    part of a clip. Raises ``ManifestError`` for a name that ``check_label`` refuses, or a folder that cannot be
+    indexed; ``ClipError`` for unsuitable frames or times; ``RunError`` if the clip cannot be written.
 
     Example: ``write_clip("my_gestures", "wave", frames, times)  # my_gestures/wave/001.mkv``
     """
@@ -62,14 +62,15 @@ def write_clip(folder: Path | str, label: str, frames: Sequence[np.ndarray], tim
 
 
 def check_label(label: str, folder: Path | None = None) -> str:
-    """The label, if it can name a gesture and its folder everywhere; ``ManifestError`` saying why not.
+    """Return ``label`` if it can name a gesture and its folder on every system; else raise ``ManifestError``.
 
-    Letters (with accents and vowel signs), digits, ``_``, ``-`` and single blanks inside, at most 64; not what ``data
-    index`` takes for a split (train, test, ...), and not the name of a gesture in ``folder`` in other capitals, or
-    encoded otherwise, which some systems cannot tell apart. "none" is the name of what is no gesture.
+    A label has at most 64 characters: letters (with accents and vowel signs), digits, ``_``, ``-`` and single blanks
+    inside; the first is a letter or a digit. Refused are the names of splits (train, test, ...) and of Windows' devices
+    (con, nul, ...), and the name of a gesture in ``folder`` in other capitals or another Unicode form, because some
+    systems cannot tell the two apart. "none" names the background, which is no gesture.
     """
     name = f"the gesture {label[: LONGEST_LABEL + 1]!r}"
-    # An accent or a vowel sign of its own (Hindi, Arabic, ...) is no letter to `re`: it may stand where _ may.
+    # A separate accent or vowel sign (Hindi, Arabic, ...) is no letter to `re`, so it is treated like _.
     signs = "".join("_" if unicodedata.category(sign).startswith("M") else sign for sign in label)
     if not re.fullmatch(r"[^\W_][\w-]*( [\w-]+)*", signs) or len(label) > LONGEST_LABEL:
         raise ManifestError(
@@ -89,26 +90,26 @@ def _folded(label: str) -> str:
 
 
 def gestures(folder: Path) -> tuple[str, ...]:
-    """The names of the gestures that have a folder, in natural order; none where there is no folder."""
+    """The names of the gestures that have a folder in ``folder``, in natural order; ``()`` if that does not exist."""
     return natural_order(path.name for path in _entries(folder) if path.is_dir())
 
 
 def count_clips(folder: Path, label: str) -> int:
-    """How many clips of a gesture were recorded."""
+    """The number of recorded clips of a gesture, which are its ``.mkv`` files without depth."""
     return sum(path.suffix == SUFFIX and not path.name.endswith(f".depth{SUFFIX}") for path in _entries(folder / label))
 
 
 def refresh_manifest(folder: Path | str) -> Manifest:
-    """Bring ``manifest.csv`` up to what lies in the folder, and return it.
+    """Bring ``manifest.csv`` up to date with the files in the folder, and return it.
 
-    Clips that are new are listed as ``data index folders`` does, rows that were there keep split, subject, ranges and
-    depth, and rows whose file is gone go. Known classes keep their order, new ones follow. Raises ``ManifestError``
-    where the folder or its manifest cannot be read.
+    New clips are listed as by ``data index folders``, existing rows keep split, subject, ranges and depth, and rows
+    whose file is gone are removed. Known classes keep their order, new ones follow. Raises ``ManifestError`` if the
+    folder or its manifest cannot be read or the folder has no clip; ``DepthError`` if depth is not declared.
     """
     folder = Path(folder).absolute()
     path = folder / MANIFEST_FILE
     old = Manifest.read(path) if path.exists() else None
-    # Depth that is there already is declared already.
+    # Without a depth option, because depth in the folder is declared in its depth.yaml.
     found = index_dataset("folders", folder, IndexOptions()).manifest
     if old is None:
         return found.write(path)
@@ -122,10 +123,10 @@ def refresh_manifest(folder: Path | str) -> Manifest:
 
 
 def open_clips(path: Path | str) -> tuple[Manifest, str]:
-    """The manifest of ``path``, and a line on it; a folder of class folders that has none is indexed, which it says,
-    with the notes of ``data index folders`` in lines of their own.
+    """Read the manifest of ``path``, and return it with a text about it for the user.
 
-    Raises ``ManifestError`` when there is neither a manifest nor a clip.
+    A folder of class folders without a manifest is indexed and its manifest written. The text then says so, and has the
+    notes of ``data index folders`` in further lines. Raises ``ManifestError`` if there is no manifest and no clip.
     """
     path = Path(path)
     there = not path.is_dir() or (path / MANIFEST_FILE).exists()
@@ -164,7 +165,7 @@ def _stamps(times: Sequence[float]) -> list[int]:
 
 @contextmanager
 def _next_number(home: Path) -> Iterator[tuple[Path, Path]]:
-    """The next free name and a temporary one that reserves it: whoever creates that first has the number."""
+    """The path of the next free number, and a temporary path that reserves it for the process that creates it first."""
     taken = [int(path.stem) for path in _entries(home) if re.fullmatch(r"[0-9]+", path.stem)]
     number = max(taken, default=0)
     while True:

@@ -1,19 +1,18 @@
-"""Whether a JPEG is whole, and how large it says that it is.
+"""Detects damaged JPEGs, and reads the size that a JPEG states. Needs no torch.
 
-Of a damaged one OpenCV makes a picture all the same: grey, shifted or in wrong colours.
+OpenCV decodes a damaged JPEG all the same, to a picture that is grey, shifted or in wrong colours.
 
-Every picture is judged here when it is first read, by FFmpeg's decoder told to stop at the first fault, at an eighth
-of the size. That takes half as long as decoding it with OpenCV; a ``FrameReader`` does it once a file. Measured on 40
-pictures of IsoGD, 160 damages of each kind behind the header, with the end marker kept; the share that is noticed, for
-the usual Huffman tables / for optimised ones / for progressive files:
+So a ``FrameReader`` has every picture judged here when it first reads it, by FFmpeg's decoder, set to stop at the first
+fault, at an eighth of the size. That takes half as long as decoding it with OpenCV. Measured on 40 pictures of IsoGD,
+160 damages of each kind behind the header, with the end marker kept; the share that is detected, for the usual Huffman
+tables / for optimised ones / for progressive files:
 
     cut anywhere                     1.00 / 1.00 / 0.99      512 random bytes    1.00 / 0.97 / 0.91
     everything from there on zero    1.00 / 0.62 / 0.51       64 random bytes    0.72 / 0.61 / 0.77
     512 bytes zero                   1.00 / 0.61 / 0.81       one flipped bit    0.10 / 0.15 / 0.33
     64 bytes zero                    1.00 / 0.46 / 0.74
 
-The rest cannot be noticed by decoding: JPEG has no check sum, and what is left is a valid code of another picture. No
-torch.
+The rest cannot be detected by decoding: JPEG has no check sum, and the damaged data is a valid code of another picture.
 """
 
 import re
@@ -22,18 +21,19 @@ import struct
 import av
 
 HEAD, END = b"\xff\xd8", b"\xff\xd9"
-# The end marker cannot occur inside the picture; a camera or a card reader may put a few bytes behind it.
+# The bytes at the end of a file that are searched for the end marker, which cannot occur inside the picture. A camera
+# or a card reader may write a few bytes behind it.
 TAIL = 1024
 
 # The lengths of the codes of the standard's luma table (ITU-T T.81, K.3.3.2), which all but optimised files use. With
-# them a block has at least one bit set, unless all of its 63 AC coefficients are -1: zeros as long as these are no
-# picture but a hole in the file. Optimised tables may have codes under which a black picture is nothing but zeros.
+# it a block has at least one bit set, unless all of its 63 AC coefficients are -1, so that a run of zeros as long as
+# _HOLE is a hole in the file, not a picture. With an optimised table a black picture may be nothing but zeros.
 _STANDARD_TABLE = bytes.fromhex("0002010303020403050504040000017d")
 _HOLE = bytes(64)
 _TABLES, _SCAN = 0xC4, 0xDA  # the markers, behind 0xff (table B.1)
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_TABLES, 0xC8, 0xCC}
 _SEGMENTS = _FRAME_HEADERS | {_TABLES, 0xCC, _SCAN, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}  # those with a length
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # what ends a scan; 0xff 0x00 is a byte of it, the others restart it
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # ends a scan; 0xff 0x00 is a byte of the scan, the others restart it
 _SIZE = struct.Struct(">HH")
 
 
@@ -43,9 +43,9 @@ def is_truncated(data: bytes) -> bool:
 
 
 def is_damaged(data: bytes) -> bool:
-    """Whether a whole JPEG file is truncated or does not decode without a fault; see above for what goes unnoticed.
+    """Whether ``data``, all of a JPEG file, is truncated or has a fault; see above for what remains undetected.
 
-    A file of a kind that FFmpeg does not know (arithmetic coding, say) counts as sound.
+    A file of a kind that FFmpeg does not know (arithmetic coding, for example) counts as undamaged.
     """
     if is_truncated(data) or _has_hole(data):
         return True
@@ -62,10 +62,10 @@ def is_damaged(data: bytes) -> bool:
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) by the frame header of a JPEG; ``None`` if there is not exactly one.
+    """Read (height, width) from the frame header of a JPEG; ``None`` if there is not exactly one such header.
 
-    Also for a marker that stands where none is needed (fill bytes, a restart or the like outside a scan, a height that
-    follows later): cameras and browsers write none, and where decoders disagree, one could see another picture.
+    It is also ``None`` for unusual markers (fill bytes, a restart or the like outside a scan, a height that follows
+    later): cameras and browsers write none, and decoders that treat them differently could see another picture.
     """
     if data[:2] != HEAD:
         return None
@@ -83,7 +83,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _has_hole(data: bytes) -> bool:
-    """Whether the picture itself, not its header and not what a camera puts behind it, has zeros where none can be."""
+    """Whether the picture's own data, without the header and what follows it, has an impossible run of zeros."""
     at, standard = len(HEAD), False
     while at + 1 < len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")

@@ -1,4 +1,4 @@
-"""Labelled videos: anything that can say how long a clip is, read its RGB frames and name its class. Needs no torch."""
+"""Labelled videos: sources that give the length, the RGB frames and the class of each video. Needs no torch."""
 
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from dynagest.errors import ManifestError, some
 
 @runtime_checkable
 class VideoSource(Protocol):
-    """Labelled videos with random access to their RGB frames. ``classes[label(i)]`` names the class of video i."""
+    """Labelled videos with random access to their RGB frames. ``classes[label(i)]`` is the class name of video i."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -22,18 +22,18 @@ class VideoSource(Protocol):
     def label(self, index: int) -> int: ...
 
     def name(self, index: int) -> str:
-        """What messages and tables call the video, such as its path."""
+        """The video's name in messages and tables, such as its path."""
 
     def num_frames(self, index: int) -> int:
-        """Length of the video. Raises ``ClipError`` when it cannot be read."""
+        """The length of the video in frames. Raises ``ClipError`` if it cannot be read."""
 
     def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
-        """Frames ``wanted`` (F,) as uint8 RGB (F, H, W, 3). Raises ``ClipError`` when they cannot be read."""
+        """Read the frames ``wanted`` (F,) as uint8 RGB (F, H, W, 3). Raises ``ClipError`` if they cannot be read."""
 
 
 @dataclass(frozen=True)
 class ManifestVideos:
-    """The RGB of a manifest's clips. Its depth is never opened: a test on RGB must not need it."""
+    """The RGB videos of a manifest's clips. Depth is never opened, so that a test on RGB does not need it."""
 
     manifest: Manifest
     _reader: FrameReader = field(default_factory=FrameReader, compare=False, repr=False)
@@ -60,9 +60,10 @@ class ManifestVideos:
 
 
 def match_classes(source: tuple[str, ...], network: tuple[str, ...], used: set[int]) -> np.ndarray:
-    """The logit of each class of the source: (len(source),) int64, matched by name; -1 for unused unknown classes.
+    """Map each class of the source to the network's logit of the same name: (len(source),) int64.
 
-    Raises ``ManifestError`` naming the classes among ``used`` that the network does not know.
+    A class that the network does not know becomes -1 if its index is not in ``used``; else raises ``ManifestError``,
+    which names such classes.
     """
     logit = {name: index for index, name in enumerate(network)}
     unknown = [source[index] for index in sorted(used) if source[index] not in logit]

@@ -1,11 +1,11 @@
-"""Which clips there are: one record a clip, and the CSV file that lists them. Needs no torch.
+"""The clips of a dataset: one record per clip, and the manifest, the CSV file that lists them. Needs no torch.
 
 ``manifest.csv`` has the header ``video,label[,depth,start,end,depth_start,depth_end,split,subject,fps]`` in any order.
-Paths are relative to it; labels are names; frames are 0-based and half-open; a blank range is the whole clip, a blank
-``depth_start`` or ``depth_end`` is the same as ``start`` or ``end``; a blank split is ``train``; a blank ``fps``, in
-frames a second, is what the video says of itself. Beside it lie ``depth.yaml`` (``DepthSpec``, needed as soon as one
-clip has depth) and ``classes.txt`` (one label a line, in the order of the logits; without it the labels in natural
-order).
+Paths are relative to its folder; labels are names; ranges of frames are 0-based and half-open. A blank range is the
+whole file; a blank ``depth_start`` or ``depth_end`` equals ``start`` or ``end``; a blank split is ``train``; ``fps`` is
+in frames a second, and a blank one is read from the video. Beside it lie ``depth.yaml`` (``DepthSpec``, required if any
+clip has depth) and ``classes.txt`` (one label a line, in the order of the logits; without it, the classes are the
+clips' labels in natural order).
 """
 
 import re
@@ -33,11 +33,11 @@ COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split"
 class Clip:
     """One gesture: RGB, optional depth, frame ranges, label, split, subject and frame rate.
 
-    ``video`` and ``depth`` are paths, absolute where a manifest was read, of a video file or a folder of numbered
-    images (depth also npz). Frames are 0-based, ``end`` excluded; ``None`` = to the end. Frame ``start + i`` goes with
-    depth frame ``depth_start + i``.
-    ``row`` is the line in the manifest, 0 if it does not come from one. ``fps`` is in frames a second; ``None`` = what
-    the video says of itself, and a folder of images says nothing.
+    ``video`` and ``depth`` are paths (absolute if read from a manifest) of a video file or a folder of numbered images;
+    ``depth`` may also be an npz file. Frames are 0-based, ``end`` is excluded, and an ``end`` of ``None`` is the end of
+    the file. Depth frame ``depth_start + i`` belongs to frame ``start + i``. ``row`` is the line in the manifest, 0 if
+    the clip does not come from one. ``fps`` is in frames a second; ``None`` takes the rate that the video states, which
+    a folder of images cannot.
     """
 
     video: Path
@@ -54,7 +54,7 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The video's path, with the frame range when it is not the whole file."""
+        """The video's path, followed by ``[start:end]`` if the clip is not the whole file."""
         if self.start == 0 and self.end is None:
             return str(self.video)
         return f"{self.video}[{self.start}:{'' if self.end is None else self.end}]"
@@ -62,7 +62,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The clips of a dataset, its classes in the order of the logits, and what its depth means.
+    """The clips of a dataset, its classes in the order of the logits, and the declaration of its depth.
+
+    ``path`` is the file that it was read from, ``None`` if there is none.
 
     Example: ``manifest = Manifest.read("data/manifest.csv"); train = manifest.split("train")``
     """
@@ -79,21 +81,22 @@ class Manifest:
     def of(
         cls, clips: Iterable[Clip], depth: DepthSpec | None = None, classes: Sequence[str] | None = None
     ) -> "Manifest":
-        """A manifest of these clips; without ``classes``, their labels in natural order."""
+        """Make a manifest of ``clips``. Without ``classes``, the classes are the clips' labels in natural order."""
         clips = tuple(clips)
         return cls(clips, natural_order(clip.label for clip in clips) if classes is None else tuple(classes), depth)
 
     @classmethod
     def read(cls, path: Path | str) -> "Manifest":
-        """Read a manifest, or the ``manifest.csv`` in a folder. Whether the clips exist is ``data check``'s to tell.
+        """Read a manifest, or the ``manifest.csv`` in a folder. Only ``data check`` looks whether the clips exist.
 
-        Raises ``ManifestError`` with every bad row and its line number, ``DepthError`` for ``depth.yaml``.
+        Raises ``ManifestError`` with every bad row and its line number; ``DepthError`` if ``depth.yaml`` is faulty, or
+        missing though a clip has depth.
         """
         path = absolute(path)
         if path.is_dir():
             path = path / MANIFEST_FILE
         classes = read_classes(path.with_name(CLASSES_FILE))
-        folder = path.parent if path.suffix else path  # a folder that is not there was meant as one
+        folder = path.parent if path.suffix else path  # a missing path without a suffix was meant as a folder
         home = shlex.quote(str(folder))
         indexed = home if folder.exists() else "CLIPS"
         clips: list[Clip] = []
@@ -115,12 +118,12 @@ class Manifest:
         return cls(tuple(clips), classes or natural_order(clip.label for clip in clips), depth, path)
 
     def write(self, path: Path | str, *, overwrite: bool = True) -> "Manifest":
-        """Write ``path`` with ``classes.txt`` and ``depth.yaml`` beside it, all or none; returns it as read back.
+        """Write ``path`` with ``classes.txt`` and ``depth.yaml`` beside it, all or none; return the manifest read back.
 
-        A ``depth_end`` of ``None`` where ``end`` is set is written as a range as long as the RGB's. Files that say the
-        same already are left as they are, a ``depth.yaml`` in the user's own words included. Without ``overwrite``
-        raises ``ManifestError``, and changes nothing, if one of the files exists and says something else; in any case
-        for a path that is not UTF-8, and ``RunError`` when the files cannot be written.
+        If ``depth_end`` is ``None`` but ``end`` is set, the depth range is written as long as the RGB range. Files that
+        have the same content already stay as they are; a ``depth.yaml`` that declares the same in other words counts as
+        the same. Raises ``ManifestError`` for a path that is not UTF-8, and without ``overwrite`` also, changing
+        nothing, if one of the files exists with other content; ``RunError`` if the files cannot be written.
         """
         path = absolute(path)
         files = {file: data for file, data in self._files(path).items() if not _says(file, data, self.depth)}
@@ -134,7 +137,7 @@ class Manifest:
         return Manifest.read(path)
 
     def _files(self, path: Path) -> dict[Path, bytes]:
-        """What ``write`` has to write, the manifest last."""
+        """The files that ``write`` writes and their contents, the manifest last."""
         timed = any(clip.fps is not None for clip in self.clips)
         columns = COLUMNS if timed else COLUMNS[:-1]
         rows = table_text(columns, (_row(clip, path.parent)[: len(columns)] for clip in self.clips))
@@ -144,7 +147,7 @@ class Manifest:
         return {file: encoded(text, file) for file, text in {**files, path: rows}.items()}
 
     def split(self, name: str) -> "Manifest":
-        """The clips of split ``train``, ``val`` or ``test`` (maybe none), with all the classes.
+        """The manifest with only the clips of split ``train``, ``val`` or ``test`` (maybe none), with all its classes.
 
         Raises ``ManifestError`` for another name.
         """
@@ -153,7 +156,7 @@ class Manifest:
         return replace(self, clips=tuple(clip for clip in self.clips if clip.split == name))
 
     def index(self, label: str) -> int:
-        """The logit of a label. Raises ``ManifestError`` if it is not a class."""
+        """The index of a label's class, and so of its logit. Raises ``ManifestError`` if it is not a class."""
         try:
             return self.classes.index(label)
         except ValueError:
@@ -161,10 +164,10 @@ class Manifest:
 
 
 def natural_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """The distinct labels with their numbers in order of value: ``("2", "10")``, ``("swipe 2", "swipe 10")``."""
+    """The distinct labels, sorted regardless of case and with numbers by value: ``("swipe 2", "swipe 10")``."""
 
     def key(label: str) -> tuple[list[tuple[int, str]], str]:
-        # (value, "") for digits, (-1, text) for the rest: the halves are comparable with each other.
+        # (value, "") for digits, (-1, text) for the rest, so that the two kinds are comparable with each other.
         parts = re.split(r"([0-9]+)", label.casefold())
         return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], label
 
@@ -172,9 +175,9 @@ def natural_order(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The labels of a ``classes.txt`` in the order of the logits; none where there is no such file.
+    """Read the labels of a ``classes.txt``, in the order of the logits; ``()`` if there is no such file.
 
-    Raises ``ManifestError`` when it is empty, repeats a label, or is not UTF-8 text.
+    Raises ``ManifestError`` if it is empty, repeats a label, cannot be read, or is not UTF-8 text.
     """
     if not path.exists():
         return ()
@@ -188,7 +191,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def _says(file: Path, data: bytes, depth: DepthSpec | None) -> bool:
-    """Whether an existing file says the same as ``data``: its bytes, or for ``depth.yaml`` what they declare."""
+    """Whether ``file`` exists with the bytes ``data`` or, for ``depth.yaml``, with a declaration equal to ``depth``."""
     if not file.exists():
         return False
     try:
@@ -215,7 +218,7 @@ def _row(clip: Clip, folder: Path) -> list[str | int]:
 
 
 def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int, clips: list[Clip]) -> list[str]:
-    """Append the clip of a row, or say what is wrong with it."""
+    """Append the clip of a row to ``clips``, or return what is wrong with the row."""
     faults: list[str] = []
 
     def frame(column: str) -> int | None:

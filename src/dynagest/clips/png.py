@@ -1,4 +1,4 @@
-"""Pictures as PNG."""
+"""Encodes and writes pictures as PNG."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dynagest.atomic import write_atomically
 
 
 def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """The PNG of uint8 RGB (H, W, 3) or RGBA (H, W, 4)."""
+    """Encode uint8 RGB (H, W, 3) or RGBA (H, W, 4) as PNG."""
     blue_first = image[..., (2, 1, 0, 3)[: image.shape[2]]]
     done, data = cv2.imencode(".png", blue_first)
     assert done

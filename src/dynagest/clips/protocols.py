@@ -1,4 +1,4 @@
-"""How a clip is shown to the network when it is tested: which frames, and which squares of them. Needs no torch.
+"""The test protocols: which frames of a clip the network is shown, and which squares of these. Needs no torch.
 
 ==========  =====  ===========================  ======================================================================
 protocol    views  space (network size s)       time
@@ -32,7 +32,12 @@ from dynagest.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One way to test. ``scale`` is the side of a view relative to the size that the network was trained at."""
+    """One way to test.
+
+    ``samples``: how often the frames of a clip are sampled, at random if ``random``. ``shape``: which squares are taken
+    of a frame (see the table above). ``scale``: the side of a view relative to the size that the network was trained
+    at.
+    """
 
     name: str
     title: str
@@ -43,16 +48,16 @@ class Protocol:
 
     @property
     def crops(self) -> int:
-        """Squares taken from each frame."""
+        """The number of squares taken from each frame."""
         return 3 if self.shape == "along" else 1
 
     @property
     def views(self) -> int:
-        """Times that the network runs for one clip."""
+        """The number of views of a clip, each of which is one input of the network."""
         return self.samples * self.crops
 
     def size(self, network_size: int) -> int:
-        """Side of a view in pixels, for a network trained at ``network_size``."""
+        """The side of a view in pixels, for a network trained at ``network_size`` pixels."""
         return round(network_size * self.scale)
 
 
@@ -69,7 +74,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol called ``name``. Raises ``RecipeError`` listing those that exist."""
+    """Return the protocol called ``name``. Raises ``RecipeError``, which lists the known ones, for another name."""
     if name not in PROTOCOLS:
         raise RecipeError(f"there is no protocol {name!r}; the protocols are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
@@ -77,9 +82,9 @@ def get_protocol(name: str) -> Protocol:
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
-    """Which frames of a clip are needed, each once, and how the temporal samples are put together from them.
+    """The frames of a clip that a protocol needs, each once, and the temporal samples made of them.
 
-    ``frames`` (F,) int64, ascending, without repetition; ``samples`` (S, T) int64 are places in ``frames``.
+    ``frames`` (F,) int64, ascending, without repetition; ``samples`` (S, T) int64 are indices into ``frames``.
     """
 
     frames: np.ndarray
@@ -87,7 +92,7 @@ class FramePlan:
 
 
 def plan_frames(protocol: Protocol, num_frames: int, card: NetworkCard, seed: int, index: int) -> FramePlan:
-    """The frames to decode for clip ``index``, sampled as ``card`` says; a draw depends on ``(seed, index)`` alone."""
+    """Plan the frames of clip ``index``, sampled as ``card`` says. Random draws depend on ``(seed, index)`` alone."""
     rng = np.random.default_rng((seed, index)) if protocol.random else None
     drawn = np.stack([_sample(card, num_frames, rng) for _ in range(protocol.samples)])
     frames, places = np.unique(drawn, return_inverse=True)
@@ -101,7 +106,10 @@ def _sample(card: NetworkCard, num_frames: int, rng: np.random.Generator | None)
 
 
 def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np.ndarray:
-    """The protocol's 1 or 3 squares of every frame: (F, H, W, 3) uint8 -> (crops, F, s, s, 3) uint8."""
+    """Cut the protocol's 1 or 3 squares out of every frame: (F, H, W, 3) uint8 -> (crops, F, s, s, 3) uint8.
+
+    s is ``protocol.size(network_size)``.
+    """
     height, width = frames.shape[1:3]
     crops: dict[str, tuple[Crop, ...]] = {
         "squash": (WHOLE_FRAME,),
@@ -112,9 +120,9 @@ def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np
 
 
 def iterate_views(squares: np.ndarray, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """The protocol's views of a clip, (T, s, s, 3) uint8 each, all squares of a temporal sample before the next one.
+    """Yield the views of a clip, each (T, s, s, 3) uint8: all squares of a temporal sample, then those of the next.
 
-    ``squares`` (crops, F, s, s, 3) are cut from the planned frames, ``samples`` (S, T) their places in each sample.
+    ``squares`` (crops, F, s, s, 3) are cut from the frames of a ``FramePlan``, ``samples`` (S, T) are its ``samples``.
     """
     for sample in samples:
         for square in squares:

@@ -1,4 +1,4 @@
-"""How fast a stream is sampled for a network: by the durations of the clips that it was trained on. Needs no torch."""
+"""The rate at which a stream is sampled for a network, from the durations of its training clips. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -11,8 +11,8 @@ from dynagest.errors import ClipError
 if TYPE_CHECKING:
     from dynagest.clips.dataset import ClipSource
 
-CLIPS = 64  # looked at, spread evenly over the source: enough for a median
-ASSUMED = 30.0  # frames a second of clips that do not say: EgoGesture, NVGesture and nearly all cameras
+CLIPS = 64  # the number of clips looked at, spread evenly over the source, which is enough for a median
+ASSUMED = 30.0  # frames a second of clips that do not state it; the rate of EgoGesture, NVGesture and most cameras
 
 
 @runtime_checkable
@@ -20,12 +20,15 @@ class TimedSource(Protocol):
     """A ``ClipSource`` that knows how long its clips last."""
 
     def timing(self, index: int) -> tuple[int, float | None]:
-        """Frames of clip ``index``, and frames a second if it says so. Raises ``ClipError`` if it is unreadable."""
+        """The number of frames of clip ``index`` and its frames a second, ``None`` if it does not state them.
+
+        Raises ``ClipError`` if the clip is unreadable.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRate:
-    """``fps``: frames a second for a network's card. ``origin``: in words, where that comes from."""
+    """A rate for a network's card: ``fps``, in frames a second, and ``origin``, which says how it was found."""
 
     fps: float
     origin: str
@@ -34,12 +37,12 @@ class StreamRate:
 def stream_rate(
     source: "ClipSource", num_segments: int, sampling: Literal["segment", "dense"] = "segment", stride: int = 1
 ) -> StreamRate | None:
-    """The rate at which frames of a stream look like the frames of training clips.
+    """Find the rate at which the frames of a stream are as far apart as those sampled from training clips.
 
-    One frame from each of T equal parts of a clip: T frames lie as far apart as in the median clip of D seconds, so
-    fps = T / D. Frames ``stride`` apart ("dense"): the median frame rate of the clips over the stride. Looks at up to
-    64 gestures; the background class ("none") and clips that cannot be read are passed over. ``None`` for a source that
-    is not a ``TimedSource``, or none of whose clips can be read.
+    With "segment" sampling (one frame from each of T = ``num_segments`` equal parts) that is T / D for a median clip of
+    D seconds. With "dense" sampling it is the median frame rate of the clips divided by ``stride``. Looks at up to 64
+    clips of gestures; the background class ("none") and unreadable clips are passed over. Returns ``None`` for a source
+    that is not a ``TimedSource``, or has no readable clip of a gesture.
     """
     if not isinstance(source, TimedSource):
         return None

@@ -1,4 +1,4 @@
-"""Which frames of a clip the network sees. Needs no torch."""
+"""Chooses the frames of a clip that the network sees. Needs no torch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,12 +7,12 @@ DEPTH_LENGTH_TOLERANCE = 3
 
 
 def segment_indices(n: int, segments: int, rng: np.random.Generator | None = None) -> npt.NDArray[np.int64]:
-    """One frame from each of ``segments`` equal parts of ``n`` frames (paper, III-D): int64 (segments,), ascending.
+    """Choose one frame from each of ``segments`` equal parts of ``n`` frames (paper, III-D).
 
-    A random frame of each part, or its middle one without ``rng``. The parts' borders are ``k * n / segments`` rounded
-    down, so every frame belongs to one, unlike ACTION-Net's, which never uses the last ``n mod segments`` frames. With
-    fewer frames than segments (where ACTION-Net takes frame 0 throughout) each frame is repeated equally often, give or
-    take one, and nothing is random.
+    Returns indices, int64 (segments,), ascending: a random frame of each part, or its middle frame without ``rng``. The
+    borders of the parts are ``k * n / segments`` rounded down, so that every frame belongs to a part; ACTION-Net's
+    sampling never uses the last ``n mod segments`` frames. If there are fewer frames than segments (where ACTION-Net
+    takes frame 0 throughout), each frame is repeated equally often, give or take one, and nothing is random.
     """
     assert n >= 1
     assert segments >= 1
@@ -28,10 +28,10 @@ def segment_indices(n: int, segments: int, rng: np.random.Generator | None = Non
 def dense_indices(
     n: int, length: int, stride: int = 1, rng: np.random.Generator | None = None
 ) -> npt.NDArray[np.int64]:
-    """``length`` frames, ``stride`` apart, from a window within ``n`` frames: int64 (length,), ascending.
+    """Choose ``length`` frames, ``stride`` apart, from a window within ``n`` frames: int64 (length,), ascending.
 
-    The window lies at random, or in the middle without ``rng``. In a clip too short for it the frames are spread over
-    the whole clip instead, and repeated evenly if there are fewer than ``length``.
+    The window lies at random, or in the middle without ``rng``. In a clip shorter than the window the frames are spread
+    over the whole clip instead, and repeated evenly if there are fewer than ``length``; nothing is random then.
     """
     assert stride >= 1
     free = n - ((length - 1) * stride + 1)
@@ -42,10 +42,11 @@ def dense_indices(
 
 
 def depth_indices(indices: npt.NDArray[np.int64], n: int, n_depth: int) -> npt.NDArray[np.int64] | None:
-    """The frames of depth, ``n_depth`` long, that belong to ``indices`` of ``n`` RGB frames; ``None`` if unclear.
+    """Choose the depth frames, of ``n_depth``, for the frames ``indices`` of ``n`` RGB frames; ``None`` if unclear.
 
-    Frame i goes with frame i. NVGesture's streams stop up to 3 frames apart: there the last depth frame stands for the
-    missing ones. Lengths further apart speak of another frame rate or another clip.
+    Depth frame i belongs to RGB frame i. In NVGesture the two streams end up to 3 frames apart, so the last depth frame
+    stands for missing ones. If the lengths differ by more, the result is ``None``, because depth probably has another
+    frame rate or belongs to another clip.
     """
     if n_depth < 1 or abs(n - n_depth) > DEPTH_LENGTH_TOLERANCE:
         return None

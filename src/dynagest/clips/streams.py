@@ -1,10 +1,11 @@
-"""Which streams there are: long videos in which gestures begin and end, and the CSV file that lists them. No torch.
+"""Streams, which are long videos in which gestures begin and end, and the CSV file that lists them. Needs no torch.
 
-``streams.csv`` has the header ``stream,label,begin,end[,fps,split,subject]`` in any order and a row for each gesture;
-``label``, ``begin`` and ``end`` are blank in the one row of a stream without any. ``stream`` is a video or a folder of
-numbered images, relative to the file. ``begin`` and ``end`` are seconds from the first frame: frame i is on show from
-``i / fps`` to ``(i + 1) / fps``, so that frames 41 to 57 counted from 1 at 10 fps are 4.0 to 5.7. A blank ``fps`` takes
-the times that the video itself states. A blank split is ``test``. Beside it lies ``classes.txt``, as with a manifest.
+``streams.csv`` has the header ``stream,label,begin,end[,fps,split,subject]`` in any order and a row for each gesture.
+A stream without gestures has one row with ``label``, ``begin`` and ``end`` blank. ``stream`` is a video or a folder of
+numbered images, relative to the file's folder. ``begin`` and ``end`` are seconds from the first frame: frame i is shown
+from ``i / fps`` to ``(i + 1) / fps``, so that frames 41 to 57 counted from 1 at 10 fps are 4.0 to 5.7. With a blank
+``fps`` the video's own times are used. A blank split is ``test``. Beside the file lies ``classes.txt``, as with a
+manifest.
 """
 
 import math
@@ -28,7 +29,7 @@ COLUMNS = (*NEEDED, "fps", "split", "subject")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One true gesture: from ``begin`` to ``end`` in seconds of the stream."""
+    """One true gesture, from ``begin`` to ``end`` in seconds from the stream's first frame."""
 
     label: str
     begin: float
@@ -37,9 +38,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One long recording and its true gestures in order of their begin.
+    """One long recording and its true gestures, sorted by their begin.
 
-    ``video`` is an absolute path; ``fps`` None takes the video's own times; ``row`` is its first line in the file.
+    ``video`` is an absolute path; with ``fps`` None the video's own times are used; ``row`` is the stream's first line
+    in the file.
     """
 
     video: Path
@@ -50,9 +52,9 @@ class Stream:
     row: int = 0
 
     def frames(self) -> Iterator[tuple[np.ndarray, float]]:
-        """(frame uint8 RGB (H, W, 3), its time in seconds) in order, decoded as they are asked for.
+        """Yield (frame uint8 RGB (H, W, 3), its time in seconds) in order, decoding one at a time.
 
-        Raises ``ClipError`` when the recording cannot be read, or is a folder of images without ``fps``.
+        Raises ``ClipError`` if the recording cannot be read, states no times, or is a folder of images without ``fps``.
         """
         if not is_folder(self.video):
             for index, (frame, time) in enumerate(iterate_video(self.video)):
@@ -83,9 +85,10 @@ class StreamSet:
 
     @classmethod
     def read(cls, path: Path | str) -> "StreamSet":
-        """Read a list of streams, or the ``streams.csv`` in a folder; that the videos exist is not looked at.
+        """Read a list of streams, or the ``streams.csv`` in a folder. Does not check whether the videos exist.
 
-        Raises ``ManifestError`` with every bad row and its line number, or for ``classes.txt``.
+        Raises ``ManifestError`` with every bad row and its line number, for a faulty ``classes.txt``, or for labels
+        that it does not list.
         """
         path = absolute(path)
         path = path / STREAMS_FILE if path.is_dir() else path
@@ -106,9 +109,9 @@ class StreamSet:
         return cls(streams, classes, path)
 
     def write(self, path: Path | str) -> "StreamSet":
-        """Write ``path`` with ``classes.txt`` beside it, both or none; returns it as read back.
+        """Write ``path`` with ``classes.txt`` beside it, both or none; return the set as read back.
 
-        Raises ``RunError`` when they cannot be written, ``ManifestError`` for a path that is not UTF-8.
+        Raises ``RunError`` if they cannot be written, ``ManifestError`` for a path that is not UTF-8.
         """
         path = absolute(path)
         rows: list[tuple[str, ...]] = []
@@ -125,7 +128,7 @@ class StreamSet:
         return StreamSet.read(path)
 
     def split(self, name: str) -> "StreamSet":
-        """The streams of split ``train``, ``val`` or ``test`` (maybe none), with all the classes.
+        """The set with only the streams of split ``train``, ``val`` or ``test`` (maybe none), with all its classes.
 
         Raises ``ManifestError`` for another name.
         """
@@ -135,12 +138,12 @@ class StreamSet:
 
 
 def in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The spans by their begin."""
+    """The spans sorted by begin, and by end where that is equal."""
     return tuple(sorted(spans, key=lambda span: (span.begin, span.end)))
 
 
 def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream]) -> Sequence[str]:
-    """Put a row into ``found``, or say what is wrong with it."""
+    """Add the row's stream and gesture to ``found``, or return what is wrong with the row."""
     name, label, split = row["stream"], row["label"], row.get("split") or "test"
     if not name:
         return ["the stream is empty"]

@@ -1,4 +1,4 @@
-"""The CSV files that list clips and streams: read row by row with every fault told at once, and written. No torch."""
+"""Reads and writes the CSV files that list clips and streams; all faults of a file are reported at once. No torch."""
 
 import csv
 import io
@@ -11,16 +11,16 @@ from pathlib import Path
 from dynagest.errors import ManifestError
 
 Take = Callable[[dict[str, str], int], Iterable[str]]
-"""Takes a row (column -> cell, stripped) and its line number, and says what is wrong with it."""
+"""Takes a row (column -> stripped cell) and its line number; returns what is wrong with the row."""
 
 
 def absolute(path: Path | str) -> Path:
-    """The path from the root. A symbolic link keeps the name under which the user knows it, unlike by ``resolve``."""
+    """The absolute path. Unlike ``resolve``, it keeps symbolic links under the names that the user knows."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def relative(path: Path, folder: Path) -> str:
-    """The path from ``folder``, with forward slashes on every system; on Windows, that of another drive stays whole."""
+    """The path relative to ``folder``, with forward slashes; absolute if it is on another drive of Windows."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -30,11 +30,11 @@ def relative(path: Path, folder: Path) -> str:
 def read_table(
     path: Path, take: Take, *, needed: Sequence[str], columns: Sequence[str], what: str, writer: str
 ) -> None:
-    """Give ``take`` each row that is not blank.
+    """Read a CSV file and call ``take`` on each row that is not blank.
 
-    The header names its ``columns`` in any order, and the ``needed`` ones. ``what`` a row lists and what ``writer``
-    makes such a file are for messages. Raises ``ManifestError`` with every bad row, or for a file without rows, with
-    another header, or that is no CSV text.
+    The header may name the ``columns`` in any order and must name the ``needed`` ones. ``what`` (the thing that a row
+    lists) and ``writer`` (how such a file is made) are for messages. Raises ``ManifestError``, which lists every bad
+    row, also for a file that is missing, has no rows, has another header, or is not CSV text.
     """
     reader = csv.reader(io.StringIO(read_text(path, writer), newline=""), strict=True)
     faults: list[str] = []
@@ -61,7 +61,7 @@ def read_table(
 
 
 def read_rate(cell: str, faults: list[str]) -> float | None:
-    """Frames a second, ``None`` for a blank cell, and for what is no frame rate, which is added to ``faults``."""
+    """Parse frames a second, above 0 and finite. ``None`` for a blank cell, or a faulty one, noted in ``faults``."""
     if not cell:
         return None
     try:
@@ -75,7 +75,11 @@ def read_rate(cell: str, faults: list[str]) -> float | None:
 
 
 def read_text(path: Path, writer: str) -> str:
-    """UTF-8 text. Raises ``ManifestError`` when there is none; ``writer`` says what writes it."""
+    """Read UTF-8 text, with or without a byte order mark.
+
+    Raises ``ManifestError`` if the file is missing (``writer`` then tells how to make one), cannot be read or is not
+    UTF-8.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
     except FileNotFoundError as error:
@@ -89,7 +93,7 @@ def read_text(path: Path, writer: str) -> str:
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:
-    """The CSV of a header and rows."""
+    """The CSV text of a header and rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -98,7 +102,7 @@ def table_text(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> s
 
 
 def encoded(text: str, path: Path) -> bytes:
-    """As UTF-8, for the file ``path``. Raises ``ManifestError`` for a name of a file or folder that is not."""
+    """Encode ``text``, which is for the file ``path``, as UTF-8. Raises ``ManifestError`` if it cannot be encoded."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -114,7 +118,7 @@ def _check_header(path: Path, header: list[str], needed: Sequence[str], columns:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise ManifestError(f"{path}: repeated column {', '.join(twice)}; {has}")
-    # A misspelt "depth" must not quietly train without depth.
+    # Refused because a misspelt "depth" would silently mean training without depth.
     unknown = [name for name in header if name not in columns]
     if unknown:
         raise ManifestError(f"{path}: unknown column {', '.join(map(repr, unknown))}; it may have {', '.join(columns)}")

@@ -1,11 +1,11 @@
-"""Pseudo-depth: what a monocular depth model (ONNX) makes of the RGB clips, written as depth beside them. No torch.
+"""Pseudo-depth: depth that a monocular depth model (ONNX) estimates from RGB clips, written beside them. No torch.
 
-``dynagest data depth MANIFEST --teacher model.onnx`` gives clips of a plain camera a depth that the decoders can learn
-from. Such models tell near from far, not how far: their output is relative, so each clip is scaled by itself, robustly,
-to canonical depth (near = 1), and ``depth.yaml`` says where it comes from.
+``dynagest data depth MANIFEST --teacher model.onnx`` gives clips of a plain camera depth from which the decoders can
+learn. Such models tell what is nearer, not how near: their output is relative. So each clip is scaled by itself, from
+robust percentiles, to canonical depth (near = 1), and ``depth.yaml`` names the model that it comes from.
 
-What the file does not say about itself is in a YAML beside it, ``model.yaml`` for ``model.onnx``; every field may be
-left out::
+A YAML file beside the model, ``model.yaml`` for ``model.onnx``, describes what the model's file does not; every field
+may be left out::
 
     size: [252, 252]              # height, width of the input, where the file leaves them open
     mean: [0.485, 0.456, 0.406]   # of RGB in [0, 1]; these are the defaults
@@ -40,13 +40,13 @@ from dynagest.fields import field_faults
 
 PSEUDO = DepthSpec(near="bright")
 RECORD_FILE = "pseudo_depth.json"
-STORED_SIDE = 256  # pixels of the longer side: the decoders learn from far fewer
+STORED_SIDE = 256  # pixels of the longer side at most, which is far more than the decoders learn from
 ROBUST = (2.0, 98.0)  # percentiles of a clip that become 0 and 1
-_FLAT = 1e-3  # of the values' size: less range than this is no depth
+_FLAT = 1e-3  # a range of values up to this share of their magnitude is no depth
 
 
 class TeacherSpec(BaseModel):
-    """How a depth model wants its pictures and what it gives; see above for the fields."""
+    """The input and output of a depth model; see above for the fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -67,7 +67,7 @@ class TeacherSpec(BaseModel):
 
     @classmethod
     def beside(cls, model: Path) -> Self:
-        """The YAML beside ``model``, or the defaults. Raises ``ModelError`` for one that is faulty."""
+        """Read the YAML beside ``model``; the defaults if there is none. Raises ``ModelError`` if it is faulty."""
         path = model.with_suffix(".yaml")
         if not path.exists():
             return cls()
@@ -81,10 +81,18 @@ class TeacherSpec(BaseModel):
 
 
 class Teacher:
-    """A monocular depth model. ``name`` tells it from others: its file's name and a digest of what it is and wants."""
+    """A monocular depth model.
+
+    ``name`` identifies it: its file's name and a digest of the file and its ``TeacherSpec``. ``size`` is the (height,
+    width) of its input.
+    """
 
     def __init__(self, path: Path, spec: TeacherSpec | None = None) -> None:
-        """Open an ONNX file. Raises ``ModelError`` when it is none, or does not map one picture to one depth image."""
+        """Open an ONNX file; without ``spec``, with the YAML beside it.
+
+        Raises ``ModelError`` if ONNX Runtime is not installed, the file cannot be read or is no ONNX model that runs
+        here, its input is not one float32 picture, or the input's size is not known or contradicts ``spec``.
+        """
         try:
             import onnxruntime  # type: ignore[import-untyped,unused-ignore]
         except ImportError as error:
@@ -95,7 +103,7 @@ class Teacher:
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror}); name the teacher's ONNX file") from error
         try:
-            # From the path, not the bytes: large models keep their weights in a file beside.
+            # From the path, not the bytes, because large models keep their weights in a file beside.
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class but this one
             reason = str(error).splitlines()[0][:200]
@@ -105,9 +113,10 @@ class Teacher:
         self.name = f"{path.name} {hashlib.sha256(identity).hexdigest()[:16]}"
 
     def nearness(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 RGB (F, H, W, 3) -> relative inverse depth, float32 (F, h, w), large = near, of no particular scale.
+        """Map uint8 RGB (F, H, W, 3) to relative inverse depth, float32 (F, h, w), large = near, in no particular unit.
 
-        Raises ``ModelError`` when the model fails, or gives what is no depth image.
+        h and w are the size of the model's output. Raises ``ModelError`` if the model fails or its output is not a
+        depth image.
         """
         return np.stack([self._of_frame(frame) for frame in frames])
 
@@ -159,10 +168,10 @@ class Teacher:
 
 
 def canonical(nearness: np.ndarray) -> np.ndarray:
-    """Relative inverse depth (F, h, w) of one clip -> canonical depth in 8 bits, uint8: 255 near, 0 far.
+    """Scale relative inverse depth (F, h, w) of one clip to canonical depth as uint8 (F, h, w): 255 near, 0 far.
 
-    One scale for all frames, so that a hand that comes nearer becomes brighter, between the percentiles ``ROBUST``, so
-    that a few wild pixels do not decide it. Raises ``DepthError`` where the model sees no depth at all.
+    All frames have one scale, so that a hand that comes nearer becomes brighter. The percentiles ``ROBUST`` become 0
+    and 255, so that a few outliers do not decide the scale. Raises ``DepthError`` if the depth is the same everywhere.
     """
     low, high = np.percentile(nearness, ROBUST)
     if high - low <= _FLAT * max(abs(low), abs(high)):
@@ -172,7 +181,11 @@ def canonical(nearness: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Taught:
-    """What came of it: the manifest with depth, clips ``written``, those that were there, and what failed, in words."""
+    """The result of ``write_pseudo_depth``.
+
+    ``manifest`` lists the depth; ``written`` and ``kept`` count the videos whose depth is new or was there already;
+    ``failed`` has a message for each video that failed.
+    """
 
     manifest: Manifest
     written: int
@@ -185,19 +198,20 @@ def write_pseudo_depth(
 ) -> Taught:
     """Write the depth of every clip, declare it in ``depth.yaml`` beside the manifest, and list it in the manifest.
 
-    ``<clip>.depth.npz`` beside a video, ``depth.npz`` in a folder of images; of the rows that share a video, once. What
-    the same teacher wrote is kept, so that an interrupted run is gone on with. Clips may be recorded and deleted
-    meanwhile. progress: (clips done, all). Raises ``DepthError`` as ``check_origin`` does.
+    The depth is ``<clip>.depth.npz`` beside a video, or ``depth.npz`` in a folder of images; a video in several rows
+    gets it once. Depth that the same teacher wrote is kept, so that an interrupted run can be continued. Clips may be
+    recorded and deleted meanwhile. ``progress`` is called with (videos done, number of videos). Raises ``DepthError``
+    as ``check_origin`` does, ``ModelError`` if the teacher fails, ``RunError`` if a file cannot be written.
     """
     check_origin(manifest, teacher, overwrite=overwrite)
     assert manifest.path is not None, "checked"
     record = manifest.path.with_name(RECORD_FILE)
     paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
     if _read_record(record) != teacher.name:
-        for path in paths.values():  # all, before the record changes: an interrupted run must not leave two teachers'
+        for path in paths.values():  # all before the record changes: an interrupted run must not mix two teachers
             if path.exists():
                 path.unlink()
-    # First of all: depth that lies there without them would be taken for a sensor's, or for that of nobody.
+    # Both declarations come before any depth, which without them would be taken for a sensor's or be of unknown origin.
     _declare(record, json.dumps({"teacher": teacher.name}, indent=1) + "\n")
     text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
     _declare(record.with_name(DEPTH_FILE), text + PSEUDO.to_yaml())
@@ -218,7 +232,11 @@ def write_pseudo_depth(
 
 
 def check_origin(manifest: Manifest, teacher: Teacher, *, overwrite: bool = False) -> None:
-    """Raise ``DepthError`` where clips have depth from elsewhere; or from another teacher, without ``overwrite``."""
+    """Raise ``DepthError`` if pseudo-depth of ``teacher`` cannot be written beside the clips of ``manifest``.
+
+    That is so if clips list depth of another kind, if two videos would share one depth file, if the record of the
+    teacher cannot be read, or, without ``overwrite``, if there is depth of another teacher or of unknown origin.
+    """
     assert manifest.path is not None, "a manifest that lies somewhere"
     record = manifest.path.with_name(RECORD_FILE)
     paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
@@ -232,7 +250,7 @@ def check_origin(manifest: Manifest, teacher: Teacher, *, overwrite: bool = Fals
     twice = [path for path, count in Counter(paths.values()).items() if count > 1]
     if twice:
         raise DepthError(f"{twice[0]}: would be the depth of two videos that differ in their suffix only; rename one")
-    # Of another teacher although no file is there yet: it may be at work on the first.
+    # Another teacher's record counts even if there is no depth file yet: that teacher may be working on the first.
     if known != teacher.name and not overwrite and (known or any(path.exists() for path in paths.values())):
         again = shlex.join(["dynagest", "data", "depth", str(manifest.path), "--teacher", str(teacher.path)])
         raise DepthError(
@@ -242,18 +260,18 @@ def check_origin(manifest: Manifest, teacher: Teacher, *, overwrite: bool = Fals
 
 
 def list_pseudo_depth(path: Path) -> Manifest:
-    """List in the manifest at ``path``, as it is now, the pseudo-depth that lies beside its clips; as read back."""
+    """Update the manifest at ``path`` to list the pseudo-depth that lies beside its clips; return it as read back."""
     manifest = Manifest.read(path)
     return replace(manifest, clips=tuple(_with_depth(clip) for clip in manifest.clips)).write(path)
 
 
 def depth_path(video: Path) -> Path:
-    """Where the depth of a video, or of a folder of images, is written."""
+    """The path where the pseudo-depth of a video, or of a folder of images, is written."""
     return video / "depth.npz" if is_folder(video) else video.with_name(f"{video.stem}.depth.npz")
 
 
 def _depth_of(video: Path, teacher: Teacher) -> np.ndarray:
-    """Canonical depth of a whole video, uint8 (F, h, w), in the shape of its pictures."""
+    """Estimate the canonical depth of a whole video: uint8 (F, h, w), in the aspect ratio of its pictures."""
     frames = read_frames(video, range(count_frames(video)))
     height, width = frames.shape[1:3]
     shrink = min(1.0, STORED_SIDE / max(height, width))
@@ -268,14 +286,17 @@ def _write_depth(video: Path, path: Path, teacher: Teacher) -> None:
     np.savez_compressed(data, depth=_depth_of(video, teacher))
     if _version(video) == before:
         write_atomically(path, data.getvalue())
-        if _version(video) == before:  # whoever deletes the clip from now on deletes the depth, too
+        if _version(video) == before:  # a deletion of the clip from now on deletes the depth, too
             return
         path.unlink(missing_ok=True)
     raise ClipError(f"{video}: was changed or deleted while the teacher looked at it")
 
 
 def _version(video: Path) -> int | None:
-    """Tells a video from another one of its name; a folder, which changes with the depth in it, from none."""
+    """A number that changes when a video is replaced, None if it is gone.
+
+    For a folder it is always 0, because the depth written into a folder changes its time.
+    """
     try:
         return 0 if is_folder(video) else video.stat().st_mtime_ns
     except FileNotFoundError:
@@ -290,7 +311,7 @@ def _with_depth(clip: Clip) -> Clip:
 
 
 def _declare(path: Path, text: str) -> None:
-    # Not again where it says so: a folder that has all its depth may be one that cannot be written.
+    # Not written again if it has this text: a folder that has all its depth may be read-only.
     if not path.exists() or path.read_bytes() != text.encode():
         write_atomically(path, text.encode())
 

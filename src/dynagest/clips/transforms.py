@@ -1,8 +1,8 @@
-"""Crops and colour jitter, drawn once a clip. Needs no torch.
+"""Crops, drawn once per clip. Needs no torch.
 
-A crop is a rectangle in fractions of the frame, so that one draw cuts the same part out of RGB and depth whatever their
-resolutions and however depth lies in the RGB frame. It is cut from the source frame and resized once, straight to the
-network's size: the same picture as resizing the shorter side first, for a fraction of the work.
+A crop is a rectangle in fractions of the frame, so that one draw cuts the same part out of RGB and depth, whatever
+their resolutions and however depth lies in the RGB frame. It is cut from the source frame and resized once, directly to
+the network's size: the same picture as resizing the shorter side first, for a fraction of the work.
 """
 
 import math
@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from dynagest.clips.depth import DepthSpec
 
-# The paper (III-D) and, a little different, ACTION-Net's code.
+# The scales of the paper (III-D), and the slightly different ones of ACTION-Net's code.
 PAPER_SCALES = (1.0, 7 / 8, 3 / 4, 2 / 3)
 ACTION_SCALES = (1.0, 0.875, 0.75, 0.66)
-# Where the crop lies, in quarters of the room left over in (x, y).
+# The places of a crop: (x, y) in quarters of the room that it leaves in the frame.
 _CORNERS_AND_CENTRE = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))
 _THIRTEEN = (*_CORNERS_AND_CENTRE, (0, 2), (4, 2), (2, 0), (2, 4), (1, 1), (3, 1), (1, 3), (3, 3))
 
@@ -37,7 +37,7 @@ class Crop:
 
     @classmethod
     def at(cls, x: int, y: int, width: int, height: int, frame: tuple[int, int], flip: bool = False) -> "Crop":
-        """The rectangle of ``width`` x ``height`` pixels with its corner at (x, y) of a ``frame`` (height, width)."""
+        """The crop of ``width`` x ``height`` pixels with its top left corner at (x, y) of ``frame`` (height, width)."""
         return cls(y / frame[0], x / frame[1], height / frame[0], width / frame[1], flip)
 
 
@@ -45,7 +45,7 @@ WHOLE_FRAME = Crop(top=0.0, left=0.0, height=1.0, width=1.0)
 
 
 def center_crop(height: int, width: int) -> Crop:
-    """The square in the middle, as large as the shorter side."""
+    """The square in the middle of the frame, as large as the shorter side."""
     side = min(height, width)
     return Crop.at((width - side) // 2, (height - side) // 2, side, side, (height, width))
 
@@ -67,7 +67,7 @@ def paper_crop(
     scales: tuple[float, ...] = PAPER_SCALES,
     flip: bool = False,
 ) -> Crop:
-    """The paper's: a square in a corner or the centre, its side a random scale of the shorter side."""
+    """Draw the paper's crop: a square in a corner or the centre, its side a random scale of the shorter side."""
     scale = scales[rng.integers(len(scales))]
     return _place(height, width, scale, scale, _CORNERS_AND_CENTRE, rng, flip)
 
@@ -79,7 +79,10 @@ def action_crop(
     scales: tuple[float, ...] = ACTION_SCALES,
     flip: bool = False,
 ) -> Crop:
-    """ACTION-Net's: width and height at scales at most one step apart, at one of 13 places."""
+    """Draw ACTION-Net's crop: at one of 13 places, its width and height at scales of the shorter side.
+
+    The two scales are the same or neighbours in ``scales``.
+    """
     steps = range(len(scales))
     pairs = [(i, j) for i in steps for j in steps if abs(i - j) <= 1]
     i, j = pairs[rng.integers(len(pairs))]
@@ -102,7 +105,7 @@ def _place(
 
 
 def apply(crop: Crop, frames: Frames, size: int) -> Frames:
-    """The crop of every frame (T, H, W, 3), resized to uint8 (T, size, size, 3)."""
+    """Cut the crop out of every frame, uint8 (T, H, W, 3), and resize it: uint8 (T, size, size, 3)."""
     height, width = frames.shape[1:3]
     top, left = round(crop.top * height), round(crop.left * width)
     bottom, right = round((crop.top + crop.height) * height), round((crop.left + crop.width) * width)
@@ -115,21 +118,22 @@ def apply(crop: Crop, frames: Frames, size: int) -> Frames:
 def apply_depth(
     crop: Crop, depth: npt.NDArray[Any], size: int, spec: DepthSpec | None, rgb_size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
-    """The part of the depth (T, h, w) that lies under the crop of RGB: canonical float32 (T, size, size) in [0, 1].
+    """Cut out the part of the depth (T, h, w) that lies under the crop of RGB: canonical float32 (T, size, size).
 
-    ``depth`` is raw and described by ``spec``, or, with no ``spec``, canonical float32 that covers the RGB frame.
-    ``rgb_size``: (height, width) of the RGB frames. 0 where the depth camera did not look. Made canonical before it is
-    resized, because between a hole (0) and a far surface (dark: 255) lies what looks like a hand.
+    ``depth`` is raw and described by ``spec``, or, without ``spec``, canonical float32 that covers the RGB frame.
+    ``rgb_size``: (height, width) of the RGB frames. The result is in [0, 1], and 0 outside the depth camera's field.
+    Depth is made canonical before it is resized, because interpolation between a raw hole (0) and a far surface (255 if
+    near is dark) gives values that look like a hand. Raises ``DepthError`` if depth contradicts ``spec``.
     """
     frame = (depth.shape[1], depth.shape[2])
     (height, width), aligned = rgb_size, spec is not None and spec.affine is not None
     scale_x, scale_y, shift_x, shift_y = (
         spec.to_rgb(frame, rgb_size) if spec else (width / frame[1], height / frame[0], 0.0, 0.0)
     )
-    # The rectangle in depth pixels. It stays a rectangle, as the map into the RGB frame does not turn.
+    # The rectangle in depth pixels. It stays a rectangle, as the map into the RGB frame has no rotation.
     x, y = (crop.left * width - shift_x) / scale_x, (crop.top * height - shift_y) / scale_y
     w, h = crop.width * width / scale_x, crop.height * height / scale_y
-    # What is outside costs time only; a margin for the interpolation at the border, and for holes just beyond it.
+    # Only this part is needed, with a margin for the interpolation at the border and for holes just beyond it.
     more = 1 + (spec.erode if spec else 0)
     left, right = (
         min(max(edge, 0), frame[1]) for edge in (math.floor(x + 1e-6) - more, math.ceil(x + w - 1e-6) + more)
@@ -153,10 +157,11 @@ def _resize(image: npt.NDArray[Any], size: int, target: npt.NDArray[Any]) -> Non
 
 
 def _fine(length: float, size: int) -> int:
-    """The multiple of ``size`` that bilinear interpolation can shrink ``length`` to: to no less than half.
+    """The smallest multiple of ``size`` that is at least half of ``length``.
 
-    Beyond that it would skip pixels. The rest is left to averaging whole pixels, which is exact and, unlike OpenCV's
-    INTER_AREA at an odd ratio (0.28 ms from 240 x 240 to 112 x 112, this way 0.12), fast.
+    Bilinear interpolation can shrink ``length`` to it; shrinking by more than half would skip pixels. The rest is done
+    by averaging whole pixels, which is exact and faster than OpenCV's INTER_AREA at a ratio that is not whole (from 240
+    x 240 to 112 x 112: 0.12 ms instead of 0.28).
     """
     return size * max(1, math.ceil(length / size / 2))
 
@@ -175,7 +180,7 @@ def _resample(
     border: int,
     target: npt.NDArray[np.float32],
 ) -> None:
-    """``_resize`` of a rectangle (x, y, width, height) that may lie between pixels or reach beyond the image."""
+    """Like ``_resize``, for a rectangle (x, y, width, height) that may lie between pixels or reach beyond the image."""
     x, y, w, h = rectangle
     left, top, right, bottom = (round(edge) for edge in (x, y, x + w, y + h))
     between = max(abs(x - left), abs(y - top), abs(x + w - right), abs(y + h - bottom)) > 1e-6

@@ -1,4 +1,4 @@
-"""Frames of video files, in sequence and exact (see ``frames.py`` for the rule). Needs no torch."""
+"""Reads frames of video files, in sequence and exactly (see ``frames.py`` for the rules). Needs no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,8 @@ from av.video.reformatter import VideoReformatter
 
 from dynagest.errors import ClipError
 
-# Grey is stored with three channels that lossy compression moves apart by a few values; a colour map by far more.
+# In grey stored as three channels, lossy compression makes these differ by a few values; in a colour map they differ by
+# far more.
 _COLOUR_SPREAD = 16
 _AGAIN = "copy or record it again, or leave it out"
 NO_DECODER = "FFmpeg has no decoder for its pictures; convert it, to H.264 say"
@@ -20,25 +21,29 @@ Array = npt.NDArray[Any]
 
 
 def too_short(path: Path, count: int, wanted: int) -> ClipError:
-    """The error for a clip that ends before a wanted frame."""
+    """The error for a clip of ``count`` frames that ends before frame ``wanted``."""
     return ClipError(f"{path}: has {count} frames, but frame {wanted} (counted from 0) is asked for")
 
 
 def one_channel(image: Array, path: Path) -> Array:
-    """Grey of an image that may hold it in three equal channels (a fourth one, transparency, is dropped)."""
+    """Return grey (H, W) of an image that may hold it in three equal channels; a fourth, transparency, is dropped.
+
+    Raises ``ClipError`` if the image is in colour.
+    """
     if image.ndim == 2:
         return image
     colours = image[..., :3]
-    some = colours[::4, ::4]  # on every pixel this would cost more than decoding
+    some = colours[::4, ::4]  # all pixels would take longer than decoding
     if np.mean(some.max(axis=2) - some.min(axis=2)) > _COLOUR_SPREAD:
         raise ClipError(f"{path}: is in colour; depth must be grey values, not a colour map")
     return np.ascontiguousarray(colours[..., 1])
 
 
 def count_video(path: Path) -> int:
-    """Frames of a video, by its packets where they tell: 0.5 ms for an IsoGD clip, where decoding takes 5.
+    """Count the frames of a video by its packets: 0.5 ms for an IsoGD clip, where decoding takes 5 ms.
 
-    Raises ``ClipError``.
+    Only the pictures of a transport stream are decoded. Raises ``ClipError`` if there are none, or if the file is
+    missing, truncated, corrupt or not a video.
     """
     with _Video(path) as video:
         count = sum(1 for _ in video.pictures())
@@ -48,7 +53,10 @@ def count_video(path: Path) -> int:
 
 
 def video_rate(path: Path) -> float | None:
-    """Frames a second, by the times of pictures where all have one, else as the header says; ``None`` if neither."""
+    """Frames a second by the times of the pictures if all have one, else by the header; ``None`` if neither states it.
+
+    Raises ``ClipError`` as ``count_video`` does for a file that cannot be read.
+    """
     with _Video(path) as video:
         times = [picture.pts for picture in video.pictures()]
         known = [time for time in times if time is not None]
@@ -60,14 +68,16 @@ def video_rate(path: Path) -> float | None:
 
 
 def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
-    """The frames ``wanted`` (ascending, counted from 0) by their indices, none behind the last of them is decoded.
+    """Read the frames ``wanted`` (ascending, without repetition, counted from 0). Returns them by their indices.
 
-    ``rgb`` gives uint8 (H, W, 3), ``depth`` uint8 or uint16 (H, W). Raises ``ClipError`` when there are fewer frames,
-    or one up to the last wanted is corrupt.
+    Reads no further than the last of them. ``rgb`` gives uint8 (H, W, 3), ``depth`` uint8 or uint16 (H, W). Raises
+    ``ClipError`` if there are fewer frames, if one of those decoded is corrupt, or if depth is in colour or in a pixel
+    format that cannot be read.
     """
     frames: dict[int, Array] = {}
     needed = set(wanted)
-    # One for all frames: building a scaler for each takes as long as decoding (PyAV's to_ndarray(format=...) does).
+    # One for all frames, because to build a scaler for each, as PyAV's to_ndarray(format=...) does, takes as long as
+    # decoding.
     reformatter = VideoReformatter()
     with _Video(path) as video:
         for index, frame in video.decode(wanted):
@@ -89,9 +99,9 @@ def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> 
 
 
 def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
-    """(frame uint8 RGB (H, W, 3), seconds since the first frame) in order of presentation, decoded one at a time.
+    """Yield (frame uint8 RGB (H, W, 3), seconds since the first frame) in order of presentation, decoded one at a time.
 
-    Raises ``ClipError`` when the file is missing, truncated or corrupt, or states no times.
+    Raises ``ClipError`` if the file is missing, truncated or corrupt, or states no times.
     """
     reformatter = VideoReformatter()
     first: float | None = None
@@ -107,12 +117,15 @@ def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
 
 
 def as_shown(image: Array, frame: av.VideoFrame) -> Array:
-    """Turned and mirrored as the file's header says: phones store portrait video lying on its side, and what their
-    front cameras take sometimes mirrored as well (which ``frame.rotation`` does not tell from a turn)."""
+    """Rotate by quarter turns and mirror ``image`` as the file's header says.
+
+    Phones store portrait video lying on its side, and sometimes the video of their front cameras mirrored as well
+    (which ``frame.rotation`` does not distinguish from a turn).
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
-    # A stored pixel (x, y) is shown at (a x + c y, b x + d y); by quarter turns two of the four are 0.
+    # A stored pixel (x, y) is shown at (a x + c y, b x + d y); for quarter turns, two of the four are 0.
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
     if abs(b) > abs(a):
         image, a, d = image.swapaxes(0, 1), c, b
@@ -120,7 +133,7 @@ def as_shown(image: Array, frame: av.VideoFrame) -> Array:
 
 
 def _depth_array(frame: av.VideoFrame, reformatter: VideoReformatter, path: Path, *, first: bool) -> Array:
-    """uint8 or uint16 (H, W). Only the ``first`` frame of a lossy video is checked for colour."""
+    """Convert a frame to uint8 or uint16 depth (H, W). In a YUV video only the ``first`` is checked for colour."""
     if frame.format.name.startswith("gray"):
         return frame.to_ndarray()
     if max(component.bits for component in frame.format.components) > 8:
@@ -134,7 +147,7 @@ def _depth_array(frame: av.VideoFrame, reformatter: VideoReformatter, path: Path
 
 
 class _Video:
-    """An open video file whose every failure is a ``ClipError`` with its name."""
+    """An open video file; all its failures are raised as ``ClipError`` with its name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -150,13 +163,13 @@ class _Video:
         if self.stream.codec_context is None:
             self.container.close()
             raise ClipError(f"{path}: {NO_DECODER}")
-        # The sizes of an AVI's packets, by its index; an empty entry repeats a picture.
+        # The sizes of an AVI's packets according to its index; an empty entry repeats a picture.
         entries = self.stream.index_entries if self.container.format.name == "avi" else ()
         self.listed = [entry.size for entry in entries if entry.size > 0]
-        # Data-loading workers are the parallelism; more threads a video make each frame dearer.
+        # Data workers run in parallel already; more threads per video would only make each frame more expensive.
         self.stream.codec_context.thread_count = 1
         if self.stream.codec_context.name == "mjpeg":
-            # Other decoders mark frames in which they cover up a fault; this one shows them without a word.
+            # Other decoders mark frames in which they conceal a fault; this one does not.
             self.stream.codec_context.options = {"err_detect": "explode"}
 
     def __enter__(self) -> "_Video":
@@ -168,10 +181,10 @@ class _Video:
             raise ClipError(f"{self.path}: truncated or corrupt ({_reason(error)})") from error
 
     def pictures(self) -> Iterator[av.Packet | av.VideoFrame]:
-        """What has the time of each picture: its packet, or in a transport stream the picture itself, decoded.
+        """Yield one object with a time for each picture: its packet, or in a transport stream the decoded picture.
 
-        There the two fields of one picture may be packets of their own, and a recording may begin with packets that
-        depend on what was before, of which nothing is shown.
+        In a transport stream the two fields of a picture may be separate packets, and a recording may begin with
+        packets that depend on earlier ones and give no picture.
         """
         if self.container.format.name == "mpegts":
             yield from (frame for _, frame in self.decode_all())
@@ -179,16 +192,17 @@ class _Video:
             yield from self.packets()
 
     def packets(self) -> Iterator[av.Packet]:
-        """The packets that give a picture each, in order of decoding. Raises ``ClipError`` where some are missing."""
+        """Yield the packets with one picture each, in order of decoding. Raises ``ClipError`` if some are missing."""
         for packet in self._demux():
-            # Empty: the end. Discarded: cut off by the file's edit list, and never shown. Hidden: see there.
+            # An empty packet is the end. A discarded one is cut off by the file's edit list and never shown.
             if packet.size and not packet.is_discard and not self._hidden(packet):
                 yield packet
 
     def _demux(self) -> Iterator[av.Packet]:
-        """The packets, each compared with what the file lists, as far as it does.
+        """Yield all packets, compared with the file's own list of them as far as it has one.
 
-        Where damage swallows the head of a packet, FFmpeg goes on with the next one and the rest would shift unnoticed.
+        If damage destroys the head of a packet, FFmpeg goes on with the next one, and the other frames would shift
+        unnoticed. Raises ``ClipError`` for that.
         """
         stored = 0
         for packet in self.container.demux(self.stream):
@@ -199,24 +213,24 @@ class _Video:
                     raise ClipError(f"{self.path}: corrupt: frame {stored} is not where the file lists it")
                 stored += 1
             yield packet
-        # An MP4 lists every packet at its start or end; the count in an AVI's header is often wrong in sound files.
+        # An MP4 lists every packet at its start or end; the count in an AVI's header is often wrong in intact files.
         listed = self.stream.frames if "mp4" in self.container.format.name else len(self.listed)
         if stored < listed:
             raise ClipError(f"{self.path}: truncated: {stored} of {listed} frames")
 
     def _hidden(self, packet: av.Packet) -> bool:
-        # VP8 stores reference pictures that are never shown as packets of their own; bit 4 of the frame tag says so.
+        # VP8 has packets for reference pictures that are never shown; in these, bit 4 of the frame tag is 0.
         return self.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
 
     def decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(index, frame) in order of presentation, leaving out frames on which no wanted one depends, if possible."""
+        """Yield (index, frame) in order of presentation, if possible without frames on which no wanted one depends."""
         if self.stream.codec.intra_only or self.stream.codec_context.name == "ffv1":
             yield from self._decode_alone(wanted)
         else:
             yield from self.decode_all()
 
     def decode_all(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(index, frame) of every frame, in order of presentation."""
+        """Yield (index, frame) for every frame, in order of presentation."""
         index = 0
         for packet in self._demux():
             for frame in packet.decode():
@@ -224,7 +238,10 @@ class _Video:
                 index += 1
 
     def _decode_alone(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """For codecs that give a frame a packet in order, each depending on none before the last key frame."""
+        """Yield (index, frame) for the wanted frames and those on which they depend.
+
+        For codecs with one frame per packet, in order, of which none depends on frames before the last key frame.
+        """
         needed = set(wanted)
         waiting: list[tuple[int, av.Packet]] = []
         for index, packet in enumerate(self.packets()):
@@ -245,7 +262,10 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse_truncated(path: Path) -> None:
-    """FFmpeg plays what there is of a truncated file; AVI, Matroska and GIF tell how long the file should be."""
+    """Raise ``ClipError`` for a file that is empty or, as an AVI, Matroska or GIF file can tell, truncated.
+
+    FFmpeg would play a truncated file as far as it goes.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -264,7 +284,7 @@ def _refuse_truncated(path: Path) -> None:
 
 
 def _promised_size(head: bytes) -> int:
-    """The bytes that an AVI or Matroska file says it has; 0 if it does not say."""
+    """The size in bytes that an AVI or Matroska file states in its head; 0 if it states none."""
     if head.startswith(b"RIFF"):
         return 8 + int.from_bytes(head[4:8], "little")
     if head.startswith(b"\x1a\x45\xdf\xa3"):
@@ -277,7 +297,7 @@ def _promised_size(head: bytes) -> int:
 
 
 def _vint(data: bytes, at: int) -> tuple[int, int]:
-    """A Matroska variable-length integer: (value, position behind it); 0 where it means "unknown"."""
+    """Read a Matroska variable-length integer: (value, position behind it). The value is 0 if it is "unknown"."""
     if at >= len(data):
         return 0, at
     length = 9 - data[at].bit_length()

@@ -1,4 +1,4 @@
-"""How clips are looked at: which frames, which crop, which colours. Needs no torch."""
+"""Views, which decide how clips are shown to a network: which frames, which crop, which colours. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -26,18 +26,19 @@ from dynagest.errors import RecipeError, hint
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class View:
-    """How every clip of a dataset is looked at. The defaults are the paper's (III-D), as it tests without ``augment``.
+    """How every clip of a dataset is shown to a network. The defaults are the paper's (III-D), with ``augment`` off.
 
-    ``num_segments`` frames, made squares of ``size`` pixels. Without ``augment``: the middle frame of each segment, the
-    square in the centre, as large as the shorter side, the colours as they are. With it:
+    A view has ``num_segments`` frames, each a square of ``size`` x ``size`` pixels. Without ``augment`` it takes the
+    middle frame of each segment (for "dense" sampling, the middle window), the square in the centre that is as large as
+    the shorter side, and the colours as they are. With ``augment``:
 
-    * ``sampling``: "segment", a random frame of each segment, or "dense", frames ``stride`` apart from a random window.
-    * ``crop``: "paper", one of 5 places at one of ``scales``, or "action", ACTION-Net's 13 places with different scales
-      of width and height. ``scales`` of ``None`` are the published ones of either.
+    * ``sampling``: "segment" takes a random frame of each segment, "dense" a random window of frames ``stride`` apart.
+    * ``crop``: "paper" takes a square at one of 5 places and one of ``scales``, "action" ACTION-Net's 13 places with
+      different scales of width and height. ``scales`` of ``None`` are the published ones of either.
     * ``jitter``: the share of clips whose colours change: ``brightness``, ``contrast`` and ``saturation`` s by a factor
-      in [1 - s, 1 + s], ``hue`` by up to that part of the colour circle.
-    * ``flip_labels``: ``None`` mirrors nothing, for left and right differ. A mapping mirrors half of the clips, RGB and
-      depth, and renames their labels by it; labels not in it keep their name when mirrored.
+      in [1 - s, 1 + s], not below 0, ``hue`` h by a shift in [-h, h] turns of the colour circle.
+    * ``flip_labels``: ``None`` mirrors no clip, because left and right may be different classes. A mapping mirrors half
+      of the clips, RGB and depth, and maps their labels; labels that are not in it stay the same when mirrored.
 
     ``depth``: whether depth is read at all.
     """
@@ -58,14 +59,17 @@ class View:
     depth: bool = True
 
     def indices(self, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """The frames to read of a clip of ``n``: int64 (num_segments,), ascending. Draw before ``transform``."""
+        """Choose the frames to read of a clip of ``n`` frames: int64 (num_segments,), ascending.
+
+        Call it before ``transform``, which draws from the same ``rng``.
+        """
         draws = rng if self.augment else None
         if self.sampling == "dense":
             return dense_indices(n, self.num_segments, self.stride, draws)
         return segment_indices(n, self.num_segments, draws)
 
     def draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
-        """The crop of a whole clip with frames of ``height`` x ``width``."""
+        """Draw the crop of a clip, the same for all its frames of ``height`` x ``width``."""
         if not self.augment:
             return center_crop(height, width)
         flip = self.flip_labels is not None and rng.random() < 0.5
@@ -80,11 +84,11 @@ class View:
         spec: DepthSpec | None,
         rng: np.random.Generator,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None, bool]:
-        """Crop and jitter a clip's sampled frames (T, H, W, 3) and its depth (T, h, w), if it has any.
+        """Crop a clip's sampled frames (T, H, W, 3) and its depth (T, h, w), if it has any, and jitter the colours.
 
-        ``depth`` is raw with its ``spec``, or canonical float32 over the whole RGB frame without one. Gives RGB uint8
-        (T, size, size, 3), canonical depth float32 (T, size, size), and whether both are mirrored. Raises
-        ``DepthError`` where depth contradicts its spec.
+        ``depth`` is raw if ``spec`` is given, else canonical float32 that covers the whole RGB frame. Returns RGB uint8
+        (T, size, size, 3), canonical depth float32 (T, size, size) or ``None``, and whether both are mirrored. Raises
+        ``DepthError`` if depth contradicts its spec.
         """
         height, width = frames.shape[1:3]
         crop = self.draw_crop(height, width, rng)
@@ -96,13 +100,17 @@ class View:
         return rgb, under, crop.flip
 
     def flip_table(self, classes: Sequence[str]) -> tuple[int, ...]:
-        """The class that each class becomes when mirrored. Raises ``RecipeError`` for a map that cannot be right."""
+        """The index of the class that each of ``classes`` becomes when mirrored.
+
+        Raises ``RecipeError`` if ``flip_labels`` names an unknown class, or does not map a class back when applied
+        twice.
+        """
         swap = self.flip_labels or {}
         unknown = sorted({*swap, *swap.values()} - set(classes))
         if unknown:
             names = ", ".join(map(repr, unknown))
             raise RecipeError(f"flip_labels: {names} is not among the classes; {hint(unknown[0], classes)}")
-        # Left becomes right, so right must become left.
+        # If left becomes right, right must become left.
         lost = [f"{a!r} -> {b!r}" for a, b in swap.items() if swap.get(b, b) != a]
         if lost:
             raise RecipeError(

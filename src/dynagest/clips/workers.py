@@ -1,4 +1,4 @@
-"""The processes that read and render clips: how they start, what they hand over, and how they fail."""
+"""Worker processes that read and render clips: how they start, hand over clips, and fail."""
 
 import os
 import signal
@@ -20,10 +20,11 @@ ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers o
 
 
 def worker_context(preload: str) -> BaseContext:
-    """How such processes are started; the module ``preload`` is imported once for all of them, but on Windows in each.
+    """The multiprocessing context that starts workers: a fork server, or "spawn" on Windows, which has none.
 
-    Not by fork: a child forked from a process whose torch, OpenMP or TensorBoard threads hold a lock waits for ever.
-    The fork server has no such threads. It ends with the last of its processes: ``start_worker`` sees to these.
+    The fork server imports the module ``preload`` once for all workers. Workers are not forked from this process,
+    because a child that is forked while torch's, OpenMP's or TensorBoard's threads hold a lock waits for ever; the fork
+    server has no such threads. It ends with the last of its workers, which ``start_worker`` ends with this process.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
@@ -33,17 +34,23 @@ def worker_context(preload: str) -> BaseContext:
 
 
 def start_worker(_: int = 0) -> None:
-    """What such a process does first; for ``DataLoader(worker_init_fn=)`` too."""
-    # Ctrl-C reaches the whole process group; the main process finishes its step and ends the workers itself.
+    """Set up this worker process: signals, threads, and that it ends with the main process.
+
+    Also fits ``DataLoader(worker_init_fn=)``.
+    """
+    # Ctrl-C reaches all processes of the group; the main process finishes its step and then ends the workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One process a core is enough; OpenCV's own threads would only fight over them.
+    # One process per core is enough; OpenCV's and torch's own threads would only compete for the cores.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker would not notice that the main process was killed: its parent by the kernel is the fork server."""
+    """End this worker when the main process ends.
+
+    A worker would not notice by itself that the main process was killed, because its parent is the fork server.
+    """
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -51,10 +58,10 @@ def _end_with_parent() -> None:
 
 
 def in_shared_memory(item: Any) -> Any:
-    """``item`` with its tensors where the main process can see them, if this is a data worker.
+    """Move the tensors in ``item`` to shared memory if this is a data worker, and return ``item``.
 
-    torch does the same by itself, but in a thread whose errors are printed and forgotten: when shared memory is full,
-    the main process would wait for this item for ever. Raises ``TrainingError``.
+    torch does the same by itself, but in a thread whose errors are only printed: if shared memory is full, the main
+    process would wait for this item for ever. Raises ``TrainingError`` if it is full.
     """
     if get_worker_info() is None:
         return item
@@ -70,7 +77,7 @@ def in_shared_memory(item: Any) -> Any:
 
 
 def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
-    """What a ``DataLoader`` gives; where a worker dies, last of all a ``TrainingError`` that says so."""
+    """Yield the items of a ``DataLoader``. If a worker dies, the last item is a ``TrainingError`` that says so."""
     items = iter(loader)
     while True:
         try:
@@ -91,10 +98,10 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
 
 
 def _died(error: Exception) -> bool:
-    """Whether this says that a worker is gone: torch says so, or what it was handing over breaks off."""
-    if "in DataLoader worker process" in str(error):  # which torch adds to what a living worker raised
+    """Whether ``error`` means that a worker died: torch says so, or the worker's connection broke."""
+    if "in DataLoader worker process" in str(error):  # torch adds this to an error that a living worker raised
         return False
-    # For a GPU a thread takes over what workers hand over, and dies of what breaks off.
+    # For a GPU, torch's pin-memory thread receives the workers' items, and dies if a connection breaks.
     words = ("DataLoader worker", "Pin memory thread exited")
     return not isinstance(error, RuntimeError) or any(word in str(error) for word in words)
 

@@ -1,6 +1,6 @@
-"""Adapters: from a dataset as it lies on disk to a manifest. They read lists and names, never a frame.
+"""Adapters, each of which turns one kind of dataset on disk into a manifest. They read lists and names, never a frame.
 
-``dynagest data index NAME ROOT`` calls ``index_dataset``; ``ADAPTERS`` says which names there are and what each takes.
+``dynagest data index NAME ROOT`` calls ``index_dataset``. ``ADAPTERS`` maps each name to its adapter.
 """
 
 import json
@@ -23,11 +23,12 @@ __all__ = ["ADAPTERS", "Adapter", "Index", "IndexOptions", "flip_labels", "index
 
 @dataclass(frozen=True)
 class Adapter:
-    """One kind of dataset: ``summary`` says in a line which, ``layout`` which files are looked for.
+    """How one kind of dataset is indexed.
 
-    ``index`` reads the lists under a root. ``options`` names the ``IndexOptions`` that mean something to it, besides
-    those that all take. ``flip_pairs``: class indices (from 0) that a horizontal mirror exchanges, ``None`` where that
-    is not known. ``published``: clips of each split, where they are given.
+    ``summary`` describes the dataset in a line, ``layout`` the files that are looked for. ``index`` reads the lists
+    under a root. ``options`` names the ``IndexOptions`` that it takes besides those that all adapters take.
+    ``flip_pairs``: pairs of class indices (from 0) that a horizontal mirror exchanges, ``None`` if they are not known.
+    ``published``: the published number of clips of each split, empty if it is not known.
     """
 
     summary: str
@@ -40,7 +41,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Index:
-    """A manifest, not written yet, and what the user should know about it; ``streams`` of a set of continuous ones."""
+    """An indexed dataset: its manifest, not written yet, and notes for the user.
+
+    ``streams`` are the recordings from which the clips were cut, ``None`` for a dataset without continuous recordings.
+    """
 
     manifest: Manifest
     notes: tuple[str, ...] = ()
@@ -97,10 +101,10 @@ _COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
 def index_dataset(name: str, root: Path | str, options: IndexOptions | None = None) -> Index:
     """List the clips of the dataset ``name`` that lies under ``root``.
 
-    Reads annotations and folder names only; whether each clip can be read is for ``clips.checks.check`` to say. Raises
-    ``ManifestError`` for an unknown dataset, an option that it does not take, bad rows (all of them, with file and
-    line), a root in which nothing lies where it should, and a folder that may not be read; ``DepthError`` where clips
-    have depth and nothing declares what it means.
+    Reads annotations and folder names only; ``clips.checks.check`` finds out whether each clip can be read. Raises
+    ``ManifestError`` for an unknown dataset, an option that it does not take, bad rows (all are counted, the first 20
+    shown with file and line), a root that does not have the dataset's layout, and a folder that may not be read;
+    ``DepthError`` if clips have depth but nothing declares what its values mean.
 
     Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
     """
@@ -111,7 +115,7 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
     try:
         return _index(name, Path(root).absolute(), options)
     except OSError as error:
-        # From any of the many places that look for a file: a folder or a file that may not be read.
+        # Any of the many places that look for a file may meet a folder or a file that may not be read.
         raise ManifestError(f"{error.filename or root}: cannot be read ({error.strerror})") from error
 
 
@@ -155,9 +159,10 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
 
 
 def flip_labels(name: str, classes: Sequence[str]) -> dict[str, str]:
-    """The name in a mirror of each class that has another one there, for a recipe that flips.
+    """Map each class that becomes another one in a mirror to that other class, for the ``flip_labels`` of a recipe.
 
-    Raises ``ManifestError`` where a set's left and right classes are not known, so that its clips must not be mirrored.
+    Raises ``ManifestError`` if the left and right classes of dataset ``name`` are not known, because its clips must not
+    be mirrored then.
 
     Example: ``flip_labels("nvgesture", manifest.classes)["class_01"] == "class_02"``
     """
@@ -177,7 +182,10 @@ def _refuse_foreign_options(name: str, adapter: Adapter, options: IndexOptions) 
 
 
 def _with_files(name: str, root: Path, adapter: Adapter, clips: list[Clip]) -> tuple[list[Clip], list[str]]:
-    """Make sure that lists and files belong together at all; single missing files are for the check to list."""
+    """Drop the depth of all clips, with a note, if no depth file exists; raise ``ManifestError`` if no video exists.
+
+    ``data check`` lists single missing files.
+    """
     if not any(clip.video.exists() for clip in clips):
         raise ManifestError(
             f"{root}: none of the {len(clips)} listed videos is there, the first is {clips[0].video}; "

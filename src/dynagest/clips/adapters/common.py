@@ -1,4 +1,4 @@
-"""What the adapters share: options, what they find, finding lists, and reporting every bad row at once."""
+"""What the adapters share: their options and results, the search for lists, and the report of all bad rows at once."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,22 +19,24 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-"""What the sets call their splits -> what a manifest calls them."""
+"""The datasets' names of the splits, in lower case -> a manifest's names."""
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How to index a dataset. An adapter refuses an option that means nothing to it.
+    """How to index a dataset. ``index_dataset`` refuses an option that its adapter does not take.
 
-    * ``labels``: annotation file or folder, where it is not at its usual place under the root.
-    * ``lists``: (list file, split) pairs instead of the lists found under the root.
+    * ``labels``: annotation file or folder, if it is not at its usual place under the root.
+    * ``lists``: (list file, split) pairs to read instead of the lists found under the root.
     * ``end_trim``: frames to drop at the end of every annotated range (EgoGesture; ACTION-Net's loader drops 2).
     * ``aligned``: declare the measured map of depth into the RGB frame; off = as shipped, as in the paper.
     * ``depth``: name of a depth preset or path of a ``depth.yaml``, instead of the dataset's own.
-    * ``holdout``: share of the train clips that becomes ``val``; 0 keeps the splits as published. ``seed`` is its own.
-    * ``require_files``: raise where none of the listed videos exists; off to read annotations alone.
+    * ``holdout``: share of the train clips that becomes ``val``; 0 keeps the splits as published. ``seed`` seeds the
+      choice of these clips.
+    * ``require_files``: raise if none of the listed videos exists, and drop the depth if none of its files exists; off
+      to read annotations without the files.
     """
 
     labels: Path | None = None
@@ -49,10 +51,10 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class Found:
-    """What an adapter read: clips, the class names in the order of the logits, and what the user should know.
+    """What an adapter read: the clips, the class names in the order of the logits, and notes for the user.
 
-    ``depth`` is the dataset's declared depth, or None where it has none or the folder does not say. ``streams``: the
-    recordings that the clips were cut from, for a set of continuous ones.
+    ``depth`` declares the dataset's depth; it is None if there is no depth or nothing declares it. ``streams``: the
+    recordings that the clips were cut from, for a dataset of continuous recordings.
     """
 
     clips: Sequence[Clip]
@@ -69,11 +71,11 @@ class BadRows:
     found: list[str] = field(default_factory=list)
 
     def add(self, path: Path, line: int, reason: str) -> None:
-        """Note one row; ``line`` counts from 1."""
+        """Add one row; ``line`` counts from 1."""
         self.found.append(f"{path}:{line}: {reason}")
 
     def raise_if_any(self) -> None:
-        """Raise ``ManifestError`` with ``file:line: reason`` for each bad row."""
+        """Raise ``ManifestError`` if there are bad rows: their number, and ``file:line: reason`` of the first 20."""
         if not self.found:
             return
         shown = "\n  ".join(self.found[:_SHOWN])
@@ -83,9 +85,9 @@ class BadRows:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, stripped text) of the lines that are not blank.
+    """Yield (line number from 1, stripped text) for each line that is not blank.
 
-    Raises ``ManifestError`` when the file is missing or is not text.
+    Raises ``ManifestError`` if the file is missing, cannot be read or is not UTF-8 text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -99,9 +101,9 @@ def rows_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_lists(texts: Sequence[str]) -> tuple[tuple[Path, str], ...]:
-    """Read ``FILE:SPLIT`` as the command line takes it, for ``IndexOptions.lists``.
+    """Parse ``FILE:SPLIT`` texts from the command line into pairs for ``IndexOptions.lists``.
 
-    Raises ``ManifestError`` for one without a colon, or with a split that is none of ``SPLIT_WORDS``.
+    Raises ``ManifestError`` for a text without a file and a colon, or with a split that is none of ``SPLIT_WORDS``.
     """
     lists = []
     for text in texts:
@@ -113,15 +115,16 @@ def parse_lists(texts: Sequence[str]) -> tuple[tuple[Path, str], ...]:
 
 
 def numbered_classes(count: int, first: int = 1) -> tuple[str, ...]:
-    """Names for a set that only numbers its classes: class_01, class_02, ..., in as many digits as the last one has."""
+    """Names for classes that have only numbers: class_01, class_02, ..., with the last one's digits, but at least 2."""
     digits = max(2, len(str(first + count - 1)))
     return tuple(f"class_{number:0{digits}d}" for number in range(first, first + count))
 
 
 def read_numbered_names(path: Path, count: int | None = None) -> tuple[str, ...]:
-    """Read ``1 Name`` lines, numbered from 1 without gaps.
+    """Read the class names from ``1 Name`` lines, which are numbered from 1 without gaps, in any order.
 
-    Raises ``ManifestError`` for a line without number and name, a gap, or another number of classes than ``count``.
+    Raises ``ManifestError`` for a line without number and name, a repeated number, a gap, or (if ``count`` is given)
+    another number of classes.
     """
     names: dict[int, str] = {}
     bad = BadRows()
@@ -139,7 +142,7 @@ def read_numbered_names(path: Path, count: int | None = None) -> tuple[str, ...]
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read one class name a line, in the order of the logits. Raises ``ManifestError`` for one that is there twice."""
+    """Read one class name per line, in the order of the logits. Raises ``ManifestError`` for a repeated name."""
     names = tuple(text for _, text in rows_of(path))
     if len(set(names)) != len(names):
         raise ManifestError(f"{path}: a class name occurs twice; each line names another class")
@@ -149,12 +152,13 @@ def read_names(path: Path) -> tuple[str, ...]:
 def find_lists(
     root: Path, options: IndexOptions, pattern: str, layout: str, *, folders: Sequence[Path], prefer: str = ""
 ) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Find the annotation list of each split, as (path, split) in the order train, val, test, and notes.
+    """Find the annotation list of each split. Returns (path, split) pairs in the order train, val, test, and notes.
 
-    ``options.lists``, relative to here or to ``root``, win over what lies in ``folders``, of which those that do not
-    exist are passed over. ``pattern``: regular expression of a whole file name, with a group ``split`` that matches a
-    word of ``SPLIT_WORDS``; ``prefer``: text in the name of the list to take where a split has several. Raises
-    ``ManifestError``, which tells of ``layout``, where there is no list, or are several of one split.
+    If ``options.lists`` is given, returns those in their order, each looked for in the working directory and then in
+    ``root``. Otherwise searches those ``folders`` that exist. ``pattern``: regular expression for a whole file name, in
+    upper or lower case, with a group ``split`` that matches a word of ``SPLIT_WORDS``. ``prefer``: text in the name of
+    the list to take if a split has several. Raises ``ManifestError`` if there is no list (the message has ``layout``),
+    if a split has several and ``prefer`` does not single out one, or if a file of ``options.lists`` does not exist.
     """
     if options.lists:
         return [(_listed(root, path), split) for path, split in options.lists], []

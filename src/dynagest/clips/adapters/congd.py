@@ -1,4 +1,4 @@
-"""ChaLearn ConGD: continuous streams of the 249 gestures of IsoGD, one to several in a video."""
+"""ChaLearn ConGD: continuous streams of the 249 gestures of IsoGD, one or several gestures in a video."""
 
 import re
 from itertools import pairwise
@@ -13,18 +13,18 @@ LAYOUT = """<root>/{train,valid,test}.txt   (also in ConGD_labels/, ConGD_phase_
 <root>/train/001/{00001.M,00001.K}.avi   (also under ConGD_phase_1/ and ConGD_phase_2/; or M_00001.avi, K_00001.avi)"""
 
 NUM_CLASSES = 249
-FPS = 10.0  # of the recordings; the headers of the files say this and that
+FPS = 10.0  # frames a second of the recordings; the headers of their files disagree
 _NAMES = ("{number}.{kind}.avi", "{kind}_{number}.avi")
 
 
 def index_congd(root: Path, options: IndexOptions) -> Found:
-    """Read ``001/00001 1,41:33 42,96:57`` lists: first and last frame, counted from 1, and the label.
+    """Read lists with lines ``001/00001 1,41:33 42,96:57``: first and last frame, counted from 1, and the label.
 
-    Gives the streams with their gestures, and each gesture as a clip. A list without labels, as the challenge shipped
-    for valid and test, is left out and said so; so is that gestures overlap, where they do.
+    Returns the streams with their gestures, and each gesture as a clip. A list without labels, as the challenge shipped
+    them for valid and test, is left out with a note. Overlapping gestures are kept, with a note.
     """
     phases = [root, root / "ConGD_phase_1", root / "ConGD_phase_2"]
-    # Phase 1 has a valid.txt without labels as well, so the folder of labels goes before it.
+    # Phase 1 also has a valid.txt, without labels, so the folder of labels takes precedence.
     labels = options.labels or root / "ConGD_labels"
     folders = [labels] if labels.is_dir() else phases
     lists, notes = find_lists(root, options, r"(?P<split>train|valid|test)(?:_list)?\.txt", LAYOUT, folders=folders)
@@ -63,14 +63,14 @@ def index_congd(root: Path, options: IndexOptions) -> Found:
 
 
 class _Videos:
-    """Where the videos of one split lie, and how they are named: as the first one that is looked for."""
+    """Finds the videos of one split. All are taken to lie and to be named like the first one that is found."""
 
     def __init__(self, phases: list[Path], folder: str) -> None:
         self._places = [phase / folder for phase in phases]
         self._found: tuple[Path, str] | None = None
 
     def video(self, name: str, kind: str) -> Path:
-        """The file of ``kind`` M (colour) or K (depth) of a recording; where none is there, its published place."""
+        """The path of a recording's file of ``kind`` M (colour) or K (depth); its published path until one is found."""
         folder, number = name.split("/")
         if self._found is None:
             there = [(p, n) for p in self._places for n in _NAMES if _path(p, n, folder, number, "M").exists()]
@@ -84,7 +84,7 @@ def _path(place: Path, form: str, folder: str, number: str, kind: str) -> Path:
 
 
 def _range(path: Path, line: int, cell: str, bad: BadRows) -> tuple[int, int, int] | None:
-    """(first, last, label) of ``1,41:33``, or a note of what is wrong with it."""
+    """Return (first, last, label) of ``1,41:33``; None if it is wrong, with the reason added to ``bad``."""
     match = re.fullmatch(r"(\d+),(\d+):(\d+)", cell)
     if match is None:
         bad.add(path, line, f"expected FIRST,LAST:LABEL, got {cell!r}")

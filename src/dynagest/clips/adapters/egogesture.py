@@ -1,4 +1,4 @@
-"""EgoGesture: 83 classes, 50 subjects, image folders, one CSV of ranges a recording, split by subject."""
+"""EgoGesture: 83 classes, 50 subjects, folders of images, one CSV of ranges per recording, split by subject."""
 
 import re
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ NUM_CLASSES = 83
 _VAL = (1, 7, 12, 13, 24, 29, 33, 34, 35, 37)
 _TEST = (2, 9, 11, 14, 18, 19, 28, 31, 41, 47)
 SPLIT_OF_SUBJECT = dict.fromkeys(range(1, 51), "train") | dict.fromkeys(_VAL, "val") | dict.fromkeys(_TEST, "test")
-"""The published split, by subject: 30 / 10 / 10."""
+"""The published split of each subject: 30 subjects in train, 10 in val and 10 in test."""
 
 FLIP_PAIRS = ((0, 1), (9, 10), (13, 14), (58, 59), (64, 65), (70, 71), (76, 77), (80, 81))
 """Class indices (from 0) that a horizontal mirror exchanges."""
 
 
 def index_egogesture(root: Path, options: IndexOptions) -> Found:
-    """Read every group's CSV; ranges become 0-based and half-open, ``end_trim`` frames shorter."""
+    """Read the CSV of every group. Its ranges become 0-based and half-open, and ``end_trim`` frames shorter."""
     labels = _labels_folder(root, options)
     frames = next((root / name for name in ("images", "frames") if (root / name).is_dir()), root / "images")
     # The label folders say subject01, the frame folders Subject01; either may have been renamed.
@@ -67,7 +67,8 @@ def index_egogesture(root: Path, options: IndexOptions) -> Found:
 def parse_group(path: Path, end_trim: int, bad: BadRows) -> list[tuple[int, int, int]]:
     """Read one ``class,start,end`` file into (class 1..83, start, end), frames 0-based and half-open.
 
-    The file counts frames from 1 and includes the last. Rows of blank cells occur and mean nothing.
+    The file counts frames from 1 and includes the last. Rows of blank cells, which occur, are skipped; bad rows are
+    added to ``bad``.
     """
     rows = []
     for line, text in rows_of(path):
@@ -102,7 +103,10 @@ def _classes_file(root: Path, labels: Path) -> Path | None:
 
 
 def _group_files(labels: Path, bad: BadRows) -> Iterator[tuple[Path, int, int, int]]:
-    """(path, subject, scene, group) by number; case varies (group1.csv in subject33), scenes may lack."""
+    """Yield (path, subject, scene, group), sorted by subject, scene and group. Other CSV files are added to ``bad``.
+
+    The case of the names varies (group1.csv in subject33), and scenes may be missing.
+    """
     pattern = re.compile(r"subject(\d+)/scene(\d+)/group(\d+)\.csv", re.IGNORECASE)
     found = []
     for path in labels.glob("*/*/*"):

@@ -1,4 +1,4 @@
-"""A user's own clips: a folder for each class, depth beside the clips."""
+"""A user's own clips, with a folder for each class and depth beside the clips."""
 
 import re
 from collections import Counter
@@ -17,23 +17,25 @@ LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,...}   
 who it is, if known: <class>/<subject>/<clip>, or S01_ (P01_, subject01_, ...) before the clip's name
 <root>/depth.yaml says what the depth means (or --depth)"""
 
-# S01_wave.mp4, subject3-02.avi, P12_000.mp4: a letter or word for a person, a number, and something that ends it.
+# S01_wave.mp4, subject3-02.avi, P12_000.mp4: a letter or word for a person, a number, and a separator.
 _SUBJECT = re.compile(r"((?:s|p|subject|subj|person|participant|user)[-_ ]?[0-9]+)[-_. ]", re.IGNORECASE)
 _COLOUR_FOLDERS = ("color", "colour", "rgb")
-# depth/ and 01_depth.mp4: a network would learn from them as if they were RGB, and nothing would tell.
+# Names like depth/ and 01_depth.mp4, which are refused as clips: a network would silently learn from them as RGB.
 _CALLED_DEPTH = re.compile(r"(^|[-_. ])depth(\.\w+)?$", re.IGNORECASE)
 _SHOWN = 10
 _DEPTH_SUFFIXES = VIDEO_SUFFIXES | {ARRAY_SUFFIX}
 
-# What this program writes beside the folders, and what belongs to nobody's clips.
+# Files that are left out without a note: this program's own, and texts about the clips.
 _EXPECTED = {MANIFEST_FILE, CLASSES_FILE, DEPTH_FILE, "readme.md", "readme.txt", "license", "license.txt"}
 
 
 def index_folders(root: Path, options: IndexOptions) -> Found:
-    """Take every video and every folder of frames for a clip whose label is the name of its class folder.
+    """List every video and every folder of images as a clip whose label is the name of its class folder.
 
-    Its subject is the name of the folder between class and clip, if there is one, or else what its own name begins
-    with: ``S01_``, ``P01_``, ``subject01_``, ``person01_`` and the like; or nobody.
+    The subject is the name of the folder between class and clip, if there is one; else it is read from the beginning of
+    the clip's name (``S01_``, ``P01_``, ``subject01_``, ``person01_`` and the like); else it is empty. Raises
+    ``ManifestError`` if videos lie outside of any class folder, if a folder is no clip or depth has no clip, if other
+    folders lie beside the split folders, or if a folder cannot be read; ``DepthError`` for a faulty ``depth.yaml``.
     """
     clips: list[Clip] = []
     ignored = [path for path in _entries(root) if path.is_file()]
@@ -90,7 +92,10 @@ def _subject_notes(clips: list[Clip]) -> list[str]:
 def _clips_in(
     folder: Path, label: str, split: str, ignored: list[Path], wrong: list[str], subject: str = ""
 ) -> Iterator[Clip]:
-    """The clips of a class folder and of the folders of subjects in it; or of one such folder, with its ``subject``."""
+    """Yield the clips of a class folder and of the subject folders in it; with ``subject``, of one subject folder.
+
+    Adds files that are no clips to ``ignored``, and to ``wrong`` a message for each thing that has to be mended.
+    """
     entries = _entries(folder)
     depth_of = {path.name.removesuffix(f".depth{path.suffix}").lower(): path for path in entries if _is_depth(path)}
     for path in entries:
@@ -118,7 +123,7 @@ def _clips_in(
 
 
 def _holds_frames(path: Path) -> bool:
-    """Whether it is a video, by its name, or a folder of images."""
+    """Whether ``path`` is a video, judged by its suffix, or a folder of images."""
     if path.is_dir():
         return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _entries(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
@@ -134,7 +139,7 @@ def _is_depth(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder in name order, without hidden files (.DS_Store, ._clip.mp4)."""
+    """The files and folders in a folder, sorted by name, without hidden ones (.DS_Store, ._clip.mp4)."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:

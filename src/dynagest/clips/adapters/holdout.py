@@ -1,4 +1,4 @@
-"""A validation split out of the train split, for sets that come without one."""
+"""Takes a validation split out of the train split, for datasets that come without one."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from dynagest.errors import ManifestError
 
 
 def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], str]:
-    """Make about ``share`` of the train clips ``val``; returns the clips in their order and a note of how.
+    """Move about ``share`` of the train clips to ``val``. Returns all clips in their order and a note on the split.
 
-    By whole subjects where every train clip names one, so that no subject is in both; else by clip, each class in
-    proportion. Either way a class with two or more train clips keeps one in train. The same seed gives the same split.
-    Raises ``ManifestError`` when ``share`` is not between 0 and 1, there is a val split already, or nothing can be held
-    out.
+    Moves whole subjects if every train clip names one and there are at least two, so that no subject is in both splits;
+    else single clips, in proportion from each class. Either way every class keeps at least one of its train clips. The
+    same seed gives the same split. Raises ``ManifestError`` if ``share`` is not between 0 and 1 (both excluded), if
+    there is a val split already, or if nothing can be held out.
     """
     if not 0 < share < 1:
         raise ManifestError(f"--holdout {share}: expected a share between 0 and 1, such as 0.25")
@@ -41,7 +41,10 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
 def _by_subject(
     clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator
 ) -> tuple[set[int], str]:
-    """Take subjects in a random order, each that brings the number of clips nearer to the share."""
+    """Go through the subjects in random order; take each that brings the number of clips nearer to the share.
+
+    A subject that would leave a class without train clips is not taken.
+    """
     clips_of: dict[str, list[int]] = {}
     for index in train:
         clips_of.setdefault(clips[index].subject, []).append(index)
@@ -61,7 +64,10 @@ def _by_subject(
 
 
 def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator) -> set[int]:
-    """Take each class's share, rounded by largest remainder so that many small classes still add up to the share."""
+    """Take the share of each class, rounded by largest remainder so that many small classes still add up to the share.
+
+    A class with a single clip keeps it.
+    """
     clips_of: dict[str, list[int]] = {}
     for index in train:
         clips_of.setdefault(clips[index].label, []).append(index)

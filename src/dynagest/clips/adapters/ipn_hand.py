@@ -1,4 +1,4 @@
-"""IPN Hand: 13 gestures (14 classes with "no gesture"), RGB only, ranges in long recordings."""
+"""IPN Hand: 13 gestures (with "no gesture" 14 classes), RGB only, clips are ranges of long recordings."""
 
 import re
 from pathlib import Path
@@ -22,10 +22,10 @@ NO_GESTURE = "D0X"
 
 
 def index_ipn_hand(root: Path, options: IndexOptions) -> Found:
-    """Read ``./frames/VIDEO LABEL FIRST LAST`` lists, frames counted from 1 and the last included.
+    """Read lists with lines ``./frames/VIDEO LABEL FIRST LAST``, frames counted from 1 and the last included.
 
-    The lists without "no gesture" are taken where both are there; the others number its class 1.
-    A subject is the recording's first two words (1CM1_4): 50 of them with four recordings each.
+    If there are both kinds of lists, those without "no gesture" are read; in the other kind "no gesture" is class 1.
+    The subject is the first two words of the recording's name (1CM1_4): 50 subjects with four recordings each.
     """
     folders = [options.labels] if options.labels else [root, root / "annotation_ipnGesture"]
     pattern = r"(?P<split>train|val|test)listall(?:_but_None)?\.txt"

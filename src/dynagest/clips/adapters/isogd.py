@@ -1,4 +1,4 @@
-"""ChaLearn IsoGD: 249 classes, a video is one gesture."""
+"""ChaLearn IsoGD: 249 classes, one gesture per video."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NUM_CLASSES = 249
 
 
 def index_isogd(root: Path, options: IndexOptions) -> Found:
-    """Read the lists; one without labels, as the challenge shipped for valid and test, is left out and said so."""
+    """Read the lists. One without labels, as the challenge shipped them for valid and test, is left out with a note."""
     phases = [root, root / "IsoGD_phase_1", root / "IsoGD_phase_2"]
     folders = [options.labels] if options.labels else phases
     lists, notes = find_lists(root, options, r"(?P<split>train|valid|test)_list\.txt", LAYOUT, folders=folders)

@@ -7,11 +7,15 @@ from dynagest.clips.manifest import Clip, natural_order
 
 LAYOUT = """<root>/jester-v1-{train,validation,test}.csv   (or --list; jester-v1-labels.csv gives the class order)
 <root>/20bn-jester-v1/34870/00001.jpg"""
-FPS = 12.0  # frames a second of the folders of images, which do not say
+FPS = 12.0  # frames a second; the folders of images do not state it
 
 
 def index_jester(root: Path, options: IndexOptions) -> Found:
-    """Read ``34870;Drumming Fingers`` lists; one without labels, as shipped for test, is left out and said so."""
+    """Read lists with lines ``34870;Drumming Fingers``.
+
+    A list without labels, as shipped for test, is left out with a note. The classes are in the order of
+    ``jester-v1-labels.csv``, or in natural order if that file is missing.
+    """
     folder = options.labels or root
     pattern = r"jester-v1-(?P<split>train|validation|test)\.csv"
     lists, notes = find_lists(root, options, pattern, LAYOUT, folders=[folder])

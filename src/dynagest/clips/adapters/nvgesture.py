@@ -1,4 +1,4 @@
-"""NVGesture: 25 classes, ``.lst`` lists with a range for each sensor."""
+"""NVGesture: 25 classes, ``.lst`` lists with a range of frames for each sensor."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ FLIP_PAIRS = ((0, 1), (4, 5), (19, 20))
 
 
 def index_nvgesture(root: Path, options: IndexOptions) -> Found:
-    """Read the lists. The label is the list's: version 2 relabels clips without moving them to another folder."""
+    """Read the lists. The label is that of the list, not the folder: version 2 relabels clips without moving them."""
     pattern = r".*?(?P<split>train|val|test).*\.lst"
     lists, notes = find_lists(root, options, pattern, LAYOUT, folders=[options.labels or root], prefer="_v2")
     classes = numbered_classes(NUM_CLASSES)
@@ -35,9 +35,10 @@ def index_nvgesture(root: Path, options: IndexOptions) -> Found:
 
 
 def parse_row(text: str, root: Path, classes: tuple[str, ...], split: str) -> Clip | str:
-    """Read ``path:./F depth:sk_depth:146:226 color:sk_color:146:226 ... label:1``; returns the reason if it is bad.
+    """Read the clip of a row ``path:./F depth:sk_depth:146:226 color:sk_color:146:226 ... label:1``.
 
-    Frames are 0-based and half-open already; depth and colour ranges differ by a frame in four train rows.
+    Returns what is wrong, as text, for a bad row. The frames in the list are 0-based and half-open already; the depth
+    and colour ranges differ by a frame in four train rows.
     """
     fields = dict(token.split(":", 1) for token in text.split() if ":" in token)
     missing = [name for name in ("path", "color", "depth", "label") if name not in fields]

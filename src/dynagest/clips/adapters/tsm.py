@@ -1,4 +1,4 @@
-"""Lists of the TSM kind: ``FOLDER NUM_FRAMES LABEL``, as TSM, TEA, ACTION-Net and MMAction use them."""
+"""Lists with lines ``FOLDER NUM_FRAMES LABEL``, as TSM, TEA, ACTION-Net and MMAction use them."""
 
 import re
 from pathlib import Path
@@ -20,9 +20,9 @@ LAYOUT = """<root>/{train,val,test}*.txt with lines 'FOLDER NUM_FRAMES LABEL', l
 
 
 def index_tsm(root: Path, options: IndexOptions) -> Found:
-    """Read the lists; the first ``NUM_FRAMES`` images of a folder are the clip.
+    """Read the lists. A clip is the first ``NUM_FRAMES`` images of its folder; labels count from 0.
 
-    Without a file of names the classes are class_00, class_01, ... up to the largest label.
+    Without a file of class names the classes are class_00, class_01, ... up to the largest label.
     """
     lists, notes = find_lists(root, options, r"(?P<split>train|val|test).*\.txt", LAYOUT, folders=[root])
     rows: list[tuple[Path, int, str, str, int, int]] = []

@@ -1,1 +1,1 @@
-"""`dynagest data check`: what is wrong with clips before anything is trained on them, and a sheet to look at."""
+"""`dynagest data check`: finds what is wrong with clips before they are trained on, and draws a sheet of them."""

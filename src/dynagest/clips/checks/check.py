@@ -1,7 +1,7 @@
 """``data check``: looks for everything in a manifest and its files that would spoil training or testing.
 
-Needs no torch. Decodes of each clip the frames that a center sample takes, with the first and the last of the range, or
-all of them if ``thorough``. No finding ends the check; each is listed with its file and its line.
+Needs no torch. From each clip it decodes the middle frame of each segment and the first and last frame of the range; if
+``thorough``, every frame. No finding ends the check; each is listed with its file and its line.
 """
 
 import statistics
@@ -27,16 +27,20 @@ from dynagest.errors import ClipError, DepthError
 SMEARED_HOLES = 0.005
 _SMEAR_8BIT = 7
 _VOTERS = 300
-_VOTING_FRAMES = 20  # of a voter's depth; the outlines of few frames are not clear enough
+_VOTING_FRAMES = 20  # depth frames read at least from a voter, because fewer do not show the outlines clearly enough
 _CHUNK = 64
 
 _Add = Callable[[Severity, str, str, Path], None]
-"""Notes a problem of the clip that is examined: severity, kind, message, file."""
+"""Adds a problem of the clip that is being examined: severity, kind, message, file."""
 
 
 @dataclass
 class _Examined:
-    """What one clip's files gave."""
+    """The findings on one clip: problems, RGB length in frames, and its vote on the depth's polarity.
+
+    ``asked``: whether the clip was asked for its vote. ``smeared``: the share of its depth pixels above ``invalid`` and
+    up to 7, only for 8-bit depth in which near is dark.
+    """
 
     problems: list[Problem] = field(default_factory=list)
     length: int | None = None
@@ -54,9 +58,9 @@ def check(
 ) -> CheckReport:
     """Check every clip of a manifest, and the clips against each other.
 
-    ``num_segments``: T, the frames that a network takes from a clip. ``workers``: threads that decode; 200 clips of
-    IsoGD take four seconds on two cores. ``thorough``: decode every frame of every range. ``progress``: called with
-    (clips done, all) after each.
+    ``num_segments``: T, the number of frames that a network takes from a clip. ``workers``: threads that decode; 200
+    clips of IsoGD take four seconds on two cores. ``thorough``: decode every frame of every range. ``progress``: called
+    with (clips done, number of clips) after each clip.
 
     Example: ``print(check(Manifest.read("data/manifest.csv")).to_text())``
     """
@@ -69,7 +73,7 @@ def check(
                 if progress:
                     progress(len(examined), len(manifest))
         except BaseException:
-            # Ctrl-C must not wait for the thousands of clips that are queued.
+            # Ctrl-C must not have to wait for thousands of queued clips.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     polarity = _polarity(manifest, examined)
@@ -91,7 +95,7 @@ def check(
 
 
 class _Examiner:
-    """Opens the files of one clip at a time; remembers what clips of the same file share."""
+    """Examines the files of one clip at a time; remembers lengths and faults of files that several clips share."""
 
     def __init__(self, manifest: Manifest, num_segments: int, thorough: bool) -> None:
         self.manifest = manifest
@@ -100,7 +104,7 @@ class _Examiner:
         self.reader = FrameReader()
         self.faults: dict[Path, dict[int, str]] = {}
         with_depth = [index for index, clip in enumerate(manifest.clips) if clip.depth is not None]
-        # Evenly over the manifest, so that every subject and split has a say.
+        # Spread evenly over the manifest, so that all subjects and splits are represented.
         self.voters = set(with_depth[:: max(1, len(with_depth) // _VOTERS)])
 
     def examine(self, index: int) -> _Examined:
@@ -138,7 +142,10 @@ class _Examiner:
         sampled: int,
         tolerance: int = 0,
     ) -> "_Read":
-        """The length of a range and its sampled frames; None for what cannot be had, with the reason added."""
+        """Read the length of a range and its sampled frames; None for what cannot be read, with the problem added.
+
+        An ``end`` up to ``tolerance`` frames beyond the file's is a warning, not an error.
+        """
         try:
             if not _exists(path):
                 add("error", "missing", "no such file or folder", path)
@@ -188,7 +195,7 @@ class _Examiner:
         add: _Add,
         result: _Examined,
     ) -> None:
-        """Hold the raw depth frames of a clip against what is declared."""
+        """Compare the raw depth frames of a clip, (F, H, W), with what the manifest declares about depth."""
         spec = self.manifest.depth
         if spec is None:
             return
@@ -266,7 +273,7 @@ def _polarity(manifest: Manifest, examined: Sequence[_Examined]) -> Polarity | N
 
 
 def _depth_problems(manifest: Manifest, examined: Sequence[_Examined], polarity: Polarity | None) -> Iterator[Problem]:
-    """What only all clips together can say about the declared depth."""
+    """Yield the problems of the declared depth that only show over all clips together."""
     declared = manifest.path.with_name("depth.yaml") if manifest.path else None
     if manifest.depth is None:
         if any(clip.depth for clip in manifest.clips):

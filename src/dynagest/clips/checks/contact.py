@@ -1,4 +1,4 @@
-"""A picture of what a manifest lists: RGB, depth and depth over RGB, for the eye to judge before a training run."""
+"""Draws a picture of a manifest's clips (RGB, depth, depth over RGB) for the user to look at before a training run."""
 
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ Image = npt.NDArray[np.uint8]
 
 
 def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int = 0) -> Path:
-    """Write a PNG with a row a clip: a few frames of RGB, of canonical depth (near = white), of one over the other, and
-    above them what they are.
+    """Write a PNG with one captioned row per clip, at most ``rows``, and return its path.
 
-    The overlay warms RGB by nearness and draws the depth's edges in cyan, in the place that the declared affine gives
-    them: where the edges do not follow the hand, depth is not aligned. A clip without depth says so, and so does one
-    that cannot be read. ``seed`` draws the clips, from as many classes and splits as fit into ``rows``.
+    A row shows 3 frames of RGB, the same frames of canonical depth (near = white), and depth over RGB. That overlay
+    tints RGB orange where it is near, and draws the edges of the depth in cyan at the place that the declared affine
+    gives them: if they do not follow the hand, depth is not aligned. A clip that has no depth or cannot be read is
+    marked so. ``seed`` seeds the choice of clips, which takes as many classes and splits as fit into ``rows``.
 
-    Raises ``ManifestError`` when there is no clip to show, ``RunError`` when the picture cannot be written, or
-    matplotlib, which draws the captions, is not installed.
+    Raises ``ManifestError`` if there is no clip to show, ``RunError`` if the picture cannot be written or matplotlib,
+    which draws the captions, is not installed.
     """
     clips = _choose(manifest, rows, seed)
     if not clips:
@@ -45,7 +45,7 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
 
 
 def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:
-    """Splits in turn, and in each a class not shown yet as long as there is one."""
+    """Choose clips from the splits in turn, each of a class not chosen yet if there is one; sort by split and class."""
     rng = np.random.default_rng(seed)
     clips = {split: manifest.split(split).clips for split in SPLITS}
     left = {split: [clips[split][i] for i in rng.permutation(len(clips[split]))] for split in SPLITS}
@@ -61,13 +61,13 @@ def _choose(manifest: Manifest, rows: int, seed: int) -> list[Clip]:
 
 
 def _titles() -> Image:
-    """What the three blocks of a row are, above the first one."""
+    """The titles of the three blocks of a row, to be put above the first row."""
     width = FRAMES * CELL[0] + _GAP
     return np.concatenate([caption(title, width, _CAPTION, _INK) for title in _TITLES], axis=1)[:, :-_GAP]
 
 
 def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:
-    """The caption and the three blocks of a clip, uint8 RGB (height, width, 3), always of the same size."""
+    """The caption and the three blocks of a clip, uint8 RGB (height, width, 3), of the same size for every clip."""
     problem, rgb, depth = "", None, None
     try:
         rgb, depth = _frames(clip, manifest, reader)
@@ -87,7 +87,10 @@ def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:
 
 
 def _name(clip: Clip, manifest: Manifest) -> str:
-    """What tells a clip from others: its path from the manifest's folder, of frames without their folder ``color``."""
+    """The path of a clip relative to the manifest's folder, without a last folder ``color``.
+
+    A path outside of that folder is shortened to its last three parts.
+    """
     place = clip.video.parent if clip.video.name.lower() == "color" else clip.video
     root = manifest.path.parent if manifest.path else None
     return (place.relative_to(root) if root and place.is_relative_to(root) else Path(*place.parts[-3:])).as_posix()
@@ -96,19 +99,19 @@ def _name(clip: Clip, manifest: Manifest) -> str:
 def _frames(
     clip: Clip, manifest: Manifest, reader: FrameReader
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
-    """Frames at the cell's scale, (FRAMES, h, w, 3), and aligned canonical depth, (FRAMES, h, w)."""
+    """Read RGB frames (FRAMES, H, W, 3) of a clip and its canonical depth aligned with them, (FRAMES, H, W) or None."""
     offsets = segment_indices(reader.length(clip), FRAMES)
     rgb = reader.frames(clip.video, clip.start + offsets)
     if clip.depth is None or manifest.depth is None:
         return rgb, None
-    # Depth a few frames shorter than RGB ends early; what is shown there is its last frame.
+    # Depth may be a few frames shorter than RGB; its last frame then stands for the missing ones.
     last = reader.count(clip.depth) - 1
     raw = reader.depth(clip.depth, np.minimum(clip.depth_start + offsets, last))
     return rgb, manifest.depth.align(manifest.depth.canonical(raw), *rgb.shape[1:3])
 
 
 def _overlay(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """RGB dimmed, warmed by nearness, with the edges of the depth drawn at the scale they are shown in."""
+    """RGB dimmed and tinted orange by nearness, with the edges of the depth in cyan, all in the size of the cells."""
     frames = []
     for picture, near in zip(rgb, depth, strict=True):
         picture, near = _resize(picture), _resize(near)
@@ -122,7 +125,7 @@ def _overlay(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> npt.
 
 
 def _resize(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Fit an image into a cell without changing its shape, on black."""
+    """Fit an image into a cell on black, keeping its aspect ratio."""
     width, height = CELL
     scale = min(width / image.shape[1], height / image.shape[0])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))

@@ -1,6 +1,6 @@
-"""What raw depth shows of which values are near, by two cues that have nothing in common. Needs no torch.
+"""Two independent cues to which values of raw depth are near. Needs no torch.
 
-Each gives a number from -1 (surely near = dark) over 0 (nothing) to 1 (surely near = bright).
+Each gives a number from -1 (surely near = dark) over 0 (no evidence) to 1 (surely near = bright).
 """
 
 from typing import Any
@@ -26,13 +26,15 @@ Raw = npt.NDArray[Any]
 
 
 def passing(raw: Raw) -> float:
-    """What passes in front of what, in raw depth (T, H, W), uint8 or uint16.
+    """The cue of what passes in front of what, from -1 to 1, in raw depth (T, H, W), uint8 or uint16.
 
-    A hand passes in front of what is behind it: where a pixel shows one value most of the time and another for a
-    while, the short-lived value is the nearer one. So among pixels that change by more than 15 % of the clip's range,
-    values above the pixel's median in time speak for near = bright, values below it for near = dark. Holes and the
-    pixels beside them are left out. 0 without depth behind the hand (in 40 % of the frame: where the hand is cut out,
-    what passes over a pixel is its rim, which is farther) or without 2 % moving pixels.
+    A hand passes in front of what is behind it: if a pixel shows one value most of the time and another for a while,
+    the short-lived value is the nearer one. So among pixels that change by more than 15 % of the clip's range, a pixel
+    whose values reach further above its median in time than below it speaks for near = bright, else for near = dark.
+    Holes and the pixels beside them are left out.
+
+    The cue is 0 for fewer than 4 frames, if fewer than 2 % of the pixels move, or if less than 40 % of the frame has
+    depth: then the hand is cut out, and what passes over a pixel is the hand's rim, which is farther.
     """
     if len(raw) < MIN_FRAMES:
         return 0.0
@@ -54,13 +56,14 @@ def passing(raw: Raw) -> float:
 
 
 def outlines(raw: Raw) -> float:
-    """How surfaces bend at their outlines, in raw depth (T, H, W), uint8 or uint16.
+    """The cue of how surfaces bend at their outlines, from -1 to 1, in raw depth (T, H, W), uint8 or uint16.
 
-    Hands, arms and heads are round: towards their outline they turn away from the camera and recede, whichever way
-    they move and whether or not anything is seen behind them. What lies behind an outline, or beside a hole, is on
-    average flat. So the depth 2.5 to 4 pixels from the edges (holes, and steps of more than 6 % of the clip's range;
-    nearer, sensors and codecs mix both sides) is compared with the depth 4 pixels further inwards. The number is the
-    sum of the differences by the sum of their sizes; 0 if fewer than 300 places can be compared.
+    Hands, arms and heads are round: towards their outline they turn away from the camera and recede, however they move
+    and whether or not anything is seen behind them. What lies behind an outline, or beside a hole, is on average flat.
+    So in frames reduced to about 240 rows, the depth 2.5 to 4 pixels from the edges is compared with the depth 4 pixels
+    further inwards. Edges are holes, and steps of more than 6 % of the clip's range and more than 8 units; closer to
+    them sensors and codecs mix both sides. The cue is the sum of the differences divided by the sum of their absolute
+    values; 0 if fewer than 300 places can be compared.
     """
     step = max(1, round(raw.shape[1] / _ROWS))
     depth = raw[:, step // 2 :: step, step // 2 :: step]
@@ -79,22 +82,22 @@ def _floor(raw: Raw) -> int:
 
 
 def _bends(frame: Raw, floor: int, step: float) -> npt.NDArray[np.float32]:
-    """Depth inside less depth near the edge, wherever they lie on one smooth surface of the frame (H, W)."""
+    """Depth further inwards minus depth near the edge, (places,), where both lie on one smooth surface of a frame."""
     depth, valid = frame.astype(np.float32), frame > floor
     kernel, beyond = np.ones((3, 3), np.uint8), np.float32(1e9)
     highest = cv2.dilate(np.where(valid, depth, -beyond), kernel)
     lowest = cv2.erode(np.where(valid, depth, beyond), kernel)
     smooth = (valid & (highest - lowest <= step)).astype(np.uint8)
-    # The border of the image is no edge, but distanceTransform knows nothing beyond it either.
+    # The border of the image does not count as an edge: distanceTransform measures the distance to zeros inside only.
     distance = cv2.distanceTransform(smooth, cv2.DIST_L2, 5)
     mean = cv2.blur(depth * smooth, (3, 3)) / np.maximum(cv2.blur(smooth.astype(np.float32), (3, 3)), 1e-6)
     inwards = np.stack((cv2.Sobel(distance, cv2.CV_32F, 0, 1), cv2.Sobel(distance, cv2.CV_32F, 1, 0))) / 8
     length = np.hypot(*inwards)
-    here = (distance >= _FROM_EDGE) & (distance < _FROM_EDGE + _BAND) & (length > 0.6)  # less: between two edges
+    here = (distance >= _FROM_EDGE) & (distance < _FROM_EDGE + _BAND) & (length > 0.6)  # shorter between two edges
     outer = np.array(np.nonzero(here))
     inner = outer + np.rint(_INWARDS * inwards[:, here] / length[here]).astype(int)
     inside = ((inner >= 0) & (inner < np.array(frame.shape)[:, None])).all(axis=0)
     (y, x), (inner_y, inner_x) = outer[:, inside], inner[:, inside]
     further = distance[inner_y, inner_x] >= distance[y, x] + 0.6 * _INWARDS
-    # An edge that was missed must not outweigh the rest.
+    # Clipped, so that an undetected edge does not outweigh the rest.
     return np.clip((mean[inner_y, inner_x] - mean[y, x])[further], -step, step)

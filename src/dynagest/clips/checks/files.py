@@ -1,4 +1,4 @@
-"""What can be told of files without decoding them: damaged images in a folder, files with equal contents. No torch."""
+"""Finds, without decoding, damaged images in a folder and files with equal contents. Needs no torch."""
 
 import hashlib
 import os
@@ -17,8 +17,8 @@ _PNG_HEAD, _PNG_END = b"\x89PNG", b"IEND"
 def image_faults(folder: Path) -> dict[int, str]:
     """Map the index of each missing, unreadable, empty or truncated image of a folder of images to what is wrong.
 
-    Index 0 is the lowest number, as in ``frames``. Reads the head and the tail of every file; damage in the middle
-    takes decoding. A folder without numbered images has no faults here: ``count_frames`` says what it lacks. Raises
+    Index 0 is the lowest number, as in ``frames``. Reads the head and the tail of every file; only decoding finds
+    damage in the middle. A folder without numbered images gives no faults: ``count_frames`` reports that. Raises
     ``ClipError`` if the folder cannot be read.
     """
     numbered: dict[int, os.DirEntry[str]] = {}
@@ -44,7 +44,7 @@ def image_faults(folder: Path) -> dict[int, str]:
 def _damage(entry: os.DirEntry[str]) -> str:
     try:
         size = entry.stat().st_size
-        # Not Path.open: a Path for each of a million images takes as long as reading.
+        # Not Path.open: to make a Path for each of a million images takes as long as to read them.
         with open(entry.path, "rb") as file:  # noqa: PTH123
             head = file.read(4)
             file.seek(max(size - jpeg.TAIL, 0))
@@ -59,9 +59,9 @@ def _damage(entry: os.DirEntry[str]) -> str:
 
 
 def equal_files(paths: Iterable[Path]) -> tuple[list[list[Path]], dict[Path, str]]:
-    """Groups of two or more files with the same bytes, each group sorted, and why other files could not be compared.
+    """Find the groups of two or more files with the same bytes, each sorted, and why some files cannot be compared.
 
-    Only files of equal size are read; what is missing, empty or no file is passed over.
+    Only files that have the size of another are read. Paths that are missing, empty or not a file are passed over.
     """
     by_size: dict[int, list[Path]] = defaultdict(list)
     unreadable: dict[Path, str] = {}

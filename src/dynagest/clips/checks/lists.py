@@ -1,4 +1,4 @@
-"""What is wrong with a manifest that its rows show without their frames. Needs no torch."""
+"""Finds the faults of a manifest that show without decoding: in its rows, copied files, unlisted clips. No torch."""
 
 import shlex
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ _NAMED = 10
 
 
 def list_problems(manifest: Manifest) -> Iterator[Problem]:
-    """Labels, classes, subjects and clips that occur where they should not, or do not where they should."""
+    """Yield the problems with labels, classes, subjects, repeated frames, copied files and unlisted clips."""
     yield from _labels(manifest)
     yield from _classes(manifest)
     yield from _subjects(manifest)
@@ -69,7 +69,7 @@ def _subjects(manifest: Manifest) -> Iterator[Problem]:
 
 
 def _repeated(manifest: Manifest) -> Iterator[Problem]:
-    """Clips of one file that share frames."""
+    """Yield a problem for each clip that shares frames with another clip of the same file."""
     by_video: dict[str, list[Clip]] = defaultdict(list)
     for clip in manifest.clips:
         by_video[str(clip.video)].append(clip)
@@ -77,7 +77,7 @@ def _repeated(manifest: Manifest) -> Iterator[Problem]:
         clips.sort(key=lambda clip: (clip.start, _end(clip)))
         furthest = clips[0]
         for clip in clips[1:]:
-            # Of the clips before, the one that reaches furthest is the one to overlap with, if any does.
+            # If any earlier clip overlaps with this one, the one that reaches furthest does.
             if _end(furthest) > clip.start:
                 yield _shared(clip, furthest)
             furthest = max(furthest, clip, key=_end)
@@ -95,13 +95,14 @@ def _shared(clip: Clip, other: Clip) -> Problem:
         what += f", which is {other.split} while this is {clip.split}"
     if clip.label != other.label:
         what += f", labelled {other.label!r} there and {clip.label!r} here"
-    # Overlapping ranges of one split happen in continuous recordings; everything else is a mistake.
+    # Overlapping ranges of one split occur in continuous recordings. The same frames in two splits, or the same range
+    # with two labels, are a mistake.
     mistake = clip.split != other.split or (same and clip.label != other.label)
     return Problem("error" if mistake else "warning", "duplicate", what, clip.video, clip.row or None)
 
 
 def _copies(manifest: Manifest) -> Iterator[Problem]:
-    """Video files with equal contents under several names."""
+    """Yield a problem for each video file that has the same contents as another, and for each that cannot be read."""
     clips: dict[Path, Clip] = {}
     for clip in manifest.clips:
         clips.setdefault(clip.video, clip)
@@ -121,7 +122,7 @@ def _copies(manifest: Manifest) -> Iterator[Problem]:
 
 
 def _unlisted(manifest: Manifest) -> Iterator[Problem]:
-    """Clips in class folders beside the manifest that came, or were renamed, after it was written."""
+    """Yield a problem if class folders beside the manifest hold clips that it does not list: new or renamed ones."""
     if manifest.path is None:
         return
     folder = manifest.path.parent
@@ -130,7 +131,7 @@ def _unlisted(manifest: Manifest) -> Iterator[Problem]:
     except ManifestError:
         return  # no class folders
     listed = {clip.video: clip.label for clip in manifest.clips}
-    # Elsewhere folders do not say which videos are clips, and of what.
+    # If the manifest has other labels than the folders' names, folders do not tell which videos are clips.
     by_folder = all(found.get(video) == label for video, label in listed.items() if video.exists())
     more = [video for video in found if video not in listed]
     if by_folder and more:

@@ -1,4 +1,4 @@
-"""Whether near looks bright or dark in raw depth: the votes of clips, and what they say together. Needs no torch."""
+"""Judges whether near is bright or dark in raw depth: the vote of each clip, and all votes together. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,10 +17,10 @@ CONTRADICTION = 0.8
 
 @dataclass(frozen=True)
 class Polarity:
-    """What the clips say together about which values are near.
+    """The votes of all clips on which values are near, and what the manifest declares.
 
-    ``bright`` and ``dark`` count clips that speak for each, ``silent`` those without enough evidence (depth of few
-    pixels, lossy, or without movement); ``declared`` is the manifest's word.
+    ``bright`` and ``dark`` count the clips that voted for each, ``silent`` those without enough evidence (depth of few
+    pixels, lossy, or without movement). ``declared`` comes from the manifest.
     """
 
     declared: Literal["bright", "dark"]
@@ -30,7 +30,7 @@ class Polarity:
 
     @property
     def looks(self) -> Literal["bright", "dark", "unclear"]:
-        """The side with at least 80 % of the votes."""
+        """The side with at least 80 % of the votes; "unclear" if neither has them."""
         votes = self.bright + self.dark
         if not votes or max(self.bright, self.dark) < CONTRADICTION * votes:
             return "unclear"
@@ -38,18 +38,18 @@ class Polarity:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the clips look the opposite of what is declared, few or many of them."""
+        """Whether ``looks`` is the opposite of ``declared``, however few clips voted."""
         return self.looks not in ("unclear", self.declared)
 
     @property
     def told(self) -> bool:
-        """Whether enough clips voted to speak of it at all: five, or a fifth of those asked, not one odd clip."""
+        """Whether enough clips voted to report it at all: five, or a fifth of those asked."""
         votes = self.bright + self.dark
         return votes > 0 and votes >= min(MIN_VOTES, MIN_VOTING * (votes + self.silent))
 
     @property
     def certain(self) -> bool:
-        """Whether enough clips voted for an error: five, and a fifth of those asked; a few may be odd clips."""
+        """Whether enough clips voted to call a contradiction an error: five, and a fifth of those asked."""
         votes = self.bright + self.dark
         return votes >= max(MIN_VOTES, MIN_VOTING * (votes + self.silent))
 
@@ -65,20 +65,20 @@ class Polarity:
 
 
 def vote(raw: npt.NDArray[Any]) -> Literal["bright", "dark"] | None:
-    """What one clip's raw depth (T, H, W), uint8 or uint16, says; None without enough evidence.
+    """Judge one clip's raw depth (T, H, W), uint8 or uint16; None without enough evidence.
 
-    Speaks where one of the two cues (``cues``) is clear and the other does not object. Measured, right / wrong
-    / silent: 198 / 0 / 2 of 200 IsoGD clips, 196 / 0 / 4 inverted; NVGesture's clip and two 16-bit recordings right;
-    1540 / 3 / 1145 of 336 generated clips, each in 8 kinds of depth (16-bit and 8-bit bright, clean and lossy 8-bit
-    bright and dark, all that is in view or the hand alone). One floor was raised after a first look at the generated
-    ones, the thresholds were chosen on others.
+    Votes if one of the two cues (see ``cues``) is clear and the other does not contradict it. Measured, right / wrong /
+    silent: 198 / 0 / 2 of 200 IsoGD clips, 196 / 0 / 4 of the same inverted; NVGesture's clip and two 16-bit recordings
+    right; 1540 / 3 / 1145 of 336 generated clips, each in 8 kinds of depth (16-bit and 8-bit bright, clean and lossy
+    8-bit bright and dark, all that is in view or the hand alone). One lower limit was raised after a first look at the
+    generated clips; the thresholds were chosen on other clips.
     """
     bends, passes = outlines(raw), passing(raw)
     if abs(passes) < CLEAR_PASSING:
         passes = 0.0
     if abs(bends) >= CLEAR_BENDS and bends * passes >= 0:
         return "bright" if bends > 0 else "dark"
-    # The cue of what passes alone is fooled by distractors; the outlines need not be clear, but must lean that way.
+    # Distractors mislead ``passing`` on its own, so the outlines must at least lean the same way.
     if passes and abs(bends) >= SOME_BENDS and bends * passes > 0:
         return "bright" if passes > 0 else "dark"
     return None

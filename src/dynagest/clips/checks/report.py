@@ -1,4 +1,4 @@
-"""What ``data check`` found: problems, counts, lengths, and the words for them. Needs no torch."""
+"""The findings of ``data check``: problems, counts and lengths, as objects, JSON and text. Needs no torch."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,8 +17,7 @@ class Problem:
 
     An error spoils training or testing and must be mended; a warning is worth knowing. ``kind`` is one word for
     grouping: missing, unreadable, range, short, length, size, depth, label, class, subject, duplicate, unlisted,
-    polarity.
-    ``row`` is the line in the manifest, None where the finding is not about one clip.
+    polarity. ``row`` is the line in the manifest, None if the finding is not about one clip.
     """
 
     severity: Severity
@@ -36,7 +35,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Frames a clip, over the clips of a split whose length could be told; ``short`` have fewer than T."""
+    """Statistics of the lengths, in frames, of the ``clips`` clips of a split whose length is known.
+
+    ``short`` counts those with fewer than T frames.
+    """
 
     clips: int
     shortest: int
@@ -50,8 +52,9 @@ class Lengths:
 class CheckReport:
     """The state of a manifest and its files.
 
-    ``counts`` maps split -> class -> clips (every class, also those with none), ``with_depth`` split -> clips that list
-    depth, ``lengths`` split -> Lengths. Only splits with clips occur.
+    ``counts`` maps split -> class -> number of clips (every class, also those with none), ``with_depth`` maps split ->
+    number of clips that list depth, ``lengths`` maps split -> Lengths. Only splits with clips occur, and in ``lengths``
+    only those with a clip of known length. ``polarity`` is None if no clip's depth could be judged.
     """
 
     manifest: Path | None
@@ -75,12 +78,12 @@ class CheckReport:
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
     def majority(self, split: str) -> float:
-        """The accuracy of always naming the split's most frequent class: what a network has to beat."""
+        """The accuracy of always naming the split's most frequent class, which a network has to beat."""
         counts = self.counts[split]
         return max(counts.values()) / sum(counts.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has."""
+        """The whole report in types that JSON has."""
         return {
             "manifest": str(self.manifest) if self.manifest else None,
             "num_segments": self.num_segments,
@@ -105,7 +108,7 @@ class CheckReport:
         }
 
     def to_text(self, warnings_shown: int = 10) -> str:
-        """Plain text: a line a split, every error, the first ``warnings_shown`` of each kind of warning."""
+        """The report as text: a line per split, every error, the first ``warnings_shown`` of each kind of warning."""
         lines = [f"{self.manifest or 'manifest'}: {len(self.classes)} classes"]
         lines += [self._split_line(split) for split in self.counts]
         if self.polarity is not None:
