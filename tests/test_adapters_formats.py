@@ -71,13 +71,14 @@ def test_nvgesture_bad_rows(tmp_path: Path, row: str, reason: str) -> None:
     assert f"{path}:2:" in str(caught.value)
 
 
-def test_nvgesture_prefers_version_2_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["v2", "V2"])
+def test_nvgesture_prefers_version_2_and_says_so(version: str, tmp_path: Path) -> None:
     row = "path:./Video_data/class_01/subject3_r0 depth:d:0:9 color:c:0:9 label:{}"
     _write(tmp_path / "nvgesture_train_correct_cvpr2016.lst", row.format(1))
-    _write(tmp_path / "nvgesture_train_correct_cvpr2016_v2.lst", row.format(2))
+    _write(tmp_path / f"nvgesture_train_correct_cvpr2016_{version}.lst", row.format(2))
     index = _index("nvgesture", tmp_path, require_files=False)
     assert [clip.label for clip in index.manifest.clips] == ["class_02"]
-    assert "_v2.lst" in index.notes[0]
+    assert f"_{version}.lst" in index.notes[0]
 
 
 def test_list_option_overrides_what_is_found(tmp_path: Path) -> None:

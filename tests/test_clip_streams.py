@@ -24,6 +24,7 @@ def test_reads_what_it_writes(tmp_path: Path):
     streams = (
         Stream(tmp_path / "a.avi", (Span("wave", 0.5, 1.25), Span("grab", 2.0, 3.0)), 24.0, "val", "S001"),
         Stream(tmp_path / "deep" / "b.avi", (), None, "test"),
+        Stream(tmp_path / "ntsc.avi", (), 29.97002997, "test"),
     )
     again = StreamSet(streams, ("wave", "grab", "none")).write(tmp_path / "streams.csv")
     assert again.classes == ("wave", "grab", "none")
@@ -112,6 +113,19 @@ def test_a_video_keeps_its_own_times_unless_a_rate_is_given(tmp_path: Path):
     assert [int(frame[0, 0, 0]) for frame, _ in frames] == [0, 10, 20, 30]
     assert frames[0][0].shape == (16, 16, 3)
     assert [time for _, time in Stream(path, fps=10.0).frames()] == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_a_video_without_times_needs_a_rate(tmp_path: Path):
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode())
+    with pytest.raises(ClipError, match="frame 0 has no time"):
+        next(Stream(path).frames())
+    assert [time for _, time in Stream(path, fps=4.0).frames()] == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_a_folder_of_images_needs_a_rate(tmp_path: Path):

@@ -231,6 +231,20 @@ def test_nothing_is_written_where_all_is_there(recorded: Path, tmp_path: Path, m
         write_pseudo_depth(Manifest.read(recorded), teacher)
 
 
+def test_depth_that_cannot_be_replaced_is_a_named_error(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pseudo_depth(Manifest.read(recorded), plain(luminance(tmp_path / "t.onnx")))
+    other = plain(luminance(tmp_path / "other.onnx", weights=(1, 0, 0)))
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # as in a folder that cannot be written
+    with pytest.raises(RunError, match=r"\.depth\.npz: cannot be replaced \(Permission denied\)"):
+        write_pseudo_depth(Manifest.read(recorded), other, overwrite=True)
+
+
 def test_two_teachers_at_once(recorded: Path, tmp_path: Path) -> None:
     """The second finds the first one at work on the first clip: no depth is there yet."""
     other = plain(luminance(tmp_path / "other.onnx", weights=(1, 0, 0)))

@@ -57,8 +57,7 @@ class Stream:
         Raises ``ClipError`` if the recording cannot be read, states no times, or is a folder of images without ``fps``.
         """
         if not is_folder(self.video):
-            for index, (frame, time) in enumerate(iterate_video(self.video)):
-                yield frame, time if self.fps is None else index / self.fps
+            yield from iterate_video(self.video, self.fps)
             return
         if self.fps is None:
             raise ClipError(
@@ -117,7 +116,7 @@ class StreamSet:
         rows: list[tuple[str, ...]] = []
         for stream in self.streams:
             video = relative(stream.video, path.parent)
-            rest = ("" if stream.fps is None else f"{stream.fps:g}", stream.split, stream.subject)
+            rest = ("" if stream.fps is None else f"{stream.fps:.10g}", stream.split, stream.subject)
             if not stream.spans:
                 rows.append((video, "", "", "", *rest))
             for span in stream.spans:

@@ -35,7 +35,7 @@ from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import count_frames, is_folder, read_frames
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ClipError, DepthError, ModelError
+from dynagest.errors import ClipError, DepthError, ModelError, RunError
 from dynagest.fields import field_faults
 
 PSEUDO = DepthSpec(near="bright")
@@ -209,8 +209,10 @@ def write_pseudo_depth(
     paths = {clip.video: depth_path(clip.video) for clip in manifest.clips}
     if _read_record(record) != teacher.name:
         for path in paths.values():  # all before the record changes: an interrupted run must not mix two teachers
-            if path.exists():
-                path.unlink()
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(f"{path}: cannot be replaced ({error.strerror}); make its folder writable") from error
     # Both declarations come before any depth, which without them would be taken for a sensor's or be of unknown origin.
     _declare(record, json.dumps({"teacher": teacher.name}, indent=1) + "\n")
     text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"

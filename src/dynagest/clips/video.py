@@ -98,10 +98,11 @@ def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> 
     raise too_short(path, count, wanted[-1])
 
 
-def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
+def iterate_video(path: Path, fps: float | None = None) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
     """Yield (frame uint8 RGB (H, W, 3), seconds since the first frame) in order of presentation, decoded one at a time.
 
-    Raises ``ClipError`` if the file is missing, truncated or corrupt, or states no times.
+    With ``fps`` frame i is at i / fps seconds, whatever times the file states. Raises ``ClipError`` if the file is
+    missing, truncated or corrupt, or if it states no times and there is no ``fps``.
     """
     reformatter = VideoReformatter()
     first: float | None = None
@@ -109,11 +110,12 @@ def iterate_video(path: Path) -> Iterator[tuple[npt.NDArray[np.uint8], float]]:
         for index, frame in video.decode_all():
             if frame.is_corrupt:
                 raise ClipError(f"{path}: frame {index} is corrupt")
-            if frame.time is None:
+            time = frame.time if fps is None else index / fps
+            if time is None:
                 raise ClipError(f"{path}: frame {index} has no time; store the video in another container, such as mkv")
-            first = frame.time if first is None else first
+            first = time if first is None else first
             image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            yield as_shown(image, frame), frame.time - first
+            yield as_shown(image, frame), time - first
 
 
 def as_shown(image: Array, frame: av.VideoFrame) -> Array:

@@ -176,7 +176,7 @@ def find_lists(
     lists, notes = [], []
     for split in SPLITS:
         paths = found.get(split, [])
-        preferred = [path for path in paths if prefer and prefer in path.name]
+        preferred = [path for path in paths if prefer and prefer.lower() in path.name.lower()]
         if len(paths) > 1 and len(preferred) != 1:
             names = ", ".join(str(path) for path in paths)
             raise ManifestError(f"several lists for the {split} split: {names}; choose one, as in --list FILE:{split}")
