@@ -78,6 +78,49 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
     np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * expected.std())
 
 
+def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_gone(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+) -> None:
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    stream = load_stream_network(tmp_path / "network.xml", threads=1)
+    clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)
+
+    # Every state that is kept stays what it was, and a stream goes on from it as it did before.
+    kept, answers = [stream.initial_state()], []
+    for frame in clips[0]:
+        logits, state = stream.step(frame[None], kept[-1])
+        kept.append(state)
+        answers.append(logits)
+    copies = [{name: each.copy() for name, each in state.items()} for state in kept]
+    for t in (3, 0, 6):
+        np.testing.assert_array_equal(stream.step(clips[0, t : t + 1], kept[t])[0], answers[t])
+        np.testing.assert_array_equal(stream.step(clips[0, t : t + 1], copies[t])[0], answers[t])
+    for state, copied in zip(kept, copies, strict=True):
+        for name, each in state.items():
+            np.testing.assert_array_equal(each, copied[name])
+
+    # So do streams that take turns.
+    states = [stream.initial_state(), stream.initial_state()]
+    for t in range(8):
+        for k in (0, 1):
+            logits, states[k] = stream.step(clips[k, t : t + 1], states[k])
+            if k == 0:
+                np.testing.assert_array_equal(logits, answers[t])
+
+    # A loop that keeps the newest state alone uses the same two places again, but not one that a view is left of.
+    del kept, states, state, each
+    state, places = stream.initial_state(), set()
+    for t in range(8):
+        _, state = stream.step(clips[0, t : t + 1], state)
+        places.add(state["logits"].ctypes.data)
+        if t == 3:
+            view = state["logits"][0, -1:]
+            left = view.copy()
+    assert len(places) == 3
+    np.testing.assert_array_equal(view, left)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 @pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])

@@ -79,6 +79,7 @@ def quantise_openvino(
             ),
         )
     _quantise_once(quantised)
+    _pool_bytes(quantised)
     _gate_bytes(quantised)
     _keep_matrices_in_bytes(quantised)
     return quantised
@@ -104,6 +105,19 @@ def _quantise_once(model: "openvino.Model") -> None:
                     continue
                 for each in reader.get_node().output(0).get_target_inputs() if _is_quantiser(reader) else {reader}:
                     each.replace_source_output(once)
+
+
+def _pool_bytes(model: "openvino.Model") -> None:
+    """Quantise before max-pooling, not after it: the largest value stays the largest, and there is less to read."""
+    for node in model.get_ops():
+        if node.get_type_name() != "MaxPool" or _readers(node) != ["FakeQuantize"]:
+            continue
+        (reader,) = _targets(node)
+        quantiser = reader.get_node()
+        for each in _targets(quantiser):
+            each.replace_source_output(node.output(0))
+        quantiser.input(0).replace_source_output(node.input_value(0))
+        node.input(0).replace_source_output(quantiser.output(0))
 
 
 def _gate_bytes(model: "openvino.Model") -> None:
@@ -161,7 +175,8 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
             continue
         feature = turned.input_value(0).get_node()
         rounded = feature
-        while rounded.get_type_name() in ("Slice", "StridedSlice"):  # takes the last of several frames
+        # A slice takes the last of several frames.
+        while rounded.get_type_name() in ("Slice", "StridedSlice", "MaxPool"):
             rounded = rounded.input_value(0).get_node()
         if rounded.get_type_name() != "FakeQuantize" or len(bounds := _range(rounded)) > 4 or bounds[0]:
             continue
@@ -174,7 +189,7 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
         # ACTION's shift reads the bytes, too. Then every reader of a block's input comes before the block's sum, so
         # that OpenVINO can add in place, within the last convolution.
         shifts = [each for each in _targets(feature) if each.get_node().get_type_name() in ("Transpose", "Multiply")]
-        _read_bytes(shifts, ops.convert(ops.round(ops.multiply(feature, np.float32(1 / step))), "u8"), step)
+        _read_bytes(shifts, ops.convert(ops.round(ops.multiply(feature.output(0), np.float32(1 / step))), "u8"), step)
         kept[name] = StateTensor(shape=tensor.shape, dtype="uint8")
     model.validate_nodes_and_infer_types()
     return kept
