@@ -2,15 +2,18 @@
 
     python benchmarks/latency.py                                  # ACTION-R50 8 x 224 and ACTION-R18 8 x 64, all rows
     python benchmarks/latency.py --only action_resnet18:16:64 --rounds 3                              # a quick check
-    python benchmarks/latency.py --modes stream --only action_resnet50:64:224 --threads 2
+    python benchmarks/latency.py --modes stream --only action_resnet50:64:224 --files "OpenVINO*int8"
+    python benchmarks/latency.py --modes window --only action_resnet18:16:64
 
 A network is NAME:WIDTH:SIZE. Its weights are random, with BatchNorm statistics that fit noise, because latency does not
 depend on them; `dynagest export` reports accuracy. Every round times each row once, one after the other, so that a
 change in the machine's load affects all alike. A stream's turn is eight frames, so that all but the first find in the
-cache what they find when a stream runs alone. "x eager" is the speed-up over eager fp32 PyTorch: the median over rounds
-of PyTorch's time divided by the row's in the same round. "of peak" is the torch network's multiply-adds (two operations
-each) divided by the row's fastest time, as a share of the best rate of this machine in the same run on a convolution or
-a matrix product of that precision. A line says which files cannot be made and are left out.
+cache what they find when a stream runs alone. The mode ``window`` is that of two-directional networks, whose windows
+slide over a stream: by streaming files, which keep the stem's features, and by files of clips. "x eager" is the
+speed-up over eager fp32 PyTorch: the median over rounds of PyTorch's time divided by the row's in the same round. "of
+peak" is the torch network's multiply-adds (two operations each) divided by the row's fastest time, as a share of the
+best rate of this machine in the same run on a convolution or a matrix product of that precision; a window counts as a
+clip. A line says which files cannot be made and are left out.
 """
 
 import argparse
@@ -19,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -29,8 +34,8 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
-from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
-from dynagest.export.write import Runtime, computes_channels_last, convert_clips, write_model
+from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.write import Runtime, convert_clips, stream_form, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
@@ -80,7 +85,7 @@ def build(name: str, width: int, size: int, online: bool) -> tuple[ClipNet, Netw
     return net.eval(), card
 
 
-def torch_rows(net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray) -> Iterator[Row]:
+def torch_rows(net: ClipNet, card: NetworkCard, mode: str, clip: np.ndarray) -> Iterator[Row]:
     """Eager PyTorch, in fp32 and under bf16 autocast."""
     if mode == "clip":
         network = TorchNetwork(net, card)
@@ -103,33 +108,48 @@ def autocast(step: Step) -> Step:
 
 
 def file_rows(
-    net: ClipNet, card: NetworkCard, mode: Mode, clip: np.ndarray, folder: Path, threads: int
+    net: ClipNet, card: NetworkCard, mode: str, clip: np.ndarray, folder: Path, threads: int, only: str
 ) -> Iterator[Row]:
-    """A row for every file that can be made of the network; for streams also files that take several frames at once."""
-    for (to, precision), frames in product(FILES, FRAMES_AT_ONCE if mode == "stream" else (1,)):
-        title = f"{'ONNX Runtime' if to == 'onnx' else 'OpenVINO'}{f', {frames} at once' if frames > 1 else ''}"
-        if mode == "clip":
+    """A row for every file that can be made of the network and whose title and precision fit ``only``.
+
+    For streams also files that take several frames at once; for windows also files of clips, a whole one per frame.
+    """
+    at_once = FRAMES_AT_ONCE if mode == "stream" else (1,)
+    kinds: tuple[Mode, ...] = ("clip", "stream") if mode == "window" else ("clip" if mode == "clip" else "stream",)
+    for (to, precision), frames, kind in product(FILES, at_once, kinds):
+        title = "ONNX Runtime" if to == "onnx" else "OpenVINO"
+        title += f", {frames} at once" if frames > 1 else ", clips" if mode == "window" and kind == "clip" else ""
+        if not fnmatch(f"{title} {precision}", only):
+            continue
+        if kind == "clip":
             model, state = convert_clips(net, card, to)
             inputs = iter([{CLIPS: clip[None]}])
         else:
-            form = StreamForm(net, card.size, computes_channels_last(to, precision))
+            form = stream_form(net, card.size, to, precision)
             model, state = convert_stream(form, frames)
             inputs = stream_inputs(form, clip[None], frames)
-        path = folder / file_name(precision, mode, SUFFIX[to], frames)
-        info = ModelInfo(mode=mode, precision=precision, frames=frames, card=card, state=state)
+        path = folder / file_name(precision, kind, SUFFIX[to], frames)
+        info = ModelInfo(mode=kind, precision=precision, frames=frames, card=card, state=state)
         try:
             write_model(model, info, to, inputs, path)
-            yield Row(title, precision, runner(path, mode, clip, threads), FRAMES if mode == "stream" else 1)
         except DynagestError as error:
             print(f"{title}, {precision}, {mode}: left out: {error}")
+            continue
+        if kind == "stream":
+            yield Row(title, precision, stepper(load_stream_network(path, threads=threads), clip), FRAMES)
+        else:
+            network, turns = load_clip_network(path, threads=threads), FRAMES if mode == "window" else 1
+            yield Row(title, precision, repeated(partial(network.logits, clip[None]), turns), turns)
 
 
-def runner(path: Path, mode: Mode, clip: np.ndarray, threads: int) -> Step:
-    """A function that runs an exported file on a clip, as a whole or frame by frame."""
-    if mode == "clip":
-        network = load_clip_network(path, threads=threads)
-        return lambda: network.logits(clip[None])
-    return stepper(load_stream_network(path, threads=threads), clip)
+def repeated(step: Step, turns: int) -> Step:
+    """``step`` several times."""
+
+    def run() -> None:
+        for _ in range(turns):
+            step()
+
+    return run
 
 
 def stepper(stream: StreamNetwork, clip: np.ndarray) -> Step:
@@ -193,7 +213,8 @@ def measure(rows: list[Row], rounds: int) -> list[list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=["action_resnet50:64:224", "action_resnet18:16:64"])
-    parser.add_argument("--modes", nargs="+", choices=("clip", "stream"), default=["clip", "stream"])
+    parser.add_argument("--modes", nargs="+", choices=("clip", "stream", "window"), default=["clip", "stream"])
+    parser.add_argument("--files", default="*", help='only files whose row fits, such as "OpenVINO*int8"')
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -206,14 +227,15 @@ def main() -> None:
             for mode in arguments.modes:
                 net, card = build(model, int(width), int(size), online=mode == "stream")
                 clip = np.random.default_rng(0).standard_normal((FRAMES, 3, int(size), int(size)), dtype=np.float32)
-                frames = FRAMES if mode == "clip" else 1
-                operations = 2.0 * count(net, (1, FRAMES, 3, int(size), int(size))).multiply_adds * frames / FRAMES
+                operations = 2.0 * count(net, (1, FRAMES, 3, int(size), int(size))).multiply_adds
+                if mode == "stream":
+                    operations /= FRAMES
                 rows = [
                     *torch_rows(net, card, mode, clip),
-                    *file_rows(net, card, mode, clip, folder, arguments.threads),
+                    *file_rows(net, card, mode, clip, folder, arguments.threads, arguments.files),
                 ]
                 seconds = measure([*rows, *(row for row, _ in peaks)], arguments.rounds)
-                setting = f"{FRAMES} x {size}" if mode == "clip" else f"a frame of {size}"
+                setting = f"a frame of {size}" if mode == "stream" else f"{FRAMES} x {size}"
                 print_table(f"{model}, width {width}, {mode}, {setting}", rows, seconds, operations, peaks)
 
 

@@ -96,14 +96,17 @@ def test_networks(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "at_once"), [("clip", [""]), ("stream", ["", ", 2 at once", ", 4 at once"])])
-def test_latency(mode: str, at_once: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "files"),
+    [("clip", [""]), ("stream", ["", ", 2 at once", ", 4 at once"]), ("window", [", clips", ""])],
+)
+def test_latency(mode: str, files: list[str], tmp_path: Path) -> None:
     small = ("--only", "action_resnet18:16:64", "--rounds", 1, "--threads", 1)
     out = run("latency.py", tmp_path, "--modes", mode, *small)
     found = [tuple(cells[:2]) for cells in rows(out) if len(cells) == 6]
     expected = [("PyTorch eager", "fp32"), ("PyTorch eager, autocast", "bf16")]
     for runtime, precisions in (("ONNX Runtime", ("fp32", "int8")), ("OpenVINO", ("fp32", "bf16", "int8"))):
-        expected += [(runtime + frames, precision) for precision in precisions for frames in at_once]
+        expected += [(runtime + which, precision) for precision in precisions for which in files]
     assert found == expected, "a file that cannot be made is left out"
 
 

@@ -15,7 +15,8 @@ from dynagest.errors import ModelError, WeightsError
 from dynagest.export import export
 from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.verify import StreamRunner
-from dynagest.export.write import Runtime, write_model
+from dynagest.export.write import Runtime, stream_form, write_model
+from dynagest.networks.build import create_model
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
 from dynagest.runtimes.load import load_clip_network, load_stream_network
@@ -31,7 +32,7 @@ def online(request: pytest.FixtureRequest) -> tuple[VideoNet, onnx.ModelProto, M
     card = NetworkCard(
         model=request.param, classes=tuple("abcde"), num_segments=4, size=32, width=8, options=options, fps=8.0
     )
-    model, state = convert_stream(StreamForm(net, card.size, channels_last=False))
+    model, state = convert_stream(StreamForm(net, card.size))
     return net, model, ModelInfo(mode="stream", precision="fp32", card=card, state=state)
 
 
@@ -123,9 +124,13 @@ def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
-@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18"])
-def test_every_stream_agrees_in_every_runtime(name: str, to: Runtime, tmp_path: Path) -> None:
-    done = export(save_run(tmp_path / "run", name, {"online": True}), to, mode="stream", clips=4, threads=1)
+@pytest.mark.parametrize(
+    ("name", "online"),
+    [("tsm_resnet18", True), ("action_resnet18", True), ("action_resnet18", False), ("tea_res2net50", False)],
+)
+def test_every_stream_agrees_in_every_runtime(name: str, online: bool, to: Runtime, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", name, {"online": True} if online else None)
+    done = export(run, to, mode="stream", clips=4, threads=1)
     assert done.comparison.rows == 4 * 4
     assert done.comparison.difference < 3e-4
 
@@ -171,6 +176,35 @@ def test_an_int8_stream_remembers_features_in_bytes(frames: int, tmp_path: Path)
     assert not [name for node in apart if "/Add" in (name := node.get_friendly_name())]
 
 
-def test_only_online_networks_have_a_stream(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="online"):
-        StreamForm(make_network("tsm_resnet18")[0], 32, channels_last=False)
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize(("name", "frames"), [("tsm_resnet18", 1), ("action_resnet18", 1), ("action_resnet18", 2)])
+def test_an_exported_window_equals_the_clip_network_on_the_last_frames(
+    name: str, frames: int, to: Runtime, tmp_path: Path
+) -> None:
+    net = trained(name, num_segments=4, width=8)
+    card = NetworkCard(model=name, classes=tuple("abcde"), num_segments=4, size=32, width=8, fps=8.0)
+    model, state = convert_stream(stream_form(net, card.size, to, "fp32"), frames)
+    path = tmp_path / ("network.onnx" if to == "onnx" else "network.xml")
+    info = ModelInfo(mode="stream", precision="fp32", frames=frames, card=card, state=state)
+    write_model(model, info, to, (), path)
+    assert set(state) == {"stem", "seen"}
+    clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)
+    answers = StreamRunner(load_stream_network(path, threads=1)).logits(clips).reshape(2, 8, 5)
+    filled = torch.from_numpy(np.concatenate([clips[:, :1]] * 3 + [clips], axis=1))
+    with torch.inference_mode():
+        expected = torch.stack([net(filled[:, t : t + 4]) for t in range(8)], dim=1)
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5 * expected.std().item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_an_int8_window_agrees(to: Runtime, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    done = export(run, to, precision="int8", mode="stream", clips=24, threads=1)
+    assert done.comparison.rows == 24 * 4
+    assert done.comparison.agreement >= 0.9
+
+
+def test_only_2d_networks_have_a_stream() -> None:
+    with pytest.raises(ModelError, match="no 2D network"):
+        stream_form(create_model("c3d", 5, num_segments=16, size=32), 32, "onnx", "fp32")

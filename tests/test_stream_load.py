@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from export_helpers import save_run
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.write import convert_clips, write_model
 from dynagest.networks.build import create_model
-from dynagest.networks.weights import save_network
+from dynagest.networks.weights import load_network, save_network
 from dynagest.run_folder import CARD_FILE, EVENTS_FILE
 from dynagest.runtimes.model_file import Mode, ModelInfo
 from dynagest.stream.events import EventSettings, EventsFile
@@ -39,9 +40,7 @@ def forms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     run = folder / "run"
     save_network(run, net, card)
     EventsFile(settings=TUNED).write(run)
-    model, state = (
-        convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(StreamForm(net, 32, channels_last=False))
-    )
+    model, state = convert_clips(net, card, "onnx") if mode == "clip" else convert_stream(StreamForm(net, 32))
     path = folder / "exported.onnx"
     info = ModelInfo(mode=mode, precision="fp32", card=card, state=state, events=TUNED.model_dump())
     write_model(model, info, "onnx", [], path)
@@ -62,6 +61,19 @@ def test_an_export_gives_the_scores_of_its_run(forms: tuple[Path, Path]) -> None
     expected, found = scores(load_recogniser(run)), scores(load_recogniser(path))
     assert len(expected) >= 6
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_stream_of_windows_gives_the_scores_of_its_run_and_does_not_wait_for_the_first(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    net, card = load_network(run)
+    model, state = convert_stream(StreamForm(net, card.size))
+    path = tmp_path / "exported.onnx"
+    write_model(model, ModelInfo(mode="stream", precision="fp32", card=card, state=state), "onnx", [], path)
+    expected, found = scores(load_recogniser(run)), scores(load_recogniser(path))
+    assert len(found) == len(expected) + card.num_segments - 1
+    assert found[card.num_segments - 1 :] == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(RecipeError, match=r"--hop: .* answers at every frame"):
+        load_recogniser(path, hop=2)
 
 
 def test_tuned_events_travel_with_the_network(forms: tuple[Path, Path]) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -9,14 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
 from dynagest.networks.online import OnlineConv
-from dynagest.networks.streaming import StreamNet
+from dynagest.networks.streaming import StreamNet, WindowNet, streaming_form
 
 NAMES = ["tsm_resnet18", "action_resnet18", "tsm_resnet50", "action_resnet50"]
 ONLINE = {"online": True}
 T = 4
 
 
-def run(stream: StreamNet, clip: Tensor) -> list[Tensor]:
+def run(stream: StreamNet | WindowNet, clip: Tensor) -> list[Tensor]:
     """The logits after each frame of a clip (N, T', 3, H, W)."""
     state = stream.initial_state(len(clip), (clip.shape[3], clip.shape[4]))
     answers = []
@@ -174,3 +175,48 @@ def test_it_runs_in_bfloat16_autocast_close_to_single_precision() -> None:
 def test_a_network_that_looks_ahead_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="sliding windows"):
         StreamNet(create_model(name, 5, width=8))
+
+
+@pytest.mark.parametrize("name", ["tsm_resnet18", "action_resnet18", "tea_res2net50"])
+@pytest.mark.parametrize("count", [1, 2, T + 1])
+def test_a_window_gives_the_clip_networks_answer_for_the_last_frames(name: str, count: int) -> None:
+    """The first frame stands in for those before it; also where streams begin at different times."""
+    net = trained(name, num_segments=T, width=8).double()
+    window = streaming_form(net)
+    assert isinstance(window, WindowNet)
+    clip = random_clip(clips=2, frames=2 * count + T, size=32).double()
+    filled = torch.cat([clip[:, :1]] * (T - 1) + [clip], dim=1)
+    with torch.no_grad():
+        expected = torch.stack([net(filled[:, t : t + T]) for t in range(clip.shape[1])])
+    assert (expected.std(dim=0) > 1e-3).all()
+    assert torch.allclose(torch.stack(run(window, clip)), expected, atol=1e-10)
+
+    together, state = [], window.initial_state(2, 32)
+    given = {key: tensor.clone() for key, tensor in state.items()}
+    with torch.no_grad():
+        for frames in clip.transpose(0, 1).split(count):
+            logits, state = window(frames, state)
+            together.append(logits)
+        assert torch.allclose(torch.cat(together), expected, atol=1e-10)
+        late = {key: torch.cat((tensor[:1], given[key][1:])) for key, tensor in state.items()}
+        logits, _ = window(clip[:, 0], late)
+        ended = torch.cat((filled[:1, -(T - 1) :], clip[:1, :1]), dim=1)
+        assert torch.allclose(logits, torch.cat((net(ended), expected[0, 1:])), atol=1e-10)
+
+
+def test_a_windows_step_costs_a_stem_and_a_rest() -> None:
+    net = trained("action_resnet18", num_segments=T, width=8)
+    window, clip = WindowNet(net), random_clip(clips=1, frames=T, size=32)
+
+    def cost(run: Callable[[], object]) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            run()
+        return counter.get_total_flops()
+
+    state, stem = window.initial_state(1, 32), cost(lambda: net.stem(clip))
+    assert cost(lambda: window(clip[:, 0], state)) == cost(lambda: net(clip)) - stem + stem // T
+
+
+def test_only_2d_networks_have_a_streaming_form() -> None:
+    with pytest.raises(ModelError, match="c3d: no 2D network"):
+        streaming_form(create_model("c3d", 5, num_segments=16, size=32))

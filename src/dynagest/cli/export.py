@@ -28,7 +28,7 @@ def export(
         Literal["fp32", "bf16", "int8"], typer.Option(help="bf16: OpenVINO only. int8: calibrated on clips.")
     ] = "fp32",
     mode: Annotated[
-        Literal["clip", "stream"], typer.Option(help="Whole clips, or frame by frame (networks trained with online).")
+        Literal["clip", "stream"], typer.Option(help="Whole clips, or frame by frame: for live streams (2D networks).")
     ] = "clip",
     frames: Annotated[
         int, typer.Option(min=1, help="Frames that a stream's file takes at once: more a second, answered later.")

@@ -7,7 +7,7 @@ transposes around it cancel.
 """
 
 import copy
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,10 @@ from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.temporal import convolve_in_time
 
+Net = TypeVar("Net", bound=ClipNet)
 
-def frame_form(net: ClipNet) -> ClipNet:
+
+def frame_form(net: Net) -> Net:
     """A copy of ``net`` in evaluation mode with its ACTION modules rewritten; other modules stay as they are."""
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):

@@ -1,8 +1,8 @@
-"""The streaming form of an online network as one graph, from frames and named states to logits and the new states.
+"""The streaming form of a 2D network as one graph, from frames and named states to logits and the new states.
 
-It equals ``StreamNet`` up to rounding. Only ACTION is rewritten, into fewer operators: for one frame each has little to
-compute, and a runtime spends a tenth of its time on the way from one small operator to the next. Several frames at once
-share that time.
+It equals ``StreamNet`` or ``WindowNet`` up to rounding. Of online networks only ACTION is rewritten, into fewer
+operators: for one frame each has little to compute, and a runtime spends a tenth of its time on the way from one small
+operator to the next. Several frames at once share that time. Windows are computed by the forms of clips.
 """
 
 from collections.abc import Iterator
@@ -16,45 +16,61 @@ from torch import Tensor, nn
 
 from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
+from dynagest.export.frames import frame_form
 from dynagest.export.gates import ChannelGates, MeansFirst, SqueezeFirst
+from dynagest.export.volumes import VolumeNet
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.online import OnlineAction, OnlineSpatioTemporalConv, two_taps
-from dynagest.networks.streaming import StreamNet
+from dynagest.networks.streaming import STEM, StreamNet, WindowNet, streaming_form
 from dynagest.networks.temporal import Previous, Time
+from dynagest.networks.video import VideoNet
 from dynagest.runtimes.model_file import FRAME, LOGITS, STATE_IN, STATE_OUT, StateTensor
 
 
 class StreamForm(nn.Module):
-    """``StreamNet`` with its state as a list of tensors, in the order of ``first``, the state before the first frame.
+    """A network's streaming form with its state as a list of tensors, in the order of ``first``, the state before the
+    first frame.
 
-    ``channels_last`` is for OpenVINO in int8. Then full-size features in the state are (N, H, W, C), the order in which
-    OpenVINO computes, so that it need not rearrange them twice per frame; and ACTION takes its means first. Raises
-    ``ModelError`` for a network that is not online.
+    ``channels_last`` is for OpenVINO in int8. Then full-size features in the state have their channels last, the order
+    in which OpenVINO computes, so that it need not rearrange them twice per frame; and online ACTION takes its means
+    first. ``volumes``: windows are computed as volumes, for OpenVINO. Raises ``ModelError`` for a network that is not
+    2D.
     """
 
-    def __init__(self, net: ClipNet, size: int, channels_last: bool) -> None:
+    def __init__(self, net: ClipNet, size: int, *, channels_last: bool = False, volumes: bool = False) -> None:
         super().__init__()
-        StreamNet(net)  # refuses a network that is not online before the work of folding
-        net = fold_batchnorm(net, torch.zeros(1, 2, 3, size, size))
-        for module in list(net.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, OnlineAction):
-                    squeeze = MeansFirst(child) if channels_last else SqueezeFirst(child)
-                    setattr(module, name, StreamAction(child, squeeze))
-        self.size, self.stream = size, StreamNet(net)
+        streaming_form(net)  # refuses a network that has none before the work of folding
+        folded = cast(VideoNet, fold_batchnorm(net, torch.zeros(1, 2, 3, size, size)))
+        self.size, self.stream = size, _stream(folded, channels_last) if _online(net) else _window(folded, volumes)
         state = self.stream.initial_state(1, size)
-        self.turned = {name for name in state if channels_last and name.endswith(".shift")}
+        self.turned = {name for name in state if channels_last and name.endswith((".shift", STEM))}
         self.first = {name: self._outside(name, each).contiguous() for name, each in state.items()}
 
     def forward(self, frames_FCHW: Tensor, state: list[Tensor]) -> list[Tensor]:
         """The next F frames of one stream (F, 3, H, W) and the state -> logits (F, K) and the new state."""
         named = zip(self.first, state, strict=True)
-        before = {name: each.permute(0, 3, 1, 2) if name in self.turned else each for name, each in named}
+        before = {name: each.movedim(-1, 1) if name in self.turned else each for name, each in named}
         logits_F1K, left = self.stream(frames_FCHW[:, None], before)
         return [logits_F1K[:, 0], *(self._outside(name, left[name]) for name in self.first)]
 
     def _outside(self, name: str, each: Tensor) -> Tensor:
-        return each.permute(0, 2, 3, 1) if name in self.turned else each
+        return each.movedim(1, -1) if name in self.turned else each
+
+
+def _online(net: ClipNet) -> bool:
+    return bool(net.options.get("online"))
+
+
+def _stream(net: VideoNet, channels_last: bool) -> StreamNet:
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, OnlineAction):
+                setattr(module, name, StreamAction(child, MeansFirst(child) if channels_last else SqueezeFirst(child)))
+    return StreamNet(net)
+
+
+def _window(net: VideoNet, volumes: bool) -> WindowNet:
+    return WindowNet(VolumeNet(net), axis=2) if volumes else WindowNet(frame_form(net))
 
 
 class StreamAction(nn.Module):

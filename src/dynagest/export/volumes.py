@@ -25,17 +25,25 @@ class VolumeNet(nn.Module):
 
     def __init__(self, net: VideoNet) -> None:
         super().__init__()
+        self.num_segments = net.num_segments
         self.base_model = copy.deepcopy(net.base_model).eval()
         _replace(self.base_model)
         self.classifier = copy.deepcopy(net.classifier)
 
     def forward(self, clip_NTCHW: Tensor) -> Tensor:
-        num_frames, base = clip_NTCHW.shape[1], self.base_model
-        x = base.stem(clip_NTCHW.transpose(1, 2))
+        return self.rest(self.stem(clip_NTCHW))
+
+    def stem(self, clip_NTCHW: Tensor) -> Tensor:
+        """Like ``VideoNet.stem``, but the features are volumes (N, C, T, h, w)."""
+        return self.base_model.stem(clip_NTCHW.transpose(1, 2))
+
+    def rest(self, x_NCTHW: Tensor) -> Tensor:
+        """Like ``VideoNet.rest``, of such volumes."""
+        num_frames, base = x_NCTHW.shape[2], self.base_model
         for stage in (base.layer1, base.layer2, base.layer3, base.layer4):
-            x = stage(x, num_frames)
+            x_NCTHW = stage(x_NCTHW, num_frames)
         # The mean over T of the logits is the logits of the mean.
-        return cast(Tensor, self.classifier(x.mean((3, 4)).mean(2)))
+        return cast(Tensor, self.classifier(x_NCTHW.mean((3, 4)).mean(2)))
 
 
 class VolumeConv(nn.Conv3d):

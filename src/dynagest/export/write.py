@@ -109,7 +109,7 @@ def export(
         model, state = convert_clips(net, card, to)
         inputs: Iterable[Inputs] = ({CLIPS: clip[None]} for clip in calibration.clips)
     else:
-        form = StreamForm(net, card.size, computes_channels_last(to, precision))
+        form = stream_form(net, card.size, to, precision)
         model, state = convert_stream(form, frames)
         few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
         inputs = stream_inputs(form, few, frames)
@@ -158,9 +158,10 @@ def check_combination(to: Runtime, precision: Precision, mode: Mode, frames: int
         )
 
 
-def computes_channels_last(to: Runtime, precision: Precision) -> bool:
-    """Whether a stream's state is kept as (N, H, W, C), which is faster for OpenVINO's int8 kernels alone."""
-    return to == "openvino" and precision == "int8"
+def stream_form(net: ClipNet, size: int, to: Runtime, precision: Precision) -> StreamForm:
+    """The streaming form of the network that is fast in the runtime. Raises ``ModelError`` for one that is not 2D."""
+    openvino = to == "openvino"
+    return StreamForm(net, size, channels_last=openvino and precision == "int8", volumes=openvino)
 
 
 def check_target(target: Path, to: Runtime) -> None:

@@ -1,6 +1,11 @@
-"""The streaming form of an online network: maps the next frame (or several) and a state to logits and a new state."""
+"""The streaming forms of 2D networks: they map the next frame (or several) and a state to logits and a new state.
+
+An online network has one that costs a frame (``StreamNet``); any other slides a window over its features
+(``WindowNet``).
+"""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +16,20 @@ from dynagest.networks.forward import shapes_only
 from dynagest.networks.temporal import Memory, Previous
 from dynagest.networks.video import VideoNet
 
-LOGITS, SEEN = "logits", "seen"
+LOGITS, SEEN, STEM = "logits", "seen", "stem"
+
+
+def streaming_form(net: ClipNet) -> "StreamNet | WindowNet":
+    """The streaming form of ``net``, which should be in evaluation mode: of its own if it is online, else a window.
+
+    Raises ``ModelError`` for a network that is not 2D.
+    """
+    if not isinstance(net, VideoNet):
+        raise ModelError(
+            f"{net.name}: no 2D network, so no part of it sees a frame alone, and it has no streaming form; run it on "
+            "clips (export it with --mode clip): sliding windows take these, too"
+        )
+    return StreamNet(net) if net.options.get("online") else WindowNet(net)
 
 
 class StreamNet(nn.Module):
@@ -75,6 +93,59 @@ class StreamNet(nn.Module):
         shapes = {name: tuple(tensor.shape) for name, tensor in memory.left.items()}
         shapes |= {LOGITS: (batch, self.net.num_segments - 1, self.net.num_classes), SEEN: (batch, 1)}
         return {name: torch.zeros(shape, dtype=weight.dtype, device=weight.device) for name, shape in shapes.items()}
+
+
+class Split(Protocol):
+    """A network of clips in two parts: a stem that sees each frame alone, and the rest."""
+
+    num_segments: int
+
+    def stem(self, clip_NTCHW: Tensor) -> Tensor:
+        """Normalised clips -> features, with frames along the axis that ``WindowNet`` is told."""
+
+    def rest(self, features: Tensor) -> Tensor:
+        """The stem's features -> logits (N, K)."""
+
+
+class WindowNet(nn.Module):
+    """A network that looks both ways in time, on the window of a stream's last T frames; the stem sees each frame once.
+
+    The answer after each frame is the clip network's for the window. Until there are T frames, the first one stands in
+    for those that are missing. A step costs a frame's stem and a whole window's rest.
+
+    The state is like ``StreamNet``'s, all zero at first: ``stem`` are the stem's features of the last T - 1 frames,
+    newest last, for a ``VideoNet`` (N, T - 1, C, h, w); ``seen`` (N, 1) is 1 once there are any. Steps of several
+    frames, and what is not modified, as there. ``axis``: the axis of the frames in the stem's features.
+
+        >>> window = WindowNet(create_model("action_resnet18", 25).eval())
+        >>> logits, state = window(frame, window.initial_state(batch=1, size=224))
+    """
+
+    def __init__(self, net: Split, axis: int = 1) -> None:
+        super().__init__()
+        self.net, self.axis = net, axis
+
+    def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Frames and states in, logits and states out, in the shapes of ``StreamNet.forward``."""
+        frames_FNCHW = frames if frames.ndim == 5 else frames[None]
+        count, length = len(frames_FNCHW), self.net.num_segments
+        new = self.net.stem(frames_FNCHW.transpose(0, 1))
+        missing_N1 = 1 - state[SEEN]
+        kept = state[STEM] + missing_N1[..., None, None, None] * new.narrow(self.axis, 0, 1)
+        features = torch.cat((kept, new), dim=self.axis)
+        windows = [features.narrow(self.axis, begin, length) for begin in range(count)]
+        logits_BK = self.net.rest(torch.cat(windows) if count > 1 else windows[0])
+        answer = logits_BK.unflatten(0, (count, -1)) if frames.ndim == 5 else logits_BK
+        left = {STEM: features.narrow(self.axis, count, length - 1), SEEN: torch.clamp(state[SEEN] + 1, max=1)}
+        return answer, left
+
+    def initial_state(self, batch: int = 1, size: int | tuple[int, int] = 224) -> dict[str, Tensor]:
+        """See ``StreamNet.initial_state``."""
+        height, width = (size, size) if isinstance(size, int) else size
+        weight = next(self.parameters())
+        with torch.no_grad():
+            stem = self.net.stem(weight.new_zeros(batch, self.net.num_segments - 1, 3, height, width))
+        return {STEM: torch.zeros_like(stem), SEEN: weight.new_zeros(batch, 1)}
 
 
 def _short(name: str) -> str:

@@ -81,17 +81,17 @@ class TorchNetwork:
 
 
 class TorchStream:
-    """A ``StreamNetwork`` run by torch; its state stays on ``device`` as tensors.
+    """A ``StreamNetwork`` run by torch, the streaming form of ``net``; its state stays on ``device`` as tensors.
 
-    Raises ``ModelError`` if ``net`` is not online, ``RecipeError`` for a device that cannot be used.
+    Raises ``ModelError`` if ``net`` is not 2D, ``RecipeError`` for a device that cannot be used.
     """
 
     frames = 1
 
     def __init__(self, net: "ClipNet", card: NetworkCard, device: str = "cpu") -> None:
-        from dynagest.networks.streaming import StreamNet
+        from dynagest.networks.streaming import streaming_form
 
-        self.card, self._net, self._device = card, StreamNet(_placed(net, device)), device
+        self.card, self._net, self._device = card, streaming_form(_placed(net, device)), device
 
     def initial_state(self) -> "dict[str, torch.Tensor]":
         """The state of one stream before its first frame, all zero."""

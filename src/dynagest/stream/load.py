@@ -100,7 +100,7 @@ def _open(
         else:
             scorer = WindowScorer(Unsplit(network), hop or 1, fps)
     if hop is not None and not isinstance(scorer, WindowScorer):
-        raise RecipeError(f"--hop: {path} answers at every frame at the cost of one; leave the option out")
+        raise RecipeError(f"--hop: {path} answers at every frame; leave the option out")
     return scorer, info
 
 
