@@ -73,7 +73,7 @@ class Recording:
             raise unfit("not a clip: its header must hold times and sizes")
         times, sizes = header["times"], header["sizes"]
         if not _numbers(times, (int, float)) or not _numbers(sizes, (int,)) or len(times) != len(sizes):
-            raise unfit("not a clip: times and sizes must be as many numbers")
+            raise unfit("not a clip: its header must hold one time and one size for each picture, as numbers")
         if not limits.fewest_frames <= len(times) <= limits.clip_frames:
             change = "longer" if len(times) < limits.fewest_frames else "shorter"
             raise unfit(
