@@ -62,8 +62,8 @@ class SynthSpec(BaseModel):
         default=0.0,
         ge=0,
         le=0.5,
-        description="how loosely clips are cut, as a share of their length: the middle of the gesture is at most so far "
-        "from the clip's, and its length differs by half as much at most",
+        description="how loosely clips are cut, as a share of their length: the gesture's middle is at most so far "
+        "from the clip's, and its length differs by at most half as much",
     )
     clips_per_class: PerSplit = PerSplit(train=60, val=12, test=20)
     subjects: PerSplit = PerSplit(train=40, val=8, test=12)
