@@ -200,9 +200,9 @@ def test_a_recipe_trains_one_from_two_directional_weights(tmp_path: Path) -> Non
     recipe = Recipe(model="tsm_resnet18", width=8, num_segments=4, size=64, init=str(tmp_path)).with_overrides(
         {"options": {"online": True}}
     )
-    task, report = build_task(recipe, 5, torch.device("cpu"))
-    assert report is not None
-    assert not report.missing
+    task, start = build_task(recipe, 5, torch.device("cpu"))
+    assert start is not None
+    assert not start.network.missing
     assert any(isinstance(module, OnlineShift) for module in task.modules())
     assert torch.equal(task.network.classifier.weight, both_ways.classifier.weight)
 

@@ -328,10 +328,32 @@ def test_the_card_tells_how_clips_were_sampled(tmp_path: Path) -> None:
 
 
 def test_small_network_is_what_the_recipe_says() -> None:
-    task, report = build_task(toy_recipe(width=16, msd="global", global_scale="full"), 3, CPU)
-    assert report is None
+    task, begun = build_task(toy_recipe(width=16, msd="global", global_scale="full"), 3, CPU)
+    assert begun is None
     assert task.network.width == create_model("action_resnet18", 3, width=16).width
     assert [decoder.stages for _, decoder in task.decoder.parts()] == [5]
+
+
+def test_decoders_of_the_run_that_is_started_from_go_on_where_they_fit(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    old = dict(load_decoders(run, load_network(run)[0]).parts())
+
+    def kept(**changes: object) -> tuple[str, ...]:
+        """The kinds that are said to be taken over; these have the old weights, and no others."""
+        task, begun = build_task(toy_recipe(init=str(run), seed=7, **changes), len(CLASSES), CPU)
+        assert begun is not None
+        for kind, decoder in task.decoder.parts() if task.decoder else ():
+            pairs = zip(decoder.state_dict().values(), old[kind].state_dict().values(), strict=False)
+            assert all(torch.equal(*pair) for pair in pairs) == (kind in begun.decoders)
+        assert ("with its decoders: " + ", ".join(begun.decoders) in str(begun)) == bool(begun.decoders)
+        return begun.decoders
+
+    assert kept() == ("local", "global")
+    assert kept(msd="global") == ("global",)
+    assert kept(global_scale="full") == ("local",)
+    assert kept(msd="none") == ()
+    (run / "decoders.safetensors").unlink()
+    assert kept() == ()
 
 
 @pytest.mark.parametrize(

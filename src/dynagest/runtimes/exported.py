@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from dynagest.card import NetworkCard
 from dynagest.errors import ModelError
+from dynagest.runtimes.arrays import fill_up
 from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -20,13 +22,8 @@ class ExportedNetwork:
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
-        card, batch = self.card, self.info.batch or len(clips)
-        if clips.shape[1:] != (card.num_segments, 3, card.size, card.size):
-            raise ModelError(
-                f"{card.model}: a clip of shape {clips.shape[1:]}, but when exported it takes {card.num_segments} "
-                f"frames of {card.size} x {card.size} only; use the protocol center or clips10, or the network that "
-                "was exported"
-            )
+        _check_shape(clips, self.card)
+        batch = self.info.batch or len(clips)
         parts = (clips[begin : begin + batch] for begin in range(0, len(clips), batch))
         return np.concatenate([self._run({CLIPS: part})[LOGITS] for part in parts])
 
@@ -45,3 +42,30 @@ class ExportedStream:
         """See ``StreamNetwork.step``."""
         given = self._run({FRAME: frames, **{STATE_IN + name: tensor for name, tensor in state.items()}})
         return given[LOGITS], {name: given[STATE_OUT + name] for name in self.info.state}
+
+
+class StreamedClips:
+    """An exported stream as a ``ClipNetwork``: it begins anew at each clip, and answers as the clip network does."""
+
+    def __init__(self, stream: ExportedStream) -> None:
+        self.info, self.card, self._stream = stream.info, stream.card, stream
+
+    def logits(self, clips: np.ndarray) -> np.ndarray:
+        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
+        _check_shape(clips, self.card)
+        return np.stack([self._after(clip) for clip in clips])
+
+    def _after(self, clip: np.ndarray) -> np.ndarray:
+        """The logits (K,) after the last frame of a clip (T, 3, s, s)."""
+        count, state = self._stream.frames, self._stream.initial_state()
+        for begin in range(0, len(clip), count):
+            logits, state = self._stream.step(fill_up(clip[begin : begin + count], count), state)
+        return logits[(len(clip) - 1) % count]
+
+
+def _check_shape(clips: np.ndarray, card: NetworkCard) -> None:
+    if clips.shape[1:] != (card.num_segments, 3, card.size, card.size):
+        raise ModelError(
+            f"{card.model}: a clip of shape {clips.shape[1:]}, but when exported it takes {card.num_segments} frames "
+            f"of {card.size} x {card.size} only; use the protocol center or clips10, or the network that was exported"
+        )

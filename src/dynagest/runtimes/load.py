@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynagest.errors import RecipeError, WeightsError
-from dynagest.runtimes.exported import ExportedNetwork, ExportedStream
+from dynagest.runtimes.exported import ExportedNetwork, ExportedStream, StreamedClips
 from dynagest.runtimes.model_file import SUFFIXES, check_rgb
 from dynagest.runtimes.onnx_network import CPU, open_onnx
 from dynagest.runtimes.openvino_network import open_openvino
@@ -18,9 +18,10 @@ def is_exported(path: Path | str) -> bool:
 
 def load_clip_network(
     path: Path | str, device: str | None = None, threads: int | None = None, providers: Sequence[str] | None = None
-) -> TorchNetwork | ExportedNetwork:
+) -> TorchNetwork | ExportedNetwork | StreamedClips:
     """Load a network of clips from a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` file.
 
+    A file that was exported with ``--mode stream`` runs over each clip frame by frame, and its last answer counts.
     ``device`` is a torch device such as ``cuda`` (default: the CPU), for networks that torch runs. ``threads`` is for
     exported ones, ``providers`` for ONNX Runtime alone. Raises ``WeightsError`` when there is no network of clips, or
     it is damaged or wants depth, and ``RecipeError`` for an option that this runtime does not have or a runtime that is
@@ -31,12 +32,7 @@ def load_clip_network(
     if not is_exported(path):
         return TorchNetwork.load(path, device or "cpu")
     network = load_exported(path, threads, providers)
-    if isinstance(network, ExportedStream):
-        raise WeightsError(
-            f"{path}: was exported for `dynagest live` and scorers of streams (--mode stream); export the network "
-            "again with --mode clip"
-        )
-    return network
+    return StreamedClips(network) if isinstance(network, ExportedStream) else network
 
 
 def load_stream_network(

@@ -1,4 +1,4 @@
-"""Saves a run's decoders beside the network that they belong to, and loads them; only report panels need them."""
+"""Saves a run's decoders beside the network that they belong to, and loads them: for report panels, or to go on."""
 
 import json
 from pathlib import Path
@@ -75,3 +75,23 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
         raise WeightsError(f"{path}: does not fit {DECODERS_CARD_FILE} beside it ({error})") from error
     first = next(net.parameters(), None)
     return decoder if first is None else decoder.to(first.device)
+
+
+def take_over_decoders(decoder: MultiScaleDecoder, run_dir: Path, net: nn.Module) -> tuple[str, ...]:
+    """Copy a run's weights into those decoders of ``decoder`` that read the same module in the same form.
+
+    ``net``: the network of ``decoder``, a like of the run's. Returns their kinds, "local" or "global"; none where the
+    run has no decoders. Raises ``WeightsError`` as ``load_decoders`` does.
+    """
+    if not (run_dir / DECODERS_FILE).exists():
+        return ()
+    left = load_decoders(run_dir, net)
+    olds = dict(left.parts())
+    taken = []
+    for kind, new in decoder.parts():
+        old = olds.get(kind)
+        same_form = old and (old.widths, old.plain, old.activation) == (new.widths, new.plain, new.activation)
+        if old and same_form and left.taps[kind] == decoder.taps[kind]:
+            new.load_state_dict(old.state_dict())
+            taken.append(kind)
+    return tuple(taken)

@@ -1,6 +1,7 @@
 """Builds the task of a run from its recipe: the network, the parts trained along with it, and the loss."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,30 @@ from dynagest.task.base import Task
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
+from dynagest.task.saved import take_over_decoders
 from dynagest.task.segmentation import SegmentationTask
 from dynagest.training.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class Start:
+    """What was loaded from ``recipe.init``: the network's weights, and the kinds of decoders that were taken over."""
+
+    network: LoadReport
+    decoders: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kept = [f"  with its decoders: {', '.join(self.decoders)}"] if self.decoders else []
+        return "\n".join([str(self.network), *kept])
+
+
 def build_task(
     recipe: Recipe, num_classes: int, device: torch.device, *, load_init: bool = True
-) -> tuple[Task, LoadReport | None]:
-    """Build the task of a recipe on ``device``. Returns it with the report on ``recipe.init``, if that was loaded.
+) -> tuple[Task, Start | None]:
+    """Build the task of a recipe on ``device``. Returns it with what was loaded from ``recipe.init``, if anything was.
 
-    The network's initial weights depend only on seed, model and classes. So two arms of a comparison that differ in the
+    If that is a run with decoders, those that read the same module in the same form go on from there. The network's
+    initial weights depend only on seed, model and classes. So two arms of a comparison that differ in the
     decoders or the loss start from the same network. Raises ``ModelError``, ``WeightsError`` or ``RecipeError`` when
     the network, its initial weights or the frozen modules are not as the recipe says.
     """
@@ -36,8 +51,10 @@ def build_task(
         init = Path(recipe.init) if recipe.init and load_init else None
         report = load_weights(net, init) if init else None
         task = _around(net, recipe, num_classes, init)
+        decoder = task.decoder if init and isinstance(task, DepthTask) else None
+        decoders = take_over_decoders(decoder, init, net) if init and decoder else ()
     task.freeze(recipe.frozen)
-    return task.to(device), report
+    return task.to(device), Start(report, decoders) if report else None
 
 
 def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> ClipNet:
