@@ -1,5 +1,7 @@
 """Exported streams: that they answer as the clip network does, frame by frame, and what they remember."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,45 @@ def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_
             left = view.copy()
     assert len(places) == 3
     np.testing.assert_array_equal(view, left)
+
+
+def test_a_state_of_another_network_is_refused_and_a_failed_step_loses_no_memory(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+) -> None:
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    stream = load_stream_network(tmp_path / "network.xml", threads=1)
+    frame, first = noise(1, 32)[0, :1], stream.initial_state()
+    for wrong in (np.zeros((1, 1, 1), np.float32), np.zeros(first["logits"].shape)):
+        with pytest.raises(ModelError, match=r"state logits: .* begins with initial_state"):
+            stream.step(frame, {**first, "logits": wrong})
+    state, places = first, set()
+    for _ in range(4):
+        _, state = stream.step(frame, state)
+        places.add(state["logits"].ctypes.data)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            stream.step(frame[..., :16], state)
+    _, state = stream.step(frame, state)
+    assert state["logits"].ctypes.data in places
+
+
+def test_an_openvino_stream_is_gone_when_nobody_holds_it(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+) -> None:
+    """`export` moves the file that it has just run, and Windows moves none that is mapped."""
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    stream = load_stream_network(tmp_path / "network.xml", threads=1)
+    _, state = stream.step(noise(1, 32)[0, :1], stream.initial_state())
+    run = weakref.ref(stream._run)
+    gc.disable()
+    try:
+        del stream
+        assert run() is None
+    finally:
+        gc.enable()
+    assert np.isfinite(state["logits"]).all(), "its states stay"
 
 
 @pytest.mark.slow
