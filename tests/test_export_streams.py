@@ -13,7 +13,7 @@ from export_helpers import make_network, noise, save_run
 from network_helpers import trained
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ModelError, WeightsError
+from dynagest.errors import ExportError, ModelError, WeightsError
 from dynagest.export import export
 from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.verify import StreamRunner
@@ -21,6 +21,7 @@ from dynagest.export.write import Runtime, stream_form, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchStream
@@ -244,6 +245,16 @@ def test_an_int8_window_agrees(to: Runtime, tmp_path: Path) -> None:
     done = export(run, to, precision="int8", mode="stream", clips=24, threads=1)
     assert done.comparison.rows == 24 * 4
     assert done.comparison.agreement >= 0.9
+
+
+@pytest.mark.parametrize("options", [None, {"online": True}])
+def test_a_network_of_one_frame_has_no_stream(options: dict | None, tmp_path: Path) -> None:
+    card = NetworkCard(
+        model="tsm_resnet18", classes=tuple("abc"), num_segments=1, size=32, width=8, options=options or {}
+    )
+    save_network(tmp_path, create_model(card.model, 3, 1, width=8, size=32, options=options), card)
+    with pytest.raises(ExportError, match="one frame alone"):
+        export(tmp_path, "onnx", mode="stream")
 
 
 def test_only_2d_networks_have_a_stream() -> None:
