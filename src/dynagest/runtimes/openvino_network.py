@@ -27,7 +27,7 @@ from dynagest.runtimes.model_file import (
 )
 
 _KINDS = {"f32": "float32", "u8": "uint8"}
-_REQUESTS = 8  # the most that a stream's network keeps; two streams in turns need six
+_REQUESTS = 8  # the most that a stream's network keeps; two streams need at most six
 _ALIGNED = 64  # bytes, a line of the cache
 
 
