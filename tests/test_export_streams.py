@@ -1,5 +1,7 @@
 """Exported streams: that they answer as the clip network does, frame by frame, and what they remember."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,11 @@ from export_helpers import make_network, noise, save_run
 from network_helpers import trained
 
 from dynagest.card import NetworkCard
+<<<<<<< HEAD
 from dynagest.errors import ModelError
+=======
+from dynagest.errors import ExportError, ModelError, WeightsError
+>>>>>>> 4b1f3267b1cd1bca6ba3be6ed02c0e025280185c
 from dynagest.export import export
 from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.verify import StreamRunner
@@ -19,6 +25,7 @@ from dynagest.export.write import Runtime, stream_form, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchStream
@@ -127,6 +134,45 @@ def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_
     np.testing.assert_array_equal(view, left)
 
 
+def test_a_state_of_another_network_is_refused_and_a_failed_step_loses_no_memory(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+) -> None:
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    stream = load_stream_network(tmp_path / "network.xml", threads=1)
+    frame, first = noise(1, 32)[0, :1], stream.initial_state()
+    for wrong in (np.zeros((1, 1, 1), np.float32), np.zeros(first["logits"].shape)):
+        with pytest.raises(ModelError, match=r"state logits: .* begins with initial_state"):
+            stream.step(frame, {**first, "logits": wrong})
+    state, places = first, set()
+    for _ in range(4):
+        _, state = stream.step(frame, state)
+        places.add(state["logits"].ctypes.data)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            stream.step(frame[..., :16], state)
+    _, state = stream.step(frame, state)
+    assert state["logits"].ctypes.data in places
+
+
+def test_an_openvino_stream_is_gone_when_nobody_holds_it(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+) -> None:
+    """`export` moves the file that it has just run, and Windows moves none that is mapped."""
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    stream = load_stream_network(tmp_path / "network.xml", threads=1)
+    _, state = stream.step(noise(1, 32)[0, :1], stream.initial_state())
+    run = weakref.ref(stream._run)
+    gc.disable()
+    try:
+        del stream
+        assert run() is None
+    finally:
+        gc.enable()
+    assert np.isfinite(state["logits"]).all(), "its states stay"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 @pytest.mark.parametrize(
@@ -208,6 +254,16 @@ def test_an_int8_window_agrees(to: Runtime, tmp_path: Path) -> None:
     done = export(run, to, precision="int8", mode="stream", clips=24, threads=1)
     assert done.comparison.rows == 24 * 4
     assert done.comparison.agreement >= 0.9
+
+
+@pytest.mark.parametrize("options", [None, {"online": True}])
+def test_a_network_of_one_frame_has_no_stream(options: dict | None, tmp_path: Path) -> None:
+    card = NetworkCard(
+        model="tsm_resnet18", classes=tuple("abc"), num_segments=1, size=32, width=8, options=options or {}
+    )
+    save_network(tmp_path, create_model(card.model, 3, 1, width=8, size=32, options=options), card)
+    with pytest.raises(ExportError, match="one frame alone"):
+        export(tmp_path, "onnx", mode="stream")
 
 
 def test_only_2d_networks_have_a_stream() -> None:

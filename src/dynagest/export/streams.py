@@ -39,9 +39,9 @@ class StreamForm(nn.Module):
 
     def __init__(self, net: ClipNet, size: int, *, channels_last: bool = False, volumes: bool = False) -> None:
         super().__init__()
-        streaming_form(net)  # refuses a network that has none before the work of folding
+        online = isinstance(streaming_form(net), StreamNet)  # refuses a network that has none before it is folded
         folded = cast(VideoNet, fold_batchnorm(net, torch.zeros(1, 2, 3, size, size)))
-        self.size, self.stream = size, _stream(folded, channels_last) if _online(net) else _window(folded, volumes)
+        self.size, self.stream = size, _stream(folded, channels_last) if online else _window(folded, volumes)
         state = self.stream.initial_state(1, size)
         self.turned = {name for name in state if channels_last and name.endswith((".shift", STEM))}
         self.first = {name: self._outside(name, each).contiguous() for name, each in state.items()}
@@ -55,10 +55,6 @@ class StreamForm(nn.Module):
 
     def _outside(self, name: str, each: Tensor) -> Tensor:
         return each.movedim(1, -1) if name in self.turned else each
-
-
-def _online(net: ClipNet) -> bool:
-    return bool(net.options.get("online"))
 
 
 def _stream(net: VideoNet, channels_last: bool) -> StreamNet:

@@ -98,6 +98,8 @@ def export(
     check_rgb(card, str(run))
     if not 1 <= frames <= card.num_segments:
         raise ExportError(f"--frames {frames}: this network's clips have {card.num_segments}; 1 to as many at once")
+    if mode == "stream" and card.num_segments == 1:
+        raise ExportError(f"--mode stream: {run} sees one frame alone; export it with --mode clip, for streams, too")
     folder = run if run.is_dir() else run.parent
     target = out or folder / file_name(precision, mode, _suffix(to), frames)
     check_target(target, to)

@@ -144,8 +144,9 @@ class WindowNet(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         weight = next(self.parameters())
         with torch.no_grad():
-            stem = self.net.stem(weight.new_zeros(batch, self.net.num_segments - 1, 3, height, width))
-        return {STEM: torch.zeros_like(stem), SEEN: weight.new_zeros(batch, 1)}
+            shape = list(self.net.stem(weight.new_zeros(1, 1, 3, height, width)).shape)
+        shape[0], shape[self.axis] = batch, self.net.num_segments - 1
+        return {STEM: weight.new_zeros(shape), SEEN: weight.new_zeros(batch, 1)}
 
 
 def _short(name: str) -> str:

@@ -2,14 +2,15 @@
 
 import math
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dynagest.errors import RecipeError, WeightsError
+from dynagest.errors import ModelError, RecipeError, WeightsError
 from dynagest.runtimes.exported import Run
 from dynagest.runtimes.model_file import (
     CLIPS,
@@ -26,7 +27,7 @@ from dynagest.runtimes.model_file import (
 )
 
 _KINDS = {"f32": "float32", "u8": "uint8"}
-_REQUESTS = 8  # the most that a stream's network keeps; two streams in turns need six
+_REQUESTS = 8  # the most that a stream's network keeps; two streams need at most six
 _ALIGNED = 64  # bytes, a line of the cache
 
 
@@ -78,12 +79,15 @@ class _StreamRun:
     Of an int8 ACTION-ResNet-50 the state is 6 MB in 51 tensors, read and written at every frame, and setting these 102
     tensors takes a millisecond of 17. So each state lies in a block, and a request is kept for each pair of a block to
     read and one to write. A loop that keeps only the newest state needs two blocks and two requests.
+
+    Raises ``ModelError`` for a state that is not of this network.
     """
 
     def __init__(self, compiled: Any, info: ModelInfo) -> None:
-        self._compiled, self._state = compiled, info.state
-        self._free: list[_Block] = []
-        self._request = lru_cache(maxsize=_REQUESTS)(self._bind)
+        self._state = info.state
+        self._free: deque[_Block] = deque(maxlen=_REQUESTS)  # more would only keep memory
+        # Not of a method, which would keep the network in a cycle, and its file mapped, until the next collection.
+        self._request = lru_cache(maxsize=_REQUESTS)(partial(_bind, compiled))
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         state = {name: inputs[STATE_IN + name] for name in self._state}
@@ -92,26 +96,41 @@ class _StreamRun:
             before = self._take()
             copied = before.lend(self._free)  # until this step is done
             for name, array in copied.items():
-                np.copyto(array, state[name], casting="no")
+                _copy(name, state[name], array)
         after = self._take()
+        given = after.lend(self._free)  # before anything can fail, so that the block is not lost
         request, logits = self._request(before, after)
         frames = np.ascontiguousarray(inputs[FRAME])  # OpenVINO does not own it, so it must live until that has run
         request.set_tensor(FRAME, _shared(frames))
         request.infer(share_outputs=True)
-        return {LOGITS: logits.copy(), **{STATE_OUT + name: each for name, each in after.lend(self._free).items()}}
+        return {LOGITS: logits.copy(), **{STATE_OUT + name: each for name, each in given.items()}}
 
     def _take(self) -> "_Block":
-        return self._free.pop() if self._free else _Block(self._state)
+        try:
+            return self._free.pop()
+        except IndexError:
+            return _Block(self._state)
 
-    def _bind(self, before: "_Block", after: "_Block") -> tuple[Any, np.ndarray]:
-        """A request that reads one block and writes the other, and the array of its logits."""
-        request = self._compiled.create_infer_request()
-        logits = np.empty(tuple(self._compiled.output(LOGITS).shape), np.float32)
-        request.set_tensor(LOGITS, _shared(logits))
-        for name in self._state:
-            request.set_tensor(STATE_IN + name, _shared(before.arrays[name]))
-            request.set_tensor(STATE_OUT + name, _shared(after.arrays[name]))
-        return request, logits
+
+def _bind(compiled: Any, before: "_Block", after: "_Block") -> tuple[Any, np.ndarray]:
+    """A request that reads one block and writes the other, and the array of its logits."""
+    request = compiled.create_infer_request()
+    logits = np.empty(tuple(compiled.output(LOGITS).shape), np.float32)
+    request.set_tensor(LOGITS, _shared(logits))
+    for name in after.arrays:
+        request.set_tensor(STATE_IN + name, _shared(before.arrays[name]))
+        request.set_tensor(STATE_OUT + name, _shared(after.arrays[name]))
+    return request, logits
+
+
+def _copy(name: str, given: np.ndarray, to: np.ndarray) -> None:
+    """Copy a tensor of the state. Raises ``ModelError`` for another type or shape; numpy would stretch the latter."""
+    if np.shape(given) != to.shape or given.dtype != to.dtype:
+        raise ModelError(
+            f"state {name}: {given.dtype} {np.shape(given)}, but this network's is {to.dtype} {to.shape}; a stream "
+            "begins with initial_state() and goes on with what step() gave"
+        )
+    np.copyto(to, given)
 
 
 class _Block:
@@ -126,10 +145,10 @@ class _Block:
         self.memory = memory[-memory.ctypes.data % _ALIGNED :][:size]
         self.arrays = self._within(self.memory)
 
-    def lend(self, free: "list[_Block]") -> dict[str, np.ndarray]:
+    def lend(self, free: "deque[_Block]") -> dict[str, np.ndarray]:
         """The state as arrays. When none of them is left, nor a view of any, the block is added to ``free``."""
         loan = _Loan(self)
-        weakref.finalize(loan, free.append, self)
+        weakref.finalize(loan, free.append, self).atexit = False  # at exit it is still lent
         arrays = self._within(np.asarray(loan))
         loan.arrays = {name: weakref.ref(array) for name, array in arrays.items()}
         return arrays
@@ -149,7 +168,7 @@ class _Loan:
 
 def _block_of(state: Mapping[str, np.ndarray]) -> _Block | None:
     """The block that was lent as these very arrays; ``None`` for arrays from elsewhere."""
-    whole = next(iter(state.values())).base
+    whole = next((array.base for array in state.values()), None)
     loan = whole.base if isinstance(whole, np.ndarray) else None
     if isinstance(loan, _Loan) and all(array is loan.arrays[name]() for name, array in state.items()):
         return loan.block

@@ -70,7 +70,8 @@ def load_scorer(
 ) -> Scorer:
     """Load a scorer from a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode.
 
-    It runs the network's streaming form if there is one, else sliding windows every ``hop`` ticks (default: 1).
+    It runs the streaming form of an online network and of a file of streams, else sliding windows every ``hop`` ticks
+    (default: 1).
     ``device`` is a torch device (default: the CPU), for networks that torch runs; ``threads`` is for exported files
     (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file that is no
     network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a network that is
@@ -100,7 +101,7 @@ def _open(
         else:
             scorer = WindowScorer(Unsplit(network), hop or 1, fps)
     if hop is not None and not isinstance(scorer, WindowScorer):
-        raise RecipeError(f"--hop: {path} answers at every frame; leave the option out")
+        raise RecipeError(f"--hop: {path} answers at every frame; leave the option out, or use a network of clips")
     return scorer, info
 
 

@@ -1,4 +1,4 @@
-"""Scores streams frame by frame, with networks that look back only and keep a state. Needs no torch."""
+"""Scores streams frame by frame, with networks that keep a state. Needs no torch."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -36,12 +36,12 @@ class StreamNetwork(Protocol):
 
 
 class StateScorer:
-    """A ``Scorer`` that gives scores at every tick, from the first frame on, at the cost of one frame.
+    """A ``Scorer`` that gives scores at every tick, from the first frame on, for one step of its network.
 
-    The scores are those of the clip network for the last T frames (fewer at the start of a stream), except that the
-    network also remembers what came before them. ``Scores.time`` is the tick of the frame. The network does not see a
-    late frame, unless it begins a stream. When a step takes F frames, the first of them wait for the last, for a gap
-    that ends the stream, or for ``finish``.
+    The scores are those of the clip network for the last T frames. Until there are T, an online network has fewer, and
+    a window is filled up with the first. An online network also remembers what came before. ``Scores.time`` is the tick
+    of the frame. The network does not see a late frame, unless it begins a stream. When a step takes F frames, the
+    first of them wait for the last, for a gap that ends the stream, or for ``finish``.
 
     ``fps`` replaces the card's rate. Raises ``WeightsError`` when there is neither, ``ModelError`` for a network that
     is fed depth.
