@@ -13,11 +13,7 @@ from export_helpers import make_network, noise, save_run
 from network_helpers import trained
 
 from dynagest.card import NetworkCard
-<<<<<<< HEAD
-from dynagest.errors import ModelError
-=======
-from dynagest.errors import ExportError, ModelError, WeightsError
->>>>>>> 4b1f3267b1cd1bca6ba3be6ed02c0e025280185c
+from dynagest.errors import ExportError, ModelError
 from dynagest.export import export
 from dynagest.export.streams import StreamForm, convert_stream
 from dynagest.export.verify import StreamRunner
