@@ -2,6 +2,7 @@
 
 import ntpath
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,3 +118,12 @@ def test_no_camera_is_denied_where_none_can_be_looked_for(monkeypatch: pytest.Mo
     assert "privacy settings" in sources._cameras_told()
     monkeypatch.setattr(sources, "sys", SimpleNamespace(platform="linux"))
     assert "privacy settings" not in sources._cameras_told()
+
+
+def test_the_doctor_tells_which_runtimes_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> str:
+        return next(each.detail for each in doctor.examine(Path()) if each.subject == "runtimes")
+
+    assert re.fullmatch(r"ONNX Runtime [\d.]+, OpenVINO [\d.]+", told())
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert told().startswith("none: exported files need")

@@ -21,6 +21,7 @@ from dynagest.run_folder import trained_on
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.data import TrainingData
 from dynagest.training.folder import has_run
 from dynagest.training.log import read_log
 from dynagest.training.trainer import train
@@ -318,6 +319,13 @@ def test_a_recipe_made_for_fine_tuning_says_so_when_it_starts_from_scratch(finis
         assert "--init" in said
     train(recipe, toy_data(validation=False), tmp_path / "tuned", init=finished)
     assert not [line for line in read_log(tmp_path / "tuned") if "WARNING" in line.get("text", "")]
+
+
+def test_the_card_names_the_data_without_the_path_on_this_machine(tmp_path: Path) -> None:
+    data = TrainingData.of_sources(ToyClips(), None, "/home/anna/my_clips/manifest.csv")
+    train(toy_recipe(epochs=1, milestones=()), data, tmp_path)
+    assert load_network(tmp_path)[1].provenance["data"] == "my_clips/manifest.csv"
+    assert json.loads((tmp_path / "environment.json").read_text())["data"] == "/home/anna/my_clips/manifest.csv"
 
 
 def test_the_card_tells_how_clips_were_sampled(tmp_path: Path) -> None:

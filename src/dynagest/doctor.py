@@ -23,8 +23,8 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Check Python, torch, accelerator, torchvision, video library, shared memory and the disk with ``folder``."""
-    return [_python(), *_torch(), _torchvision(), _video(), _shared_memory(), _disk(folder)]
+    """Check Python, torch, accelerator, torchvision, runtimes, video library, shared memory, the disk of ``folder``."""
+    return [_python(), *_torch(), _torchvision(), _runtimes(), _video(), _shared_memory(), _disk(folder)]
 
 
 def _python() -> Finding:
@@ -60,6 +60,16 @@ def _torchvision() -> Finding:
         advice = f"installed but broken ({error}); pip uninstall torchvision, since other packages pick it up and fail"
         return Finding("torchvision", "error", advice)
     return Finding("torchvision", "ok", f"{torchvision.__version__}, not needed")
+
+
+def _runtimes() -> Finding:
+    found = [
+        f"{title} {importlib.metadata.version(name)}"
+        for name, title in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO"))
+        if importlib.util.find_spec(name) is not None
+    ]
+    absent = 'none: exported files need pip install "dynagest[run]" (.onnx) or "dynagest[openvino]" (.xml)'
+    return Finding("runtimes", "ok", ", ".join(found) or absent)
 
 
 def _video() -> Finding:

@@ -41,7 +41,7 @@ def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
     try:
         import openvino
     except ModuleNotFoundError as error:
-        raise RecipeError(f"{path}: needs OpenVINO: pip install openvino") from error
+        raise RecipeError(f'{path}: needs OpenVINO: pip install "dynagest[openvino]"') from error
     check_file(path)
     core = openvino.Core()
     try:

@@ -174,7 +174,8 @@ class Loop:
                 "  (best)" if keep else ""
             )
         if keep and self.main:
-            origin = {"data": self.data.description, "epoch": str(epoch)}
+            # Not the whole path, which is this machine's own: the card goes wherever the network goes.
+            origin = {"data": "/".join(Path(self.data.description).parts[-2:]), "epoch": str(epoch)}
             if best is not None:
                 origin["validation_top1"] = f"{best.top1:.4f}"
             keep_network(self.run_dir, self.engine.task, self.recipe, self.data.train, origin)
