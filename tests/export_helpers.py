@@ -63,6 +63,12 @@ def reference(net: nn.Module, clips: np.ndarray) -> np.ndarray:
         return net(torch.from_numpy(clips)).numpy()
 
 
+def kernels(model: onnx.ModelProto) -> list[tuple[int, ...]]:
+    """The shape of each convolution's kernel. Each must be stored, as it is in fp32."""
+    stored = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    return [stored[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
+
+
 def export_colours(path: Path, red: str, green: str, events: EventSettings | None = None) -> Path:
     """A stream exported to ``path``, of a network made by hand: red frames are one gesture, green ones another."""
     card = NetworkCard(

@@ -1,6 +1,9 @@
 """Exported files: what is in them, that they agree with PyTorch, and what is refused."""
 
 import json
+import re
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +11,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_helpers import CLASSES, make_network, noise, reference, save_run
+from cli_helpers import run as run_command
+from export_helpers import CLASSES, kernels, make_network, noise, reference, save_run
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from dynagest.card import NetworkCard
+from dynagest.cli import main
 from dynagest.cli.export import _print as print_export
 from dynagest.errors import ExportError, RunError, WeightsError
 from dynagest.export import TOLERANCES, Export, export
@@ -22,7 +27,7 @@ from dynagest.export.frames import frame_form
 from dynagest.export.gates import MeansFirst, SqueezeFirst
 from dynagest.export.verify import Comparison
 from dynagest.export.volumes import VolumeNet
-from dynagest.export.write import convert_clips, write_model
+from dynagest.export.write import write_model
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
@@ -31,6 +36,8 @@ from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Precision
 from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.saved import save_decoders
 
 NAMES = (
     ("tsn_resnet18", {}),
@@ -49,8 +56,35 @@ def network() -> tuple[ClipNet, NetworkCard]:
 
 
 @pytest.fixture(scope="module")
-def model(network: tuple[ClipNet, NetworkCard]) -> onnx.ModelProto:
-    return convert_clips(*network, "onnx")[0]
+def decoders(network: tuple[ClipNet, NetworkCard]) -> MultiScaleDecoder:
+    return MultiScaleDecoder.for_model(network[0], image_size=network[1].size)
+
+
+@pytest.fixture(scope="module")
+def exported(decoders: MultiScaleDecoder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The network, exported by the command from a run that has decoders: the file, and what the command said."""
+    folder = save_run(tmp_path_factory.mktemp("run"), "action_resnet18")
+    save_decoders(folder, decoders)
+    code, said = run_command("export", str(folder), "--clips", "6", "--threads", "1")
+    assert code == 0, said
+    return folder / "network-fp32.onnx", said
+
+
+@pytest.fixture(scope="module")
+def model(exported: tuple[Path, str]) -> onnx.ModelProto:
+    return onnx.load(exported[0])
+
+
+@pytest.fixture
+def sabotaged(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model that answers with the name of another class."""
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(model)
+    for each in wrong.graph.initializer:
+        if each.name.startswith("classifier."):
+            turned = np.roll(onnx.numpy_helper.to_array(each), 2, axis=0)
+            each.CopyFrom(onnx.numpy_helper.from_array(turned, each.name))
+    return wrong
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +127,30 @@ def test_the_graph_is_folded_and_says_nothing_of_this_machine(file: Path) -> Non
     assert [each.name for each in graph.graph.input] == ["clips"]
     assert [each.name for each in graph.graph.output] == ["logits"]
     assert {each.domain: each.version for each in graph.opset_import}[""] >= 18
+    shapes = Counter(kernels(graph))
+    assert {len(shape) for shape in shapes} == {4}  # STE's 3x3x3, too, is one 3x3 over three frames, in each block:
+    assert shapes[1, 3, 3, 3] == 8
+
+
+def test_decoders_are_never_in_a_file(
+    exported: tuple[Path, str], network: tuple[ClipNet, NetworkCard], decoders: MultiScaleDecoder
+) -> None:
+    assert exported[0].with_name("decoders.safetensors").exists()
+    graph = onnx.load(exported[0]).graph
+    assert [each.name for each in graph.input] == ["clips"]
+    assert [each.name for each in graph.output] == ["logits"]
+    stored = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    words = {word for kind in (*decoders.taps, "decoder", "msd") for word in (kind, kind + "s")}
+    assert [name for name in stored if words & set(re.split(r"\W", name))] == []
+    assert words & set(re.split(r"\W", next(iter(decoders.state_dict())))), "by these words they would be known"
+    # Nor under other names: by their shape, however it is turned, and by the number of weights. BatchNorm is folded
+    # into one number a channel, and the gates of ACTION come to a few numbers more or fewer.
+    shapes = {tuple(sorted(each.shape)) for each in decoders.state_dict().values()}
+    assert not shapes & {tuple(sorted(each.shape)) for each in stored.values()}
+    count = sum(each.size for each in stored.values() if each.dtype == np.float32)
+    norms = sum(each.num_features for each in network[0].modules() if isinstance(each, nn.BatchNorm2d))
+    expected = sum(each.numel() for each in network[0].parameters()) - norms
+    assert abs(count - expected) < 100 < min(each.numel() for each in decoders.state_dict().values())
 
 
 def test_what_the_network_is_travels_inside(file: Path, network: tuple[ClipNet, NetworkCard]) -> None:
@@ -166,15 +224,47 @@ def test_what_was_compared_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         assert ("accuracy was not compared" in said) is not silent
 
 
-def test_a_file_that_disagrees_is_removed_and_the_old_one_kept(
-    tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+def test_the_command_tells_what_it_wrote_and_how_it_compares(exported: tuple[Path, str]) -> None:
+    path, said = exported
+    lines = [line.strip() for line in said.splitlines()]
+    head, _, torch_, file = lines[1:5]
+    assert head.split() == ["size", "ms", "a", "clip", "accuracy"]
+    for name, line in (("PyTorch, fp32", torch_), ("network-fp32.onnx, fp32", file)):
+        assert re.fullmatch(rf"{re.escape(name)} +0\.\d MB +\d+\.\d +\d+\.\d%", line), line
+    assert f" {path.stat().st_size / 2**20:.1f} MB " in file
+    told = r"^6 answers on generated test clips .*: same best class 100\.0%, typical difference (\S+) of the logits'"
+    compared = re.search(told + r" spread, largest (\S+)$", said, re.MULTILINE)
+    assert compared
+    typical, largest = map(float, compared.groups())
+    assert 0 < typical < largest < 1e-4
+    assert said.endswith(f"next: dynagest predict {path} VIDEO\n")
+
+
+def test_the_command_refuses_a_file_that_is_further_off_than_asked_for(
+    tmp_path: Path, sabotaged: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = save_run(tmp_path / "run", "action_resnet18")
-    wrong = onnx.ModelProto()
-    wrong.CopyFrom(model)
-    (bias,) = [each for each in wrong.graph.initializer if each.name == "classifier.bias"]
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32([9, 0, 0]), bias.name))
-    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (wrong, {}))
+    before = sorted(run.iterdir())
+    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (sabotaged, {}))
+    command = ["dynagest", "export", str(run), "--clips", "4", "--threads", "1", "--agreement", "1", "--drop", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (message,) = err.splitlines()
+    assert message.startswith("error: the fp32 file does not agree with PyTorch on 4 answers, so it was removed: ")
+    assert "the best class is the same for 0.0%, at least 100% must" in message
+    assert "accuracy falls from 50.0% to 25.0%, 0 points are allowed" in message
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_file_that_disagrees_is_removed_and_the_old_one_kept(
+    tmp_path: Path, sabotaged: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (sabotaged, {}))
     old = run / "network-fp32.onnx"
     old.write_bytes(b"the old one")
     before = sorted(run.iterdir())

@@ -9,7 +9,7 @@ import onnx
 import openvino
 import pytest
 import torch
-from export_helpers import make_network, noise, save_run
+from export_helpers import kernels, make_network, noise, save_run
 from network_helpers import trained
 
 from dynagest.card import NetworkCard
@@ -64,6 +64,14 @@ def test_an_exported_stream_equals_the_clip_network_frame_by_frame(
     with torch.inference_mode():
         clips = clips[:, :4]
         np.testing.assert_allclose(load_clip_network(path).logits(clips.numpy()), net(clips), atol=1e-5)
+
+
+def test_every_convolution_of_an_exported_stream_is_2d(online: tuple[VideoNet, onnx.ModelProto, ModelInfo]) -> None:
+    """STE's 3x3x3, which looks back one frame here, is one 3x3 over two frames, in each of the eight blocks."""
+    _, model, info = online
+    shapes = kernels(model)
+    assert {len(shape) for shape in shapes} == {4}
+    assert shapes.count((1, 2, 3, 3)) == (8 if "action" in info.card.model else 0)
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -235,6 +243,7 @@ def test_an_exported_window_equals_the_clip_network_on_the_last_frames(
     info = ModelInfo(mode="stream", precision="fp32", frames=frames, card=card, state=state)
     write_model(model, info, to, (), path)
     assert set(state) == {"stem", "seen"}
+    assert {len(shape) for shape in kernels(model)} == {4 if to == "onnx" else 5}
     clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)
     answers = StreamRunner(load_stream_network(path, threads=1)).logits(clips).reshape(2, 8, 5)
     filled = torch.from_numpy(np.concatenate([clips[:, :1]] * 3 + [clips], axis=1))

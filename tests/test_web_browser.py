@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from web_browser import browser, needs_browser, turn_on, until, write_film
+from export_helpers import export_colours
+from web_browser import SOFTWARE_GPU, browser, needs_browser, turn_on, until, write_film
 from web_helpers import make_site, running
 
 from dynagest.card import NetworkCard
@@ -41,6 +42,12 @@ from dynagest.web.training import Training
 pytestmark = pytest.mark.slow
 LONGEST = "w" * LONGEST_LABEL  # of the names that a gesture may have, and the widest
 DEMO = Path(__file__).resolve().parents[1] / "runs" / "demo"
+LOGITS = """async ([values, compute]) => {
+  const { loadNetwork } = await import("/static/network.js");
+  const { getModel } = await import("/static/api.js");
+  const network = await loadNetwork(await getModel(), compute, () => {});
+  return [network.runsOn, Array.from(await network.clip(new Float32Array(values)))];
+}"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,6 +110,21 @@ def scores_seen(page: Any) -> None:
     until(page, "document.querySelectorAll('#rank li').length > 0")
 
 
+def luminance(colour: str) -> float:
+    """Of a computed colour, "rgb(r, g, b)", as WCAG has it: 0 is black, 1 is white."""
+    found = re.fullmatch(r"rgb\((\d+), (\d+), (\d+)\)", colour)
+    assert found, colour
+    values = np.array([int(each) for each in found.groups()]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def contrast(front: str, back: str) -> float:
+    """WCAG's, 1 to 21."""
+    darker, lighter = sorted((luminance(front), luminance(back)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
     """A gesture and as much dark: shown end to beginning, a hand that swiped up would visibly swipe down again."""
     return [*frames, *[np.zeros_like(frames[0])] * len(frames)]
@@ -123,6 +145,24 @@ def named_by_python(
         events = [event for k, frame in enumerate(shown) for event in recogniser.push(frame, k / rate).events]
         labels += [event.label for event in events if event.end is None]
     return labels
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Iterator[str]:
+    """The address of a page whose network takes red for "left": one that is no trained one, and sure of it."""
+    settings = EventSettings(smoothing=0, lag=0, cooldown=0.1)
+    network = export_colours(tmp_path / "colours.onnx", "left", "right", settings)
+    site = Site(ModelShelf(load_model(network)), find_runtime(), teach_off="not in this test")
+    with running(create_app(site)) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def red(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of dark and a second of red, again and again."""
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[..., 0] = 230
+    return write_film(tmp_path_factory.mktemp("film") / "red.mjpeg", [np.zeros_like(frame), frame], 1)
 
 
 class TestRecognise:
@@ -159,16 +199,40 @@ class TestRecognise:
     ) -> None:
         network = load_clip_network(untrained)
         clip = np.random.default_rng(0).normal(size=(1, 8, 3, 64, 64)).astype(np.float32)
-        script = """async ([values, compute]) => {
-          const { loadNetwork } = await import("/static/network.js");
-          const { getModel } = await import("/static/api.js");
-          const network = await loadNetwork(await getModel(), compute, () => {});
-          return Array.from(await network.clip(new Float32Array(values)));
-        }"""
         with browser(film) as page:
             page.goto(address)
-            logits = page.evaluate(script, [clip.ravel().tolist(), "wasm"])
+            _, logits = page.evaluate(LOGITS, [clip.ravel().tolist(), "wasm"])
         assert logits == pytest.approx(network.logits(clip)[0].tolist(), rel=1e-3, abs=1e-4)
+
+    def test_the_graphics_card_runs_the_network_when_it_is_asked_for_and_gives_what_the_cpu_gives(
+        self, address: str, film: Path, untrained: Path
+    ) -> None:
+        clip = np.random.default_rng(0).normal(size=(1, 8, 3, 64, 64)).astype(np.float32)
+        expected = load_clip_network(untrained).logits(clip)[0]
+        with browser(film, gpu=SOFTWARE_GPU) as page:
+            page.goto(address)
+            if not page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter().catch(() => null))"):
+                pytest.skip("this Chromium offers no adapter for WebGPU, not even SwiftShader's")
+            runs_on, logits = page.evaluate(LOGITS, [clip.ravel().tolist(), "webgpu"])
+            assert runs_on == "graphics card"
+            assert logits == pytest.approx(expected.tolist(), rel=0, abs=0.02 * float(np.abs(expected).max()))
+
+    def test_a_gesture_is_announced_each_time(self, colours: str, red: Path) -> None:
+        """The same words twice, too: a screen reader says what changes in the document, and nothing else."""
+        with browser(red) as page:
+            page.add_init_script("""addEventListener("DOMContentLoaded", () => {
+              const spoken = document.getElementById("spoken");
+              window.heard = [];
+              new MutationObserver((changes) => {
+                if (changes.some((change) => change.addedNodes.length)) window.heard.push(spoken.textContent);
+              }).observe(spoken, { childList: true });
+            })""")
+            turn_on(page, colours)
+            until(page, "document.querySelectorAll('#log li').length >= 3")
+            heard, rows = page.evaluate("[window.heard, document.querySelectorAll('#log li').length]")
+            assert page.get_attribute("#spoken", "aria-live") == "polite"
+            assert page.faults == []
+        assert heard == ["Left, 100 %"] * rows
 
     def test_it_names_the_gestures(self, tmp_path: Path) -> None:
         if not (DEMO / "network.safetensors").exists():
@@ -299,6 +363,35 @@ class TestStates:
             page.keyboard.press("Enter")
             assert page.evaluate("document.activeElement.id") == "main"
             assert page.evaluate("document.body.dataset.view") == "teach"
+
+    @pytest.mark.parametrize("scheme", ["dark", "light"])
+    def test_the_scheme_that_is_wished_for(self, colours: str, red: Path, scheme: str) -> None:
+        """Dark: light text on dark; light: dark text on light. All of it can be read (WCAG's 4.5)."""
+        with browser(red, color_scheme=scheme) as page:
+            turn_on(page, colours)
+            page.locator("#knows summary").click()
+            until(page, "document.querySelectorAll('#log li').length > 0")
+            page.wait_for_timeout(500)  # until the name has taken on its colour
+            found = page.evaluate("""() => {
+              const clear = (colour) => ["rgba(0, 0, 0, 0)", "transparent"].includes(colour);
+              const behind = (each) => {
+                const colour = getComputedStyle(each).backgroundColor;
+                return clear(colour) && each.parentElement ? behind(each.parentElement) : colour;
+              };
+              const own = (each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+              const others = ".stage, .skip, .spoken, option";  // on a picture, or not seen
+              const texts = [...document.querySelectorAll("body *")].filter(
+                (each) => own(each) && each.checkVisibility() && !each.closest(others));
+              return texts.map((each) => [each.textContent.trim(), getComputedStyle(each).color, behind(each)]);
+            }""")
+            page_colours = page.evaluate(
+                "[getComputedStyle(document.documentElement).backgroundColor, getComputedStyle(document.body).color]"
+            )
+        paper, ink = map(luminance, page_colours)
+        assert (paper < 0.02 and ink > 0.8) if scheme == "dark" else (paper > 0.8 and ink < 0.02)
+        assert {"dynagest", "Recognise", "Teach", "Left", "Latency"} <= {text for text, *_ in found}
+        faint = [each for each in found if contrast(*each[1:]) < 4.5]
+        assert faint == []
 
     @pytest.mark.parametrize("size", [(390, 844), (720, 900), (844, 390), (1280, 800)])
     @pytest.mark.parametrize("view", ["recognise", "teach"])

@@ -17,8 +17,13 @@ from dynagest.web.runtime import find_runtime
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
+)
+NO_GPU = ("--disable-gpu",)
+SOFTWARE_GPU = (  # a graphics card that is computed, by SwiftShader, which comes with Chromium
+    *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),
+    *("--enable-features=Vulkan", "--use-vulkan=swiftshader"),
 )
 FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 RATE = 30  # frames a second at which Chromium plays a Motion JPEG file
@@ -36,11 +41,13 @@ def needs_browser() -> None:
 
 
 @contextmanager
-def browser(film: Path | None, flags: Sequence[str] = FAKE, **options: Any) -> Iterator[Any]:
+def browser(
+    film: Path | None, flags: Sequence[str] = FAKE, gpu: Sequence[str] = NO_GPU, **options: Any
+) -> Iterator[Any]:
     """A page in a browser of its own (a playwright ``Page``); every fault in its console is in ``page.faults``."""
     from playwright.sync_api import sync_playwright
 
-    arguments = [*FLAGS, *flags, *([f"--use-file-for-fake-video-capture={film}"] if film else [])]
+    arguments = [*FLAGS, *gpu, *flags, *([f"--use-file-for-fake-video-capture={film}"] if film else [])]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             folder, executable_path=CHROMIUM, headless=True, args=arguments, **options
