@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -262,9 +263,9 @@ def other_versions(model: Path, folder: Path) -> Iterator[Check]:
     place.mkdir()
     data = weights.read_bytes()
     if is_exported(model):
-        (place / weights.name).write_bytes(
-            data.replace(b'"format":1', b'"format":9').replace(b'"format": 1', b'"format": 9')
-        )
+        if model.suffix == ".xml":
+            shutil.copy(model.with_suffix(".bin"), place)
+        (place / weights.name).write_bytes(re.sub(rb'(format("|&quot;): ?)1', rb"\g<1>9", data))
         yield refused("export of another version", place / weights.name)
     else:
         shutil.copy(model / "network.json", place)
