@@ -235,8 +235,8 @@ def test_a_saved_network_gets_the_scorer_that_suits_it(tmp_path) -> None:  # typ
 
 
 def test_networks_that_cannot_run_are_refused() -> None:
-    with pytest.raises(ModelError, match="sliding windows"):
-        TorchStream(create_model("tsm_resnet18", 3, T, width=8), CARD)
+    with pytest.raises(ModelError, match="no 2D network"):
+        TorchStream(create_model("c3d", 3, 16, size=32), CARD)
     depth = CARD.model_copy(update={"options": {"inputs": "depth"}})
     with pytest.raises(ModelError, match="depth"):
         make_scorer(create_model("tsm_resnet18", 3, T, width=8, options=depth.options), depth)

@@ -158,7 +158,7 @@ class TestUploads:
             (body(header=[1, 2]), "times and sizes"),
             (body(header={"times": "abc", "sizes": [1]}), "numbers"),
             (body(header={"times": [True] * 10, "sizes": [1] * 10}), "numbers"),
-            (body(header={"times": [0.0], "sizes": [1, 2]}), "as many"),
+            (body(header={"times": [0.0], "sizes": [1, 2]}), "one size for each picture"),
             (body(header={"times": [], "sizes": []}), "0 frames"),
             (body(header={"times": [10**400 + k for k in range(10)], "sizes": [1] * 10}), "rise"),
             (body(header=b'{"times": [NaN,1,2,3,4,5,6,7,8,9], "sizes": [1,1,1,1,1,1,1,1,1,1]}'), "rise"),
