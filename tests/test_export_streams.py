@@ -22,6 +22,7 @@ from dynagest.networks.build import create_model
 from dynagest.networks.streaming import StreamNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import save_network
+from dynagest.runtimes.exported import ExportedStream
 from dynagest.runtimes.load import load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchStream
@@ -37,6 +38,14 @@ def online(request: pytest.FixtureRequest) -> tuple[VideoNet, onnx.ModelProto, M
     )
     model, state = convert_stream(StreamForm(net, card.size))
     return net, model, ModelInfo(mode="stream", precision="fp32", card=card, state=state)
+
+
+@pytest.fixture
+def stream(online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path) -> ExportedStream:
+    """Its stream in OpenVINO."""
+    _, model, info = online
+    write_model(model, info, "openvino", (), tmp_path / "network.xml")
+    return load_stream_network(tmp_path / "network.xml", threads=1)
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -96,11 +105,8 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
 
 
 def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_gone(
-    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+    stream: ExportedStream,
 ) -> None:
-    _, model, info = online
-    write_model(model, info, "openvino", (), tmp_path / "network.xml")
-    stream = load_stream_network(tmp_path / "network.xml", threads=1)
     clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)
 
     # Every state that is kept stays what it was, and a stream goes on from it as it did before.
@@ -139,11 +145,8 @@ def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_
 
 
 def test_a_state_of_another_network_is_refused_and_a_failed_step_loses_no_memory(
-    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], tmp_path: Path
+    stream: ExportedStream,
 ) -> None:
-    _, model, info = online
-    write_model(model, info, "openvino", (), tmp_path / "network.xml")
-    stream = load_stream_network(tmp_path / "network.xml", threads=1)
     frame, first = noise(1, 32)[0, :1], stream.initial_state()
     for wrong in (np.zeros((1, 1, 1), np.float32), np.zeros(first["logits"].shape)):
         with pytest.raises(ModelError, match=r"state logits: .* begins with initial_state"):

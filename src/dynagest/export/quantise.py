@@ -175,7 +175,7 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
             continue
         feature = turned.input_value(0).get_node()
         rounded = feature
-        # A slice takes the last of several frames.
+        # A slice takes the last of several frames; pooling keeps the levels that it was given.
         while rounded.get_type_name() in ("Slice", "StridedSlice", "MaxPool"):
             rounded = rounded.input_value(0).get_node()
         if rounded.get_type_name() != "FakeQuantize" or len(bounds := _range(rounded)) > 4 or bounds[0]:

@@ -95,7 +95,7 @@ class StreamNet(nn.Module):
         return {name: torch.zeros(shape, dtype=weight.dtype, device=weight.device) for name, shape in shapes.items()}
 
 
-class Split(Protocol):
+class SplitNet(Protocol):
     """A network of clips in two parts: a stem that sees each frame alone, and the rest."""
 
     num_segments: int
@@ -121,7 +121,7 @@ class WindowNet(nn.Module):
         >>> logits, state = window(frame, window.initial_state(batch=1, size=224))
     """
 
-    def __init__(self, net: Split, axis: int = 1) -> None:
+    def __init__(self, net: SplitNet, axis: int = 1) -> None:
         super().__init__()
         self.net, self.axis = net, axis
 

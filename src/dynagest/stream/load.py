@@ -71,12 +71,11 @@ def load_scorer(
     """Load a scorer from a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml`` of either mode.
 
     It runs the streaming form of an online network and of a file of streams, else sliding windows every ``hop`` ticks
-    (default: 1).
-    ``device`` is a torch device (default: the CPU), for networks that torch runs; ``threads`` is for exported files
-    (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file that is no
-    network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a network that is
-    fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be used, or a runtime
-    (torch included) that is not installed.
+    (default: 1). ``device`` is a torch device (default: the CPU), for networks that torch runs; ``threads`` is for
+    exported files (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file
+    that is no network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a
+    network that is fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be
+    used, or a runtime (torch included) that is not installed.
     """
     return _open(Path(path), device, fps, hop, threads)[0]
 

@@ -27,17 +27,19 @@ class _Options(BaseModel):
     tap_size: tuple[int, int]
 
 
+def _options(decoder: MultiScaleDecoder, kind: str, part: Decoder) -> _Options:
+    return _Options(
+        tap=decoder.taps[kind],
+        widths=part.widths,
+        plain=part.plain,
+        activation=part.activation,
+        tap_size=part.tap_size,
+    )
+
+
 def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
     """Write ``decoders.safetensors`` and ``decoders.json`` together. Raises ``RunError`` on a full disk."""
-    options: dict[str, Any] = {}
-    for kind, part in decoder.parts():
-        options[kind] = _Options(
-            tap=decoder.taps[kind],
-            widths=part.widths,
-            plain=part.plain,
-            activation=part.activation,
-            tap_size=part.tap_size,
-        ).model_dump()
+    options = {kind: _options(decoder, kind, part).model_dump() for kind, part in decoder.parts()}
     weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
     path = run_dir / DECODERS_FILE
     write_together({path: save(weights), run_dir / DECODERS_CARD_FILE: json.dumps(options, indent=1).encode()})
@@ -80,18 +82,19 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
 def take_over_decoders(decoder: MultiScaleDecoder, run_dir: Path, net: nn.Module) -> tuple[str, ...]:
     """Copy a run's weights into those decoders of ``decoder`` that read the same module in the same form.
 
-    ``net``: the network of ``decoder``, a like of the run's. Returns their kinds, "local" or "global"; none where the
-    run has no decoders. Raises ``WeightsError`` as ``load_decoders`` does.
+    The size of the frames may differ. ``net``: the network that ``decoder`` reads, with the run's modules. Returns the
+    kinds that were copied, "local" or "global"; none if the run has no decoders. Raises ``WeightsError`` as
+    ``load_decoders`` does.
     """
     if not (run_dir / DECODERS_FILE).exists():
         return ()
     left = load_decoders(run_dir, net)
-    olds = dict(left.parts())
-    taken = []
-    for kind, new in decoder.parts():
-        old = olds.get(kind)
-        same_form = old and (old.widths, old.plain, old.activation) == (new.widths, new.plain, new.activation)
-        if old and same_form and left.taps[kind] == decoder.taps[kind]:
-            new.load_state_dict(old.state_dict())
-            taken.append(kind)
-    return tuple(taken)
+    old = {kind: (part, _form(left, kind, part)) for kind, part in left.parts()}
+    fitting = [kind for kind, part in decoder.parts() if kind in old and old[kind][1] == _form(decoder, kind, part)]
+    for kind in fitting:
+        decoder.decoders[kind].load_state_dict(old[kind][0].state_dict())
+    return tuple(fitting)
+
+
+def _form(decoder: MultiScaleDecoder, kind: str, part: Decoder) -> dict[str, Any]:
+    return _options(decoder, kind, part).model_dump(exclude={"tap_size"})

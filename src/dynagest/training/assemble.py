@@ -40,9 +40,9 @@ def build_task(
     """Build the task of a recipe on ``device``. Returns it with what was loaded from ``recipe.init``, if anything was.
 
     If that is a run with decoders, those that read the same module in the same form go on from there. The network's
-    initial weights depend only on seed, model and classes. So two arms of a comparison that differ in the
-    decoders or the loss start from the same network. Raises ``ModelError``, ``WeightsError`` or ``RecipeError`` when
-    the network, its initial weights or the frozen modules are not as the recipe says.
+    initial weights depend only on seed, model and classes. So two arms of a comparison that differ in the decoders or
+    the loss start from the same network. Raises ``ModelError``, ``WeightsError`` or ``RecipeError`` when the network,
+    its initial weights or the frozen modules are not as the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # the CPU's generator, because the network is built there
@@ -51,8 +51,9 @@ def build_task(
         init = Path(recipe.init) if recipe.init and load_init else None
         report = load_weights(net, init) if init else None
         task = _around(net, recipe, num_classes, init)
-        decoder = task.decoder if init and isinstance(task, DepthTask) else None
-        decoders = take_over_decoders(decoder, init, net) if init and decoder else ()
+        decoders: tuple[str, ...] = ()
+        if init and isinstance(task, DepthTask) and task.decoder:
+            decoders = take_over_decoders(task.decoder, init, net)
     task.freeze(recipe.frozen)
     return task.to(device), Start(report, decoders) if report else None
 
