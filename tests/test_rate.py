@@ -118,6 +118,12 @@ def test_images_are_as_fast_as_the_manifest_says(tmp_path: Path) -> None:
         assert rate.fps == pytest.approx(expected)
 
 
+def test_times_that_no_camera_has_give_no_rate_that_a_card_would_refuse() -> None:
+    assert stream_rate(Timings([(12, 1_400.0)]), 8) is not None
+    assert stream_rate(Timings([(12, 1_600.0)]), 8) is None
+    assert stream_rate(Timings([(12, 2_000.0)]), 8, "dense", stride=1) is None
+
+
 def test_of_generated_clips() -> None:
     rate = stream_rate(SynthDataset(get_preset("demo"), "train", View(depth=False)), 8)
     assert rate is not None

@@ -11,6 +11,7 @@ from dynagest.fields import field_faults
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND = "none"  # the class of clips that show none of the gestures
+FASTEST = 1000.0  # frames a second; what claims more has no times that could be trusted
 
 Spread = Annotated[float, Field(gt=0)]
 
@@ -33,7 +34,7 @@ class NetworkCard(BaseModel):
     num_segments: int = Field(8, ge=1, le=1024)
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = Field(1, ge=1)
-    fps: float | None = Field(default=None, gt=0, le=1000)
+    fps: float | None = Field(default=None, gt=0, le=FASTEST)
     size: int = Field(224, ge=32, le=4096)
     width: int = Field(64, ge=8, le=1024)
     options: dict[str, Any] = {}

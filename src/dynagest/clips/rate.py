@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from dynagest.card import BACKGROUND
+from dynagest.card import BACKGROUND, FASTEST
 from dynagest.errors import ClipError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def stream_rate(
     With "segment" sampling (one frame from each of T = ``num_segments`` equal parts) that is T / D for a median clip of
     D seconds. With "dense" sampling it is the median frame rate of the clips divided by ``stride``. Looks at up to 64
     clips of gestures; the background class ("none") and unreadable clips are passed over. Returns ``None`` for a source
-    that is not a ``TimedSource``, or has no readable clip of a gesture.
+    that is not a ``TimedSource``, that has no readable clip of a gesture, or whose clips are too short for any camera
+    (more than ``FASTEST`` frames a second).
     """
     if not isinstance(source, TimedSource):
         return None
@@ -63,6 +64,8 @@ def stream_rate(
     else:
         seconds = float(np.median([frames / rate for (frames, _), rate in zip(timings, rates, strict=True)]))
         fps, origin = num_segments / seconds, f"{num_segments} frames in {seconds:.3g} s"
+    if fps > FASTEST:
+        return None
     unknown = sum(rate is None for _, rate in timings)
     note = f"; {unknown} do not state their frame rate, {ASSUMED:g} assumed" if unknown else ""
     return StreamRate(fps, f"{origin}, the median of {len(timings)} clips{note}")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from dynagest.card import FASTEST
 from dynagest.errors import ManifestError
 
 Take = Callable[[dict[str, str], int], Iterable[str]]
@@ -68,9 +69,9 @@ def read_rate(cell: str, faults: list[str]) -> float | None:
         rate = float(cell)
     except ValueError:
         rate = math.nan
-    if 0 < rate < math.inf:
+    if 0 < rate <= FASTEST:
         return rate
-    faults.append(f"fps {cell!r} is not a frame rate")
+    faults.append(f"fps {cell!r} is not a frame rate (more than 0, at most {FASTEST:g} frames a second)")
     return None
 
 
