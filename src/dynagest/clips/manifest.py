@@ -19,7 +19,7 @@ import pydantic.dataclasses
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
-from dynagest.clips.table import absolute, encoded, read_rate, read_table, read_text, relative, table_text
+from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, read_text, relative, table_text
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
@@ -213,7 +213,7 @@ def _row(clip: Clip, folder: Path) -> list[str | int]:
             last = clip.depth_start + clip.end - clip.start
         depth_start = "" if (clip.depth_start, clip.start) == (0, 0) and start == "" else str(clip.depth_start)
         depth_end = "" if last is None else str(last)
-    rest = (clip.split, clip.subject, "" if clip.fps is None else f"{clip.fps:.10g}")
+    rest = (clip.split, clip.subject, rate_text(clip.fps))
     return [relative(clip.video, folder), clip.label, depth, start, end, depth_start, depth_end, *rest]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
-from dynagest.clips.table import absolute, encoded, read_rate, read_table, relative, table_text
+from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, relative, table_text
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError
 
@@ -116,7 +116,7 @@ class StreamSet:
         rows: list[tuple[str, ...]] = []
         for stream in self.streams:
             video = relative(stream.video, path.parent)
-            rest = ("" if stream.fps is None else f"{stream.fps:.10g}", stream.split, stream.subject)
+            rest = (rate_text(stream.fps), stream.split, stream.subject)
             if not stream.spans:
                 rows.append((video, "", "", "", *rest))
             for span in stream.spans:

@@ -75,6 +75,11 @@ def read_rate(cell: str, faults: list[str]) -> float | None:
     return None
 
 
+def rate_text(rate: float | None) -> str:
+    """The cell that ``read_rate`` reads back."""
+    return "" if rate is None else f"{rate:.10g}"
+
+
 def read_text(path: Path, writer: str) -> str:
     """Read UTF-8 text, with or without a byte order mark.
 
