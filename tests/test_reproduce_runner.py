@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import dynagest.reproduce.footage as footage_module
 from dynagest.cli import app
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.rate import stream_rate
 from dynagest.errors import RunError, TrainingError
 from dynagest.reproduce.footage import RenderedClips, footage_folder, render_split
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest
@@ -66,6 +67,9 @@ def test_footage_is_what_the_generator_gives(tmp_path):
         assert ours["rgb"].equal(theirs["rgb"])
         assert ours["depth"].equal(theirs["depth"])
         assert (ours["label"], ours["has_depth"]) == (theirs["label"], True)
+    # So the card of a network that learnt them says how fast a stream is to be sampled for it.
+    assert footage.timing(9) == generated.timing(9) == (spec.num_frames, 12)
+    assert stream_rate(footage, 4) == stream_rate(generated, 4)
     few = RenderedClips.below(tmp_path, spec, "train", view, seed=3, first=4)
     assert len(few) == 4
     assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])

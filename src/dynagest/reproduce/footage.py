@@ -16,7 +16,7 @@ from dynagest.errors import RunError
 from dynagest.reproduce.lock import locked
 from dynagest.synth.pool import render_all
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import Split, SynthSpec
+from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
 
 _FLUSH = 64  # clips between two notes of how far the rendering has come
 
@@ -133,6 +133,10 @@ class RenderedClips:
     def label(self, index: int) -> int:
         """The class of clip ``index``."""
         return label_of(self.spec, index)
+
+    def timing(self, index: int) -> tuple[int, float]:
+        """Frames of clip ``index``, and frames a second."""
+        return self.spec.num_frames, FRAME_RATE
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
