@@ -11,7 +11,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import normalise
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ClipError, WeightsError
+from dynagest.errors import ClipError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network, save_network
 from dynagest.predictor import Prediction, Predictor
@@ -158,3 +158,12 @@ def test_unreadable_videos_are_clip_errors(tmp_path: Path) -> None:
 def test_a_folder_without_a_network_is_a_weights_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
         Predictor.load(tmp_path)
+
+
+def test_a_device_that_fails_without_a_word_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(RecipeError, match=r"device 'cuda:7': not to be used here \(AssertionError\)"):
+        TorchNetwork(nn.Identity(), CARD, "cuda:7")

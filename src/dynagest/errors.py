@@ -24,6 +24,11 @@ def some(names: Sequence[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, cut to one line of a message; its kind if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
 class DynagestError(Exception):
     """Something that the user can mend; the message says how."""
 

@@ -35,7 +35,7 @@ from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import count_frames, is_folder, read_frames
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ClipError, DepthError, ModelError, RunError
+from dynagest.errors import ClipError, DepthError, ModelError, RunError, first_line
 from dynagest.fields import field_faults
 
 PSEUDO = DepthSpec(near="bright")
@@ -106,8 +106,7 @@ class Teacher:
             # From the path, not the bytes, because large models keep their weights in a file beside.
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class but this one
-            reason = str(error).splitlines()[0][:200]
-            raise ModelError(f"{path}: not an ONNX model that runs here ({reason})") from error
+            raise ModelError(f"{path}: not an ONNX model that runs here ({first_line(error)})") from error
         self._input, self._channels_last, self.size = self._read_input()
         identity = data + self.spec.model_dump_json().encode()
         self.name = f"{path.name} {hashlib.sha256(identity).hexdigest()[:16]}"
@@ -153,7 +152,7 @@ class Teacher:
         try:
             output = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
         except Exception as error:  # its errors have no common class but this one
-            raise ModelError(f"{self.path}: fails on a picture ({str(error).splitlines()[0][:200]})") from error
+            raise ModelError(f"{self.path}: fails on a picture ({first_line(error)})") from error
         values = np.asarray(output, np.float32)
         image = values.reshape([side for side in values.shape if side != 1])
         if image.ndim != 2:

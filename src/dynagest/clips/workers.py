@@ -12,7 +12,7 @@ import cv2
 import torch
 from torch.utils.data import get_worker_info
 
-from dynagest.errors import TrainingError
+from dynagest.errors import TrainingError, first_line
 
 T = TypeVar("T")
 
@@ -69,9 +69,8 @@ def in_shared_memory(item: Any) -> Any:
         try:
             tensor.share_memory_()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
             raise TrainingError(
-                f"/dev/shm is full, so a data worker cannot hand over its clips; {ADVICE} ({reason})"
+                f"/dev/shm is full, so a data worker cannot hand over its clips; {ADVICE} ({first_line(error)})"
             ) from error
     return item
 
@@ -87,11 +86,10 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
             if not _died(error):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             yield TrainingError(
-                f"a data worker ended in mid-run ({reason}): killed for its memory, or for want of room in /dev/shm. "
-                f"Were it the latter, {ADVICE}; then go on with --resume. If it ended at once: a script needs "
-                "`if __name__ == '__main__':` around what it does, for workers import it anew"
+                f"a data worker ended in mid-run ({first_line(error)}): killed for its memory, or for want of room in "
+                f"/dev/shm. Were it the latter, {ADVICE}; then go on with --resume. If it ended at once: a script "
+                "needs `if __name__ == '__main__':` around what it does, for workers import it anew"
             )
             return
         yield item

@@ -14,7 +14,7 @@ from onnx_ir.passes import Sequential, common
 from onnxscript.optimizer import fold_constants
 from torch import nn
 
-from dynagest.errors import ExportError
+from dynagest.errors import ExportError, first_line
 
 _EXPORTER = "torch.onnx._internal.exporter._registration"
 _SPATIAL = {4: {2, 3}, 5: {2, 3, 4}}
@@ -43,10 +43,9 @@ def to_onnx(
             _tidy(exported.model)
             model = onnx_ir.to_proto(exported.model)
     except Exception as error:  # the exporter raises its own errors, torch's, and those of whatever it calls
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(
-            f"{type(net).__name__}: torch {torch.__version__} cannot export this network to ONNX ({reason}); "
-            "run it in PyTorch, or report it with the name of the network"
+            f"{type(net).__name__}: torch {torch.__version__} cannot export this network to ONNX "
+            f"({first_line(error)}); run it in PyTorch, or report it with the name of the network"
         ) from error
     drop_zero_biases(model)
     name_by_module(model)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dynagest.errors import RecipeError, WeightsError
+from dynagest.errors import RecipeError, WeightsError, first_line
 from dynagest.runtimes.exported import Run
 from dynagest.runtimes.model_file import KEY, ModelInfo, Tensor, check_file, check_graph
 
@@ -36,9 +36,8 @@ def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tupl
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's errors have no common base class below Exception
-        reason = str(error).strip().splitlines()[0][:300]
         raise WeightsError(
-            f"{path}: damaged, or no ONNX network ({reason}); copy it again, or export the network again"
+            f"{path}: damaged, or no ONNX network ({first_line(error)}); copy it again, or export the network again"
         ) from error
     info = ModelInfo.parse(session.get_modelmeta().custom_metadata_map.get(KEY), path)
     check_graph(info, path, _tensors(session.get_inputs()), _tensors(session.get_outputs()))

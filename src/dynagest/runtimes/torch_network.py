@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.errors import RecipeError
+from dynagest.errors import RecipeError, first_line
 from dynagest.runtimes.model_file import check_rgb
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def check_device(name: str, said: str) -> None:
         torch.empty(0, device=name).cpu()
     except Exception as error:  # each missing device fails in its own way
         told = name.partition(":")[0] in ("cpu", "cuda")  # torch's messages on other devices are long and about itself
-        reason = str(error).strip().splitlines()[0] if told else "PyTorch computes nothing on it here"
+        reason = first_line(error) if told else "PyTorch computes nothing on it here"
         raise RecipeError(f"{said}: not to be used here ({reason}); see `dynagest doctor`") from error
 
 
@@ -37,8 +37,9 @@ def _placed(net: "Net", device: str) -> "Net":
     try:
         return net.to(device).eval()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RecipeError(f"device {device!r}: not to be used here ({reason}); see `dynagest doctor`") from error
+        raise RecipeError(
+            f"device {device!r}: not to be used here ({first_line(error)}); see `dynagest doctor`"
+        ) from error
 
 
 def load_saved(path: Path) -> "tuple[ClipNet, NetworkCard]":

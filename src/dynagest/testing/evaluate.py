@@ -12,7 +12,7 @@ from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.labelled import VideoSource, match_classes
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import get_protocol
-from dynagest.errors import ClipError, RecipeError, WeightsError
+from dynagest.errors import ClipError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
@@ -76,8 +76,9 @@ def evaluate(
     try:
         scores = _score(net.to(device), card, views, len(videos), batch, device, DTYPES[dtype])
     except torch.OutOfMemoryError as error:  # of a GPU
-        reason = str(error).splitlines()[0]
-        raise RecipeError(f"batch: {batch} views at once do not fit into the memory of {device} ({reason})") from error
+        raise RecipeError(
+            f"batch: {batch} views at once do not fit into the memory of {device} ({first_line(error)})"
+        ) from error
 
     lost = {clip.index for clip in unread}
     kept = [index for index in range(len(videos)) if index not in lost]

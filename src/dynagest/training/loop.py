@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dynagest.clips.dataset import Batch
 from dynagest.clips.workers import read_ahead
-from dynagest.errors import DivergedError, DynagestError, TrainingError
+from dynagest.errors import DivergedError, DynagestError, TrainingError, first_line
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkpoint
 from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
@@ -123,7 +123,7 @@ class Loop:
         except torch.OutOfMemoryError as error:  # of a GPU
             raise TrainingError(
                 f"step {step + 1}: {len(batch['label'])} clips, in {self.recipe.accumulate} parts, do not fit into the "
-                f"memory of {self.accelerator.device} ({str(error).splitlines()[0]}). Set a larger accumulate, which "
+                f"memory of {self.accelerator.device} ({first_line(error)}). Set a larger accumulate, which "
                 "cuts a step into more parts, or a smaller batch, and start anew with --overwrite; or end what else "
                 "computes there, and go on with --resume"
             ) from error
