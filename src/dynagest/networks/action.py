@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.networks.temporal import TemporalConv, global_average, motion_features, shift_taps
+from dynagest.networks.tsm import SHIFT_DIV
+
+REDUCTION = 16  # of the channels, within CE and ME
 
 
 class Action(nn.Module):
@@ -20,12 +23,12 @@ class Action(nn.Module):
     default initialisation.
     """
 
-    def __init__(self, net: nn.Conv2d, reduction: int = 16, shift_div: int = 8) -> None:
+    def __init__(self, net: nn.Conv2d) -> None:
         super().__init__()
         channels = net.in_channels
-        reduced = max(1, channels // reduction)
+        reduced = max(1, channels // REDUCTION)
         self.net = net
-        self.action_shift = TemporalConv(shift_taps(channels, channels // shift_div))
+        self.action_shift = TemporalConv(shift_taps(channels, channels // SHIFT_DIV))
         self.action_p1_conv1 = SpatioTemporalConv()
         self.action_p2_squeeze = nn.Conv2d(channels, reduced, 1, bias=False)
         self.action_p2_conv1 = nn.Conv1d(reduced, reduced, 3, padding=1, bias=False)

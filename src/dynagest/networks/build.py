@@ -1,4 +1,7 @@
-"""Builds networks by name. Their depths, widths and other numbers are here and nowhere else."""
+"""Builds networks by name: which blocks, how many, how wide, with which temporal module.
+
+What is the same in every network, such as the share of channels that TSM shifts, stands with its module.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -17,6 +17,8 @@ Excite = Callable[[int], nn.Module]
 Aggregate = Callable[[int, bool], nn.Module]
 """(channels of a split, whether it is the last split) -> a temporal module for one split."""
 
+BASE_WIDTH, SCALE = 26, 4  # the published "26w x 4s": channels of a split at 64 planes, and splits
+
 
 class Res2NetBlock(nn.Module):
     """1x1, four splits of which three pass a 3x3 each, one after the other, then 1x1 to four times the planes.
@@ -34,20 +36,18 @@ class Res2NetBlock(nn.Module):
         first: bool,
         excite: Excite,
         aggregate: Aggregate,
-        base_width: int = 26,
-        scale: int = 4,
     ) -> None:
         super().__init__()
         self.first = first
         self.out_channels = 4 * planes
-        self.split_width = planes * base_width // 64
-        inner = scale * self.split_width
+        self.split_width = planes * BASE_WIDTH // 64
+        inner = SCALE * self.split_width
         self.conv1 = convolution(in_channels, inner, 1)
         self.bn1 = nn.BatchNorm2d(inner)
         self.me = excite(inner)
-        self.convs = nn.ModuleList(convolution(self.split_width, self.split_width, 3, stride) for _ in range(scale - 1))
-        self.bns = nn.ModuleList(nn.BatchNorm2d(self.split_width) for _ in range(scale - 1))
-        self.shifts = nn.ModuleList(aggregate(self.split_width, index == scale - 1) for index in range(scale))
+        self.convs = nn.ModuleList(convolution(self.split_width, self.split_width, 3, stride) for _ in range(SCALE - 1))
+        self.bns = nn.ModuleList(nn.BatchNorm2d(self.split_width) for _ in range(SCALE - 1))
+        self.shifts = nn.ModuleList(aggregate(self.split_width, index == SCALE - 1) for index in range(SCALE))
         self.pool = nn.AvgPool2d(3, stride, padding=1) if first else nn.Identity()
         self.conv3 = convolution(inner, 4 * planes, 1)
         self.bn3 = nn.BatchNorm2d(4 * planes)

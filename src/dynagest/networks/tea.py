@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from dynagest.networks.resnet import convolution
 from dynagest.networks.temporal import TemporalConv, motion_features, shift_taps
 
+REDUCTION = 16  # of the channels, within ME
+
 
 class MotionExcitation(nn.Module):
     """ME: strengthens the channels in which something moves (section 3.1).
@@ -17,9 +19,9 @@ class MotionExcitation(nn.Module):
     x + x * (sigmoid - 0.5), squeezed to r = C // 16 channels (at least 1).
     """
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        reduced = max(1, channels // reduction)
+        reduced = max(1, channels // REDUCTION)
         self.conv1 = convolution(channels, reduced, 1)
         self.bn1 = nn.BatchNorm2d(reduced)
         self.conv2 = convolution(reduced, reduced, 3, groups=reduced)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SHIFT_DIV = 8  # an eighth of the channels takes the next frame, an eighth the previous one
+
 
 class TemporalShift(nn.Module):
     """The TSM shift in front of a convolution, which has the published name ``net``.
@@ -14,10 +16,10 @@ class TemporalShift(nn.Module):
     clip's ends. The shift has no weights.
     """
 
-    def __init__(self, net: nn.Conv2d, shift_div: int = 8) -> None:
+    def __init__(self, net: nn.Conv2d) -> None:
         super().__init__()
         self.net = net
-        self.fold = net.in_channels // shift_div
+        self.fold = net.in_channels // SHIFT_DIV
 
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> the output of ``net`` on the shifted frames."""
