@@ -15,7 +15,7 @@ _RATE = 10e12  # multiply-adds per second for the printed hours: a round number,
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Estimate:
     """A run in words. ``multiply_adds`` are those of its networks, in training and test together."""
 
     data: str
@@ -26,7 +26,7 @@ class Line:
     multiply_adds: int
 
 
-def describe(job: Job, jobs: Sequence[Job]) -> Line:
+def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
     """Describe ``job``; ``jobs`` are all jobs of the plan, among them the one that it starts from."""
     recipe, classes, (training, testing) = job.recipe, job.data.num_classes, _clips(job)
     protocol = get_protocol(job.protocol)
@@ -40,7 +40,7 @@ def describe(job: Job, jobs: Sequence[Job]) -> Line:
     )
     view = network_cost(recipe, classes, protocol.size(recipe.size)).multiply_adds
     tested = testing * protocol.views * view
-    return Line(
+    return Estimate(
         data=job.data.name,
         clips=training,
         schedule=tuple(_schedule(stage, training) for stage in recipe.trainings),

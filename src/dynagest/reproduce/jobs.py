@@ -129,10 +129,10 @@ class Job(BaseModel):
 
 def digest(manifest: Path) -> str:
     """A digest of a manifest's clips, its classes and the meaning of its depth, wherever it lies."""
-    return content(manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
+    return digest_of(manifest, manifest.with_name(CLASSES_FILE), manifest.with_name(DEPTH_FILE))
 
 
-def content(*paths: Path) -> str:
+def digest_of(*paths: Path) -> str:
     """Sixteen hexadecimal digits of the hash of these files' content; missing files are skipped."""
     files = [path.read_bytes() for path in paths if path.exists()]
     return hashlib.sha256(b"\0".join(files)).hexdigest()[:16]

@@ -6,7 +6,7 @@ from pathlib import Path
 from dynagest.errors import RecipeError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_weights
-from dynagest.reproduce.jobs import Job, content
+from dynagest.reproduce.jobs import Job, digest_of
 from dynagest.reproduce.plan import Plan
 from dynagest.run_folder import NETWORK_FILE, PARTNER_FILE
 from dynagest.training.recipe import Recipe
@@ -60,4 +60,5 @@ def _network(recipe: Recipe) -> str:
 
 def _digest(weights: Path) -> str:
     """The digest of a weights file or of a run folder's weights, so that other weights at one place make other jobs."""
-    return content(*(weights / name for name in (NETWORK_FILE, PARTNER_FILE))) if weights.is_dir() else content(weights)
+    parts = [weights / name for name in (NETWORK_FILE, PARTNER_FILE)] if weights.is_dir() else [weights]
+    return digest_of(*parts)

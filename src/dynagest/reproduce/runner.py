@@ -170,7 +170,7 @@ def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence
 
 def kept_network(root: Path, key: str) -> Path | None:
     """The run folder of the job with this key, if the job is done and its folder is on this machine."""
-    return next((path.parent for path in root.glob(f"runs/*-{key}/metrics.json")), None)
+    return next((path.parent for path in root.glob(f"runs/*-{key}/{METRICS_FILE}")), None)
 
 
 def _next(waiting: Sequence[Job], root: Path) -> Job | None:

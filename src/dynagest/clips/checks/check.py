@@ -18,7 +18,7 @@ from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.lists import list_problems
 from dynagest.clips.checks.polarity import Polarity, vote
 from dynagest.clips.checks.report import CheckReport, Lengths, Problem, Severity
-from dynagest.clips.depth import DepthSpec, shape_fault
+from dynagest.clips.depth import DEPTH_FILE, DepthSpec, shape_fault
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import SPLITS, Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
@@ -274,7 +274,7 @@ def _polarity(manifest: Manifest, examined: Sequence[_Examined]) -> Polarity | N
 
 def _depth_problems(manifest: Manifest, examined: Sequence[_Examined], polarity: Polarity | None) -> Iterator[Problem]:
     """Yield the problems of the declared depth that only show over all clips together."""
-    declared = manifest.path.with_name("depth.yaml") if manifest.path else None
+    declared = manifest.path.with_name(DEPTH_FILE) if manifest.path else None
     if manifest.depth is None:
         if any(clip.depth for clip in manifest.clips):
             yield Problem("error", "depth", "clips have depth, but no depth.yaml says what it means", declared)
