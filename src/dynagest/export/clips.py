@@ -59,8 +59,7 @@ class GeneratedVideos:
         return self.spec.num_frames
 
     def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
-        footage = record(self.spec, plan(self.spec, self.split, index), wanted)
-        return np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
+        return record(self.spec, plan(self.spec, self.split, index), wanted).pictures()
 
 
 def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool) -> tuple[ClipSet, ClipSet]:

@@ -17,6 +17,7 @@ from dynagest.reproduce.lock import locked
 from dynagest.synth.pool import render_all
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
+from dynagest.synth.write import SPEC_FILE
 
 _FLUSH = 64  # clips between two notes of how far the rendering has come
 
@@ -46,7 +47,7 @@ def render_split(folder: Path, spec: SynthSpec, split: Split) -> None:
 
 
 def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
-    write_atomically(folder / "synth.json", spec.model_dump_json(indent=1).encode())
+    write_atomically(folder / SPEC_FILE, spec.model_dump_json(indent=1).encode())
     shape = (spec.length(split), spec.num_frames, spec.size, spec.size)
     begun = {kind: folder / f"{split}.{kind}.part.npy" for kind in ("rgb", "depth")}
     note = folder / f"{split}.rendered.json"
@@ -79,8 +80,8 @@ def _render(folder: Path, spec: SynthSpec, split: Split) -> None:
 def _film(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> None:
     """Render one clip into the files: RGB (F, S, S, 3), depth (F, S, S)."""
     footage = record(spec, plan(spec, split, index))
-    np.load(files["rgb"], mmap_mode="r+")[index] = footage.rgb.permute(0, 2, 3, 1).numpy()
-    np.load(files["depth"], mmap_mode="r+")[index] = footage.depth.numpy()
+    np.load(files["rgb"], mmap_mode="r+")[index] = footage.pictures()
+    np.load(files["depth"], mmap_mode="r+")[index] = footage.millimetres()
 
 
 class RenderedClips:

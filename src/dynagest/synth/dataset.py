@@ -50,9 +50,8 @@ class SynthDataset(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, epoch, index))
         frames = self.view.indices(self.spec.num_frames, rng)
         footage = record(self.spec, plan(self.spec, self.split, self._number(epoch, index)), frames)
-        rgb = np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
-        raw = footage.depth.numpy().astype(np.uint16) if self.view.depth else None
-        seen, depth, flip = self.view.transform(rgb, raw, self._depth, rng)
+        raw = footage.millimetres() if self.view.depth else None
+        seen, depth, flip = self.view.transform(footage.pictures(), raw, self._depth, rng)
         label = self.label(index)
         return make_sample(seen, depth, self._flipped[label] if flip else label, index)
 

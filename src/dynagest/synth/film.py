@@ -48,6 +48,14 @@ class Footage:
     depth: Tensor
     hand: Tensor
 
+    def pictures(self) -> np.ndarray:
+        """The RGB as images are kept, uint8 (F, S, S, 3)."""
+        return np.ascontiguousarray(self.rgb.permute(0, 2, 3, 1).numpy())
+
+    def millimetres(self) -> np.ndarray:
+        """The depth as it is kept, uint16 (F, S, S)."""
+        return self.depth.numpy().astype(np.uint16)
+
 
 def camera_of(spec: SynthSpec) -> Camera:
     """The colour camera of a spec."""

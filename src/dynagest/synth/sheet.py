@@ -39,7 +39,7 @@ def _strip(spec: SynthSpec, number: int, indices: np.ndarray) -> np.ndarray:
     caption = np.full((_BAR, len(indices) * spec.size, 3), 255, np.uint8)
     text = f"{planned.label}   {planned.subject.name} {planned.scene.view}"
     cv2.putText(caption, text, (3, _BAR - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
-    rgb = np.concatenate(list(footage.rgb.permute(0, 2, 3, 1).numpy()), axis=1)
-    near = spec.depth_spec().canonical(footage.depth.numpy().astype(np.uint16))
+    rgb = np.concatenate(list(footage.pictures()), axis=1)
+    near = spec.depth_spec().canonical(footage.millimetres())
     grey = np.concatenate(list((near * 255).astype(np.uint8)), axis=1)
     return np.concatenate([caption, rgb, np.repeat(grey[..., None], 3, axis=2)])

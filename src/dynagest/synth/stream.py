@@ -119,7 +119,7 @@ def film_stream(spec: StreamSpec, take: Take) -> Iterator[np.ndarray]:
     """Yield the frames of a stream, uint8 (S, S, 3) RGB, rendered as they are asked for."""
     for start in range(0, spec.num_frames, _CHUNK):
         footage = record(spec.clips, take, np.arange(start, min(start + _CHUNK, spec.num_frames)))
-        yield from np.ascontiguousarray(footage.rgb.permute(0, 2, 3, 1).numpy())
+        yield from footage.pictures()
 
 
 def write_streams(

@@ -93,9 +93,9 @@ def _write_clip(folder: Path, spec: SynthSpec, key: tuple[Split, int]) -> None:
     footage = record(spec, plan(spec, split, index))
     video, depth = clip_paths(folder, spec, split, index)
     with place(depth) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, depth=footage.depth.numpy().astype(np.uint16))
+        np.savez_compressed(file, depth=footage.millimetres())
     with place(video) as temporary:
-        write_mjpeg(str(temporary), footage.rgb.permute(0, 2, 3, 1).contiguous().numpy(), spec.size, FRAME_RATE)
+        write_mjpeg(str(temporary), footage.pictures(), spec.size, FRAME_RATE)
 
 
 @contextmanager
