@@ -158,6 +158,9 @@ def test_ipn_hand_prefers_the_13_gestures(tmp_path: Path) -> None:
     with_none = ((Path("annotation_ipnGesture/trainlistall.txt"), "train"),)
     other = _index("ipn-hand", tmp_path, require_files=False, lists=with_none).manifest
     assert (len(other.classes), other.clips[0].label) == (14, "D0X")
+    _write(tmp_path / "annotation_ipnGesture" / "classIndAllbutNone.txt", "1 point\n2 click\n4 open\n")
+    with pytest.raises(ManifestError, match="expected the class numbers 1 to 3, but it is without 3 and with 4"):
+        _index("ipn-hand", tmp_path, require_files=False)
 
 
 def test_tsm_lists(tmp_path: Path) -> None:

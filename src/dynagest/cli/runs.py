@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dynagest.cli.options import Device, Fps, choose_device, device_of
 from dynagest.cli.progress import progress_bar
-from dynagest.errors import DynagestError, RecipeError, RunError
+from dynagest.errors import ClipError, DynagestError, RecipeError, RunError
 from dynagest.run_folder import METRICS_FILE, PANELS_FILE, trained_on
 
 if TYPE_CHECKING:
@@ -245,7 +245,6 @@ def predict(
     device: Device = None,
 ) -> None:
     """Name the gesture in each video, best classes first with their scores."""
-    from dynagest.errors import ClipError
     from dynagest.predictor import Predictor
 
     place = device_of(run, device)

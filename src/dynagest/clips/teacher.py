@@ -214,8 +214,8 @@ def write_pseudo_depth(
                 raise RunError(f"{path}: cannot be replaced ({error.strerror}); make its folder writable") from error
     # Both declarations come before any depth, which without them would be taken for a sensor's or be of unknown origin.
     _declare(record, json.dumps({"teacher": teacher.name}, indent=1) + "\n")
-    text = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
-    _declare(record.with_name(DEPTH_FILE), text + PSEUDO.to_yaml())
+    origin = f"# Pseudo-depth: relative, not measured, by {teacher.name}; each clip is scaled by itself.\n"
+    _declare(record.with_name(DEPTH_FILE), origin + PSEUDO.to_yaml())
     written, kept, failed = 0, 0, []
     for done, (video, path) in enumerate(paths.items(), 1):
         if path.exists():

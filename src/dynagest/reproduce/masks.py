@@ -93,13 +93,13 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
     untrained = (fresh.network.eval(), fresh.decoder)
     scores = []
     for mask in [kind for kind, _ in decoder.parts()]:
-        fits, total, frames = {"brightness": _Fit(), "untrained": _Fit()}, None, 0
+        fits, total, frames = {"brightness": _Fit(), "untrained": _Fit()}, np.zeros(()), 0
         for target, guesses in _guesses(mask, recipe, train, (net, decoder), untrained):
             for name, fit in fits.items():
                 fit.add(guesses[name], target)
-            total = target.sum(axis=0, dtype=np.float64) if total is None else total + target.sum(axis=0)
+            total = total + target.sum(axis=0, dtype=np.float64)
             frames += len(target)
-        assert total is not None, "no training clip has depth, though decoders were trained"
+        assert frames, "no training clip has depth, though decoders were trained"
         lines = {name: fit.line() for name, fit in fits.items()}
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in GUESSES}
         for target, guesses in _guesses(mask, recipe, held_out, (net, decoder), untrained):

@@ -1,6 +1,6 @@
 """Plans the jobs that fill a table, from the table, a scale and the data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -80,7 +80,7 @@ class Plan:
         return replace(self, cells=cells, jobs=tuple(jobs.values()))
 
 
-def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Iterable[int], speeds: Speeds) -> Plan:
+def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Sequence[int], speeds: Speeds) -> Plan:
     """Plan the jobs of a table. ``speeds`` are looked up or measured only for rows with a budget in time.
 
     ``data`` maps a dataset's name to its manifest, or "" to a manifest of your own; empty: generated clips. At scale

@@ -88,9 +88,9 @@ def tune(
             progress(number, len(tried))
     order = sorted(range(len(tried)), key=lambda index: -values[index])
     chosen = middle([tried[index] for index in order[: max(1, round(_BEST * len(tried)))]])
-    if objective_value(summary(chosen), objective) < values[0]:
-        chosen = first
     before, after = summary(first), summary(chosen)
+    if objective_value(after, objective) < values[0]:
+        chosen, after = first, before
     return Tuning(
         objective=objective,
         start=first,

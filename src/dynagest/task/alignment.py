@@ -34,7 +34,9 @@ class AlignmentTask(Task):
     the partner lies beside the network, as ``partner.safetensors``.
     """
 
-    def __init__(self, network: nn.Module, partner: nn.Module, tap: str, weight: float, class_weight: float = 1.0):
+    def __init__(
+        self, network: nn.Module, partner: nn.Module, tap: str, weight: float, class_weight: float = 1.0
+    ) -> None:
         terms = {
             "cross_entropy": Term(class_weight),
             "depth_cross_entropy": Term(class_weight, "with_depth"),

@@ -9,6 +9,8 @@ from torch.utils.hooks import RemovableHandle
 
 from dynagest.errors import ModelError, hint
 
+_SHAPES = {4: "(B, C, h, w)", 5: "(N, C, T, h, w)"}
+
 
 class Taps:
     """A context manager that captures the outputs of named modules.
@@ -54,7 +56,8 @@ class Taps:
             if not isinstance(output, torch.Tensor) or output.dim() not in self._dims:
                 found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
                 raise ModelError(
-                    f"module {name!r} ({type(module).__name__}) gives {found}; taps need feature maps (B, C, h, w)"
+                    f"module {name!r} ({type(module).__name__}) gives {found}; taps need feature maps "
+                    f"{' or '.join(_SHAPES[each] for each in self._dims)}"
                 )
             self._outputs[name] = output
 

@@ -43,7 +43,8 @@ def evaluate(
     which the clips of ``split`` are tested; any ``VideoSource``; or a ``ClipSource`` (a dataset with its own view, such
     as generated clips), which is tested as it is and only by ``center``. Labels are matched with ``card.classes`` by
     name. ``batch`` views run through the network at once; the result depends neither on it nor on ``workers``.
-    A ``dtype`` other than "float32" runs under autocast. ``progress(done, total)`` is called after each clip.
+    A ``dtype`` other than "float32" runs under autocast. ``device``: where to compute (default: where ``net`` is); the
+    network is moved there and stays. ``progress(done, total)`` is called after each clip.
 
     A network whose ``card.inputs`` are "rgbd" or "depth" is fed the clips' depth as well, by ``center`` only; a clip
     without depth then counts as unreadable.

@@ -61,9 +61,9 @@ class History:
             _chart(
                 "Loss",  # validation is the second line, so that it has the second colour as in the other charts
                 [
-                    *self._step_lines(("loss", "total")),
-                    *self._validation_loss(),
-                    *self._step_lines(("cross_entropy", "class")),
+                    self._step_line("loss", "total"),
+                    self._epoch_line("validation", "cross_entropy", "class, validation"),
+                    self._step_line("cross_entropy", "class"),
                 ],
             ),
             _chart(
@@ -73,23 +73,19 @@ class History:
             _chart("Depth network, class", self._epoch_lines("depth_cross_entropy")),
             _chart("Alignment of RGB and depth network", self._epoch_lines("alignment")),
             _chart("Hand mask, cross-entropy", self._epoch_lines("mask")),
-            _chart("Learning rate", self._step_lines(("lr", "learning rate")), log=self._rate_falls_in_steps()),
+            _chart("Learning rate", [self._step_line("lr", "learning rate")], log=self._rate_falls_in_steps()),
         )
         return tuple(chart for chart in found if chart is not None)
 
     def _epoch_lines(self, key: str, name: str = "") -> list[Series]:
         parts = {"train": "training", "validation": "validation"}
-        return [
-            _series(f"{name}, {label}" if name else label, [(line, line[part] or {}) for line in self.epochs], key)
-            for part, label in parts.items()
-        ]
+        return [self._epoch_line(part, key, f"{name}, {label}" if name else label) for part, label in parts.items()]
 
-    def _step_lines(self, *keys: tuple[str, str]) -> list[Series]:
-        return [_series(name, [(line, line) for line in self.steps], key) for key, name in keys]
+    def _epoch_line(self, part: str, key: str, name: str) -> Series:
+        return _series(name, [(line, line[part] or {}) for line in self.epochs], key)
 
-    def _validation_loss(self) -> list[Series]:
-        lines = [(line, line["validation"] or {}) for line in self.epochs]
-        return [_series("class, validation", lines, "cross_entropy")]
+    def _step_line(self, key: str, name: str) -> Series:
+        return _series(name, [(line, line) for line in self.steps], key)
 
     def _rate_falls_in_steps(self) -> bool:
         """Whether the rate falls in a few large steps, as the paper's does. A cosine reads better on a linear axis."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import SPLITS, Clip
 from dynagest.clips.streams import Stream
-from dynagest.errors import ManifestError
+from dynagest.errors import ManifestError, some
 
 SPLIT_WORDS = {
     "train": "train",
@@ -136,8 +136,11 @@ def read_numbered_names(path: Path, count: int | None = None) -> tuple[str, ...]
             names[int(match[1])] = match[2]
     bad.raise_if_any()
     wanted = len(names) if count is None else count
-    if sorted(names) != list(range(1, wanted + 1)):
-        raise ManifestError(f"{path}: expected the class numbers 1 to {wanted}, got {len(names)} others")
+    missing = [str(number) for number in range(1, wanted + 1) if number not in names]
+    beyond = [str(number) for number in sorted(names) if not 1 <= number <= wanted]
+    if missing or beyond:
+        told = [*([f"without {some(missing)}"] if missing else []), *([f"with {some(beyond)}"] if beyond else [])]
+        raise ManifestError(f"{path}: expected the class numbers 1 to {wanted}, but it is {' and '.join(told)}")
     return tuple(names[number] for number in sorted(names))
 
 
