@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from dynagest.clips.checks.cues import SMEAR_8BIT
 from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.lists import list_problems
 from dynagest.clips.checks.polarity import Polarity, vote
@@ -25,7 +26,6 @@ from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
 from dynagest.errors import ClipError, DepthError
 
 SMEARED_HOLES = 0.005
-_SMEAR_8BIT = 7
 _VOTERS = 300
 _VOTING_FRAMES = 20  # depth frames read at least from a voter, because fewer do not show the outlines clearly enough
 _CHUNK = 64
@@ -211,7 +211,7 @@ class _Examiner:
             result.asked = True
             result.vote = vote(raw)
             if raw.dtype == np.uint8 and spec.near == "dark":
-                result.smeared = float(np.mean((raw > spec.invalid) & (raw <= _SMEAR_8BIT)))
+                result.smeared = float(np.mean((raw > spec.invalid) & (raw <= SMEAR_8BIT)))
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _depth_problems(manifest: Manifest, examined: Sequence[_Examined], polarity:
     if smeared and statistics.fmean(smeared) > SMEARED_HOLES:
         message = (
             f"{statistics.fmean(smeared):.1%} of the depth pixels have values above invalid ({manifest.depth.invalid}) "
-            f"and up to {_SMEAR_8BIT}, and would be the nearest; they look like holes smeared by compression: "
-            f"write invalid: {_SMEAR_8BIT}"
+            f"and up to {SMEAR_8BIT}, and would be the nearest; they look like holes smeared by compression: "
+            f"write invalid: {SMEAR_8BIT}"
         )
         yield Problem("warning", "depth", message, declared)

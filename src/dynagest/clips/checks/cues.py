@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 # 8-bit holes are 0, but lossy compression smears them up to 7; 16-bit ones are exactly 0.
-_FLOOR_8BIT = 7
+SMEAR_8BIT = 7
 
 MIN_FRAMES = 4
 MIN_SEEN = 0.4
@@ -78,7 +78,7 @@ def outlines(raw: Raw) -> float:
 
 
 def _floor(raw: Raw) -> int:
-    return _FLOOR_8BIT if raw.dtype == np.uint8 else 0
+    return SMEAR_8BIT if raw.dtype == np.uint8 else 0
 
 
 def _bends(frame: Raw, floor: int, step: float) -> npt.NDArray[np.float32]:
