@@ -213,7 +213,8 @@ def test_browser(exported: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_soak_page(exported: Path, tmp_path: Path) -> None:
     needs_browser()
-    found = checks(start("soak_page.py", tmp_path, exported, "--minutes", 4, "--browsers", 2), tmp_path / "soak_page.json")
+    done = start("soak_page.py", tmp_path, exported, "--minutes", 4, "--browsers", 2)
+    found = checks(done, tmp_path / "soak_page.json")
     flat = [f"flat: {name}" for name in ("heap", "nodes", "listeners", "renderer", "browser", "server")]
     rates = ["delay does not grow", "camera keeps its rate", "network keeps its rate", "gestures to the end"]
     assert list(found) == [*flat, *rates]
