@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
+from matplotlib.figure import Figure
 from reproduce_helpers import NO_SPEEDS
 from typer.testing import CliRunner
 
@@ -29,7 +31,7 @@ from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
 from dynagest.reproduce.scales import SCALES
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
-from dynagest.reproduce.write import as_json, markdown
+from dynagest.reproduce.write import as_json, figure, markdown
 from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.spec import PRESETS, PerSplit, Split, SynthSpec
 from dynagest.training.data import training_view
@@ -315,6 +317,10 @@ def test_a_damaged_ledger_is_refused(tmp_path):
     path.write_text('{"key": "a", "name": "a", "top1": 0.5, "of_another_version": 1}')
     with pytest.raises(RunError, match=r"line 1 is no outcome \(of_another_version: there is no such field"):
         Ledger(path).read()
+    for top1 in ("92.5", "NaN"):  # in %, as the tables have it, or no number: 9250 % and nan would stand in the table
+        path.write_text(f'{{"key": "a", "name": "a", "top1": {top1}}}')
+        with pytest.raises(RunError, match=r"line 1 is no outcome \(top1: is .*, but must be at"):
+            Ledger(path).read()
 
 
 def test_a_table_of_outcomes():
@@ -344,6 +350,32 @@ def test_a_table_of_outcomes():
     assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")
     assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
+
+
+def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
+    """Table V compares no row with another: a second panel would be empty, on a scale that matplotlib made up."""
+    drawn: list[Figure] = []
+
+    class Kept(Figure):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            drawn.append(self)
+
+    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
+    for name, seeds in (("V", (1,) * 6), ("IV", (2, 1, 2, 2))):
+        made = plan(TABLES[name], SCALES["small"], {}, range(2), NO_SPEEDS)
+        outcomes = {
+            job.key: Outcome(key=job.key, name="", top1=0.5 + seed / 10)
+            for cell, count in zip(made.cells, seeds, strict=True)
+            for seed, job in cell.jobs.items()
+            if seed < count
+        }
+        figure(collect(made, outcomes))
+    five, four = drawn
+    assert [axes.get_xlabel() for axes in five.axes] == ["accuracy in %"]
+    assert [axes.get_xlabel()[:20] for axes in four.axes] == ["accuracy in %", "paired difference, i"]
+    assert [len(axes.containers) for axes in four.axes] == [4, 2]
+    assert all(each.get_suptitle().endswith("; hollow: one seed") for each in drawn)
 
 
 def reproduce(out: Path) -> subprocess.Popen[bytes]:

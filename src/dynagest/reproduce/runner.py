@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
@@ -47,7 +47,7 @@ class Outcome(BaseModel):
 
     key: str
     name: str
-    top1: float | None
+    top1: float | None = Field(ge=0, le=1)  # which NaN is not either
     clips: int = 0
     unreadable: int = 0
     seconds: float = 0.0

@@ -82,33 +82,39 @@ def as_json(results: Results, command: str) -> dict[str, Any]:
 
 
 def figure(results: Results) -> bytes:
-    """A PNG of our means and paired differences with their intervals, beside the paper's."""
+    """A PNG of our means and paired differences with their intervals, beside the paper's.
+
+    A table without differences, as Table V, has the means alone.
+    """
     from matplotlib.figure import Figure
 
     lines = results.lines
-    drawn = Figure(figsize=(9.0, 1.3 + 0.34 * len(lines) * len(results.plan.datasets)), layout="constrained")
-    left, right = drawn.subplots(1, 2, sharey=True)
-    names: list[str] = []
-    for line in lines:
-        for score in line.scores:
-            place = len(names)
-            names.append(line.row.name if len(line.scores) == 1 else f"{line.row.name} ({DATASETS[score.dataset]})")
-            _point(left, score.mean, place, "tab:blue")
-            _point(right, score.difference, place, "tab:blue")
-            for axes, printed in ((left, score.paper), (right, score.paper_difference)):
-                if printed is not None:
-                    axes.plot(printed, place, marker="D", color="tab:orange", fillstyle="none", linestyle="none")
-    left.set_yticks(range(len(names)), names)
-    left.set_ylim(len(names) - 0.5, -0.5)
-    right.axvline(0, color="0.6", linewidth=0.8)
-    left.set_xlabel("accuracy in %")
-    right.set_xlabel("paired difference, in points,\nfrom the row above without one")
-    for axes in (left, right):
+    scores = [score for line in lines for score in line.scores]
+    names = [
+        line.row.name if len(line.scores) == 1 else f"{line.row.name} ({DATASETS[score.dataset]})"
+        for line in lines
+        for score in line.scores
+    ]
+    columns = {"accuracy in %": [(score.mean, score.paper) for score in scores]}
+    differences = [(score.difference, score.paper_difference) for score in scores]
+    if any(ours or printed is not None for ours, printed in differences):
+        columns["paired difference, in points,\nfrom the row above without one"] = differences
+    drawn = Figure(figsize=(9.0, 1.3 + 0.34 * len(names)), layout="constrained")
+    panels = drawn.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for axes, (label, values) in zip(panels, columns.items(), strict=True):
+        for place, (ours, printed) in enumerate(values):
+            _point(axes, ours, place, "tab:blue")
+            if printed is not None:
+                axes.plot(printed, place, marker="D", color="tab:orange", fillstyle="none", linestyle="none")
+        if values is differences:
+            axes.axvline(0, color="0.6", linewidth=0.8)
+        axes.set_xlabel(label)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
-    scores = [score for line in lines for score in line.scores]
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
     told = "ours with 95 % interval over seeds"
-    if any(score.mean and score.mean.half is None for score in scores):
+    if any(value and value.half is None for score in scores for value in (score.mean, score.difference)):
         told += "; hollow: one seed"
     if any(score.paper is not None for score in scores):
         told += "; diamonds as printed"
