@@ -43,6 +43,8 @@ def test_a_table_is_what_the_ledger_gives_today(path: Path, tmp_path: Path) -> N
 def test_the_text_has_the_tables(path: Path) -> None:
     table = path.with_suffix(".md").read_text().split("\n\n")[1]
     assert table in (DOCS / "results.md").read_text()
+    figure = path.with_suffix(".png")
+    assert f"](results/{figure.name})" in (DOCS / "results.md").read_text() or not figure.exists()
 
 
 def test_the_readme_quotes_the_table() -> None:
