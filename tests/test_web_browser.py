@@ -500,6 +500,7 @@ def test_teach_from_the_first_clip_to_the_new_network(tmp_path: Path, untrained:
                     turn_on(page, f"{address}#teach")
                     page.locator("#train-start").click()
                     page.wait_for_selector("#train-running", state="visible")
+                    assert page.evaluate("document.activeElement.id") == "train-cancel"  # not lost with the button
                     page.wait_for_url("**/#recognise", timeout=400_000)
                     assert site.models.current.key != before
                     assert page.inner_text("#train-fault") == ""

@@ -25,7 +25,7 @@ from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
 from dynagest.web import training as web_training
-from dynagest.web.training import Status, Training, _settings, _with_progress
+from dynagest.web.training import Status, Training, _length, _settings, _with_progress
 
 
 @pytest.fixture
@@ -112,6 +112,11 @@ class TestTraining:
             assert getattr(recipe, field) == getattr(card, field), field
         assert recipe.chained, "what remembers learns with a past"
         assert not get_recipe("webcam").with_overrides(_settings(CARD)).chained
+
+    @pytest.mark.parametrize(("epochs", "rise"), [(1, 0.5), (2, 1.0), (40, 1.0)])
+    def test_a_training_may_be_as_short_as_the_option_allows(self, epochs: int, rise: float) -> None:
+        recipe = get_recipe("webcam").with_overrides(_length(epochs))
+        assert (recipe.epochs, recipe.warmup_epochs) == (epochs, rise)
 
     def test_progress_while_a_line_is_being_written(self, tmp_path: Path) -> None:
         (tmp_path / "recipe.json").write_text('{"epochs": 8}')

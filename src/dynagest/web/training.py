@@ -156,7 +156,7 @@ class Training:
             self._thread.join(PATIENCE + 5)
 
     def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
-        settings = _settings(card) | {"epochs": str(self.epochs or enough_epochs(clips))}
+        settings = _settings(card) | _length(self.epochs or enough_epochs(clips))
         if self.teacher is not None:
             settings["msd"] = "both"
         chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
@@ -282,6 +282,12 @@ def _settings(card: NetworkCard) -> dict[str, str]:
     if card.options.get("online"):
         settings["chained"] = "true"
     return settings
+
+
+def _length(epochs: int) -> dict[str, str]:
+    """The fields of the recipe that say how long it trains; the learning rate rises over half of it at most."""
+    rise = min(get_recipe("webcam").warmup_epochs, epochs / 2)
+    return {"epochs": str(epochs), "warmup_epochs": str(rise)}
 
 
 def _new_folder(runs: Path) -> Path:

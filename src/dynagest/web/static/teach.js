@@ -240,9 +240,12 @@ export class Teach extends EventTarget {
   follow(status) {
     clearTimeout(this.timer);
     const running = status?.state === "running";
+    const left = document.activeElement; // hiding a button would take the focus from whoever works by keys
     find("train-running").hidden = !running;
     find("train-start").hidden = running;
     find("train-hint").hidden = running;
+    if (running && left === find("train-start")) find("train-cancel").focus();
+    else if (!running && left === find("train-cancel")) find("train-start").focus();
     if (running) {
       this.seen = true;
       find("train-progress").value = status.progress;
