@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -124,3 +126,31 @@ def test_outside_a_worker_nothing_is_moved() -> None:
     tensor = torch.zeros(3)
     assert in_shared_memory(({"rgb": tensor}, [])) == ({"rgb": tensor}, [])
     assert not tensor.is_shared()
+
+
+def test_ctrl_c_while_workers_start_reaches_only_the_main_process(tmp_path: Path) -> None:
+    (tmp_path / "slow_start.py").write_text(
+        "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(2)\n"
+    )
+    script = (
+        "import signal\nfrom dynagest.clips.workers import worker_context\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, lambda *_: print('told', flush=True))\n"
+        "    process = worker_context('slow_start').Process(target=print, args=('worked',))\n"
+        "    process.start()\n    process.join()\n"
+    )
+    (tmp_path / "main.py").write_text(script)
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until((tmp_path / "begun").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        told, errors = process.communicate()
+    assert errors == ""
+    assert told.split() == ["told", "worked"]

@@ -25,11 +25,23 @@ def worker_context(preload: str) -> BaseContext:
     The fork server imports the module ``preload`` once for all workers. Workers are not forked from this process,
     because a child that is forked while torch's, OpenMP's or TensorBoard's threads hold a lock waits for ever; the fork
     server has no such threads. It ends with the last of its workers, which ``start_worker`` ends with this process.
+
+    Ctrl-C reaches the whole process group, but not the fork server and its workers, not even while they import: the
+    server is started here with SIGINT blocked, which they inherit. On Windows a worker that is still importing ends
+    with a traceback.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # not to be had on Windows
+
     context = get_context("forkserver")
     context.set_forkserver_preload([preload])
+    resource_tracker.ensure_running()  # first, because its start ends with SIGINT unblocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

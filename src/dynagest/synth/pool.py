@@ -1,10 +1,7 @@
 """Renders many clips or streams on all cores, in processes that stop when this one ends or is interrupted."""
 
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from itertools import repeat
 from multiprocessing.synchronize import Event
 from typing import TypeVar
@@ -46,9 +43,7 @@ def render_all(
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
         try:
-            with _interrupts_wait():
-                results = pool.map(_unless_stopped, repeat(write), keys, chunksize=chunk)
-            for _ in results:
+            for _ in pool.map(_unless_stopped, repeat(write), keys, chunksize=chunk):
                 done += 1
                 if progress:
                     progress(done, total)
@@ -64,30 +59,13 @@ def stopping() -> bool:
     return _stop is not None and _stop.is_set()
 
 
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, and for ever in processes that are started in it.
-
-    Ctrl-C reaches the whole process group, also workers that are still importing. On Windows it cannot be held back:
-    these workers then end as well, but each prints a traceback.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _stop: Event | None = None  # in a worker: set when it is to take no further clip
 
 
 def _start_worker(stop: Event) -> None:
     global _stop
     _stop = stop
-    start_worker()  # holds Ctrl-C back, which an older fork server may not have done
+    start_worker()
 
 
 def _unless_stopped(write: Callable[[Key], None], key: Key) -> None:
