@@ -11,8 +11,7 @@ const NONE = "none";
 const RANKED = 3;
 const LOGGED = 40;
 const find = (id) => document.getElementById(id);
-const plain = (label) => label.replaceAll("_", " ");
-const title = (label) => label[0].toUpperCase() + plain(label).slice(1);
+const title = (label) => label[0].toUpperCase() + label.slice(1).replaceAll("_", " ");
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 const stage = new Stage();
@@ -123,21 +122,21 @@ function element(tag, kind, text = "") {
 }
 
 /** Show a gesture, perhaps one, or none, and below it what else is likely. Returns the largest evidence. */
-function showNow({ scores, evidence }) {
+function showNow(evidence) {
   const { card, events } = recogniser.model;
   const ranked = card.classes
-    .map((label, k) => ({ label, score: scores[k], evidence: evidence[k] }))
+    .map((label, k) => ({ label, evidence: evidence[k] }))
     .filter(({ label }) => label !== NONE)
-    .sort((a, b) => b.score - a.score);
+    .sort((a, b) => b.evidence - a.evidence);
   const active = state.active && ranked.find(({ label }) => label === state.active.label);
-  const likely = Math.max(...ranked.map((each) => each.evidence));
-  const perhaps = ranked.find((each) => each.evidence === likely && likely >= events.threshold / 2);
+  const likely = ranked[0].evidence;
+  const perhaps = likely >= events.threshold / 2 ? ranked[0] : null;
   const shown = active ?? perhaps;
   showName(active ? "Gesture" : perhaps ? "Perhaps" : "Now", shown, ranked.filter((each) => each !== shown));
   return likely;
 }
 
-/** `shown` and `others` are {label, score}; without `shown` there is no gesture. */
+/** `shown` and `others` are {label, evidence}; without `shown` there is no gesture. */
 function showName(eyebrow, shown, others) {
   find("now").classList.toggle("alive", eyebrow === "Gesture");
   find("now").classList.toggle("perhaps", eyebrow === "Perhaps");
@@ -145,16 +144,16 @@ function showName(eyebrow, shown, others) {
   const name = shown ? title(shown.label) : "No gesture";
   find("now-name").textContent = name;
   find("now-name").style.setProperty("--chars", name.length);
-  find("now-sure").style.setProperty("--share", shown ? shown.score : 0);
-  find("now-sure").setAttribute("aria-valuenow", Math.round(100 * (shown?.score ?? 0)));
-  find("now-percent").textContent = shown ? percent(shown.score) : "–";
+  find("now-sure").style.setProperty("--share", shown ? shown.evidence : 0);
+  find("now-sure").setAttribute("aria-valuenow", Math.round(100 * (shown?.evidence ?? 0)));
+  find("now-percent").textContent = shown ? percent(shown.evidence) : "–";
   find("rank").replaceChildren(...others.slice(0, RANKED).map(rankRow));
 }
 
-function rankRow({ label, score }) {
+function rankRow({ label, evidence }) {
   const row = element("li");
-  row.append(element("span", "", title(label)), element("span", "share", percent(score)));
-  row.style.setProperty("--share", score.toFixed(3));
+  row.append(element("span", "", title(label)), element("span", "share", percent(evidence)));
+  row.style.setProperty("--share", evidence.toFixed(3));
   return row;
 }
 
@@ -171,7 +170,7 @@ function logEvent(event) {
     while (find("log").children.length > LOGGED) find("log").lastElementChild.remove();
     say(`${title(event.label)}, ${percent(event.confidence)}`);
   }
-  const length = event.end === null ? "" : ` · ${(event.end - event.begin).toFixed(1)} s`;
+  const length = event.end === null ? "" : ` · ${(event.end - event.begin).toFixed(1)} s long`;
   row.classList.toggle("alive", event.end === null);
   row.lastElementChild.textContent = percent(event.confidence) + length;
   find("log-empty").hidden = true;
@@ -229,11 +228,11 @@ recogniser.addEventListener("update", ({ detail }) => {
   if (!watching()) return; // the answer to a frame from before the camera stopped
   latencies.push(detail.latency);
   if (latencies.length > 15) latencies.shift();
-  timeline.add(detail.time, showNow(detail));
+  timeline.add(detail.time, showNow(detail.evidence));
 });
 recogniser.addEventListener("gesture", ({ detail }) => {
   setActive(detail.end === null ? detail : null);
-  timeline.put(detail);
+  timeline.put({ ...detail, name: title(detail.label) });
   logEvent(detail);
 });
 stage.addEventListener("act", () => (state.model === "failed" ? loadModel() : startCamera()));

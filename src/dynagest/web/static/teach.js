@@ -247,6 +247,7 @@ export class Teach extends EventTarget {
     if (running && left === find("train-start")) find("train-cancel").focus();
     else if (!running && left === find("train-cancel")) find("train-start").focus();
     if (running) {
+      if (!this.seen) this.say("Training. Its progress is shown.");
       this.seen = true;
       find("train-progress").value = status.progress;
       find("train-text").textContent = describe(status);

@@ -37,7 +37,7 @@ export class Timeline {
     if (this.still.matches) this.draw();
   }
 
-  /** Add an event of events.js, in place of one with the same label and time of activation. */
+  /** Add an event of events.js with the `name` to show, in place of one with the same label and time of activation. */
   put(event) {
     const index = this.events.findIndex((each) => each.fired === event.fired && each.label === event.label);
     if (index < 0) this.events.push(event);
@@ -156,12 +156,11 @@ export class Timeline {
       context.fill();
       context.fillStyle = colour(alive ? "--accent-wash" : "--ink-wash");
       context.fillRect(left, box.top - 3, Math.max(right - left, 4), box.bottom - box.top + 3);
-      const text = event.label.replaceAll("_", " ");
-      const wide = context.measureText(text).width;
+      const wide = context.measureText(event.name).width;
       const at = Math.max(2, Math.min(left, box.right - wide));
       if (at + wide > free || right < 2) continue;
       context.fillStyle = colour(alive ? "--accent-text" : "--ink");
-      context.fillText(text, at, box.top - 15);
+      context.fillText(event.name, at, box.top - 15);
       free = at - 12;
     }
   }
