@@ -159,8 +159,11 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
             "affine.scale: is 0, but must be more than 0",
         ),
         ("near: dark\naffine: {scale: 1, shift_x: 1, width: 320, height: 240}", "affine.shift_y: is missing"),
-        ("near: dark\ninvalid: [", "not valid YAML at line 2, column 11"),
-        ("near: \x00", "not valid YAML; write one field a line"),
+        (
+            "near: dark\ninvalid: [",
+            "not YAML (line 2, column 11: expected the node content, but found '<stream end>'); write one",
+        ),
+        ("near: \x00", "not YAML (unacceptable character #x0000: special characters are not allowed); write one"),
         ("", "holds no fields"),
         ("just words", "holds no fields"),
     ],

@@ -67,7 +67,7 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("actions: [", "not YAML"),
+        ("actions: [", "not YAML (line 1, column 11: expected the node content, but found '<stream end>')"),
         ("- wave", "holds no actions"),
         ("actions: [{[a]: b}]", "not YAML"),
         ("actions:\n- gesture: wave\n  run: [env]\n  gesture: push\n  run: [ls]", "gesture and run given twice in one"),
@@ -78,6 +78,7 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("actions: [{gesture: wave, run: [no-such-program]}]", "no program 'no-such-program'"),
         ("actions: [{gesture: wave, print: a, timeout: 0}]", "more than 0"),
         ("actions: [{gesture: wave, print: a, timeout: 61}]", "at most 60"),
+        ("actions: [{gesture: wave, print: '{lable}'}]", "print: {lable} would be printed as it is; there are {label}"),
         ("actions: [{gesture: wave, print: a, shell: true}]", "no such field"),
         ("actions: [{gesture: wav, print: a}]", "'wav'; did you mean wave"),
         ("actions: [{gesture: wave, post: 'http://192.0.2.7/x'}]", "/x: 192.0.2.7 is another machine; only this host"),
@@ -114,7 +115,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_print() -> None:
-    assert perform(Action(gesture=("wave",), print="{label}: {confidence} {other}"), WAVE) == "wave: 88% {other}"
+    assert perform(Action(gesture=("wave",), print='{label}: {confidence} {"as": 1}'), WAVE) == 'wave: 88% {"as": 1}'
 
 
 def test_a_command_is_told_what_happened_and_no_shell_reads_it(tmp_path: Path) -> None:

@@ -218,9 +218,11 @@ def test_of_frames_with_one_time_a_clip_takes_the_first(tmp_path: Path) -> None:
     assert times == pytest.approx([0.0156 * index for index in range(8)], abs=1e-3)
 
 
-def test_a_bad_name_is_told_before_anything_is_recorded(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"\.\./b"):
-        session(filmed(tmp_path / "film", 1), tmp_path / "mine", ["wave", "../b"], 1)
+def test_a_bad_name_is_told_before_the_camera_is_opened(tmp_path: Path) -> None:
+    arguments = ["record", str(tmp_path / "mine"), "--gestures", "wave,../b", "--camera", str(tmp_path / "none.mp4")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ManifestError)
+    assert "'../b'" in str(result.exception)
     assert not (tmp_path / "mine").exists()
 
 

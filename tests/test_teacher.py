@@ -80,7 +80,7 @@ def test_the_yaml_beside_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"output: is 'metres'.*maen"):
         Teacher(path)
     (tmp_path / "t.yaml").write_text("size: [64, 96")
-    with pytest.raises(ModelError, match="cannot be read as YAML"):
+    with pytest.raises(ModelError, match=r"not YAML \(line"):
         Teacher(path)
 
 

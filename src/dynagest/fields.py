@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from yaml import MarkedYAMLError, YAMLError
 
-from dynagest.errors import RunError
+from dynagest.errors import RunError, first_line
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -77,3 +78,11 @@ def field_fault(kind: type[BaseModel], fault: Any) -> str:
     given = repr(fault["input"])
     given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
     return f"{name}: is {given}, but must be {wanted}" if name else f"it holds {given}, but must be {wanted}"
+
+
+def yaml_fault(error: YAMLError) -> str:
+    """What is wrong with a YAML text, and where: ``"line 2, column 11: expected the node content, ..."``."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return first_line(error)

@@ -77,9 +77,11 @@ def live(
         display = _display(f"{found.name} · {model}", classes, window, as_json, mirror=found.live)
         stack.callback(display.close)
         doing = stack.enter_context(Actions(wanted, display.say))
+        gestures = 0
         try:
             for look in recognise(capture, recogniser):
                 meter.add(look)
+                gestures += sum(event.end is None for event in look.events)
                 doing.on(look.events)
                 if slow := pace.add(look):
                     display.say(slow, False)
@@ -91,7 +93,8 @@ def live(
         except KeyboardInterrupt:
             pass  # how a user ends it
     status = capture.status
-    print(f"{found.name}: {status.taken} frames, {numbers(meter, status)}", file=sys.stderr)
+    counted = f"{gestures} gesture{'' if gestures == 1 else 's'}"
+    print(f"{found.name}: {counted} in {status.taken} frames, {numbers(meter, status)}", file=sys.stderr)
 
 
 def record(
@@ -105,6 +108,7 @@ def record(
     fast: Annotated[bool, typer.Option("--fast/--realtime", help="Read a video file as fast as it goes.")] = False,
 ) -> None:
     """Record clips of your own gestures, each after a countdown; the same command goes on where it was stopped."""
+    from dynagest.clips.gesture_folder import check_label
     from dynagest.live.capture import Capture
     from dynagest.live.record import record as record_clips
     from dynagest.live.sources import open_source
@@ -113,6 +117,8 @@ def record(
     names = list(dict.fromkeys(name.strip() for name in gestures.split(",") if name.strip()))
     if not names:
         raise ManifestError("--gestures is missing: name them with commas between, as in --gestures wave,swipe,none")
+    for name in names:
+        check_label(name, folder)
     found = open_source(camera)
     if fast and found.live:
         raise RecipeError(f"--fast: {found.name} cannot be read faster than it gives pictures; leave --fast out")

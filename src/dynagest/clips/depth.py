@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dynagest.errors import DepthError
-from dynagest.fields import field_faults
+from dynagest.fields import field_faults, yaml_fault
 
 DEPTH_FILE = "depth.yaml"
 # The relative difference up to which the aspect ratios of depth and RGB count as those of the same field of view.
@@ -105,10 +105,8 @@ class DepthSpec(BaseModel):
         except UnicodeDecodeError as error:
             raise DepthError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
         except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
             raise DepthError(
-                f"{path}: not valid YAML{where}; write one field a line, for example:\n{EXAMPLE}"
+                f"{path}: not YAML ({yaml_fault(error)}); write one field a line, for example:\n{EXAMPLE}"
             ) from error
         if not isinstance(values, dict):
             raise DepthError(f"{path}: holds no fields; write what the depth values mean, for example:\n{EXAMPLE}")

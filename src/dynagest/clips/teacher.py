@@ -36,7 +36,7 @@ from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import count_frames, is_folder, read_frames
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import ClipError, DepthError, ModelError, RunError, first_line
-from dynagest.fields import field_faults
+from dynagest.fields import field_faults, yaml_fault
 
 PSEUDO = DepthSpec(near="bright")
 RECORD_FILE = "pseudo_depth.json"
@@ -74,8 +74,10 @@ class TeacherSpec(BaseModel):
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
             return cls.model_validate({} if values is None else values)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ModelError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path}: cannot be read ({first_line(error)})") from error
+        except yaml.YAMLError as error:
+            raise ModelError(f"{path}: not YAML ({yaml_fault(error)})") from error
         except ValidationError as error:
             raise ModelError(f"{path}: {field_faults(cls, error)}") from error
 

@@ -136,7 +136,7 @@ class Comparison:
         if not drop <= tolerance.drop:
             faults.append(
                 f"accuracy falls from {self.accuracy_torch:.1%} to {self.accuracy_file:.1%}, "
-                f"{100 * tolerance.drop:g} points are allowed"
+                f"{100 * tolerance.drop:g} points are allowed (--drop)"
             )
         if faults:
             advice = {

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -19,8 +20,8 @@ from urllib.parse import SplitResult
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dynagest.errors import ActionError, hint
-from dynagest.fields import field_faults
+from dynagest.errors import ActionError, hint, some
+from dynagest.fields import field_faults, yaml_fault
 from dynagest.live.loopback import on_this_host
 from dynagest.processes import kill
 from dynagest.stream.events import Event
@@ -39,6 +40,7 @@ actions:
 """
 _WAITING = 16  # the most actions that wait for a free thread; further ones are given up with a message
 _WORKERS = 4
+_FACTS = ("label", "confidence")  # of the gesture, which ``print`` writes in place of {label} and {confidence}
 _TOLD = 200  # characters reported from the end of a failed command's stderr
 
 
@@ -65,6 +67,14 @@ class Action(BaseModel):
         if len(given) != 1:
             raise ValueError(f"give one of print, run and post, not {' and '.join(given) or 'none of them'}")
         return self
+
+    @field_validator("print")
+    @classmethod
+    def _known_facts(cls, value: str | None) -> str | None:
+        unknown = [f"{{{name}}}" for name in re.findall(r"\{(\w+)\}", value or "") if name not in _FACTS]
+        if unknown:
+            raise ValueError(f"{some(unknown)} would be printed as it is; there are {{label}} and {{confidence}}")
+        return value
 
     @property
     def name(self) -> str:
@@ -110,9 +120,10 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
     except OSError as error:
         raise ActionError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ActionError(f"{path}: not YAML ({reason}); write for example:\n{EXAMPLE}") from error
+    except UnicodeDecodeError as error:
+        raise ActionError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise ActionError(f"{path}: not YAML ({yaml_fault(error)}); write for example:\n{EXAMPLE}") from error
     if not isinstance(values, dict):
         raise ActionError(f"{path}: holds no actions; write for example:\n{EXAMPLE}")
     try:

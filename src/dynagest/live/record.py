@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from dynagest.clips.gesture_folder import check_label, count_clips, write_clip
+from dynagest.clips.gesture_folder import count_clips, write_clip
 from dynagest.errors import CameraError
 from dynagest.live.capture import Capture, Frame
 
@@ -37,11 +37,9 @@ def record(
 ) -> Iterator[Prompt]:
     """Record until there are ``clips`` clips of each gesture, counting those that are in ``folder`` already.
 
-    Raises ``ManifestError`` before the first clip when ``check_label`` refuses a name, and ``CameraError`` when the
-    source ends too early; the clips recorded until then stay. Errors of ``write_clip`` pass through.
+    ``names`` are ones that ``check_label`` accepts. Raises ``CameraError`` when the source ends too early; the clips
+    recorded until then stay. Errors of ``write_clip`` pass through.
     """
-    for name in names:
-        check_label(name, folder)
     for name in names:
         first = count_clips(folder, name) + 1
         for number in range(first, clips + 1):
