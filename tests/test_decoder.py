@@ -237,6 +237,17 @@ def test_a_network_may_assert_the_shape_that_it_takes() -> None:
     assert [decoder.widths for _, decoder in msd.parts()] == [(6, 1), (48, 1)]
 
 
+def test_a_network_may_take_one_number_of_frames_only() -> None:
+    class Fixed(FrameNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.reshape(-1, 12, 3, 64, 64).flatten(0, 1))
+
+    with pytest.raises(ModelError, match="of num_frames 8 nor images"):
+        MultiScaleDecoder.for_model(Fixed(), "early", "late", image_size=64)
+    msd = MultiScaleDecoder.for_model(Fixed(), "early", "late", image_size=64, num_frames=12)
+    assert [decoder.widths for _, decoder in msd.parts()] == [(6, 1), (48, 1)]
+
+
 def test_a_network_compiled_before_the_decoders_were_attached_is_told() -> None:
     net = FrameNet()
     msd = MultiScaleDecoder.for_model(net, "early", "late", image_size=64)

@@ -76,6 +76,7 @@ class MultiScaleDecoder(nn.Module):
         global_scale: Scale = "quarter",
         activation: Activation = "linear",
         image_size: int = 224,
+        num_frames: int = 8,
         seed: int = 0,
     ) -> Self:
         """Build decoders that fit ``net``, which takes clips (N, T, 3, H, W) or images (B, 3, H, W).
@@ -85,16 +86,17 @@ class MultiScaleDecoder(nn.Module):
         ``activation``.
 
         ``local`` and ``global_`` name modules as in ``net.named_modules()`` (default: ``net.taps``). Their channels and
-        strides are found by a dry run at ``image_size`` in evaluation mode, which leaves the network as it was. The
-        weights depend on ``seed`` alone and torch's global generator is not used, so that a run's network and data are
-        the same with and without decoders. Raises ``ModelError`` for an unknown module, a tap whose output is no
-        feature map, or a stride that no decoder can bridge.
+        strides are found by a dry run at ``image_size``, on a clip of ``num_frames``, which matter only to a network of
+        fixed T. It runs in evaluation mode and leaves the network as it was. The weights depend on ``seed`` alone and
+        torch's global generator is not used, so that a run's network and data are the same with and without decoders.
+        Raises ``ModelError`` for an unknown module, a tap whose output is no feature map, or a stride that no decoder
+        can bridge.
         """
         wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
         if which != "both":
             wanted = {which: wanted[which]}
         taps = {kind: name or _default_tap(net, place) for kind, (name, _, place) in wanted.items()}
-        maps = _dry_run(net, list(taps.values()), image_size)
+        maps = _dry_run(net, list(taps.values()), num_frames, image_size)
         generator = torch.Generator().manual_seed(seed)
         decoders = {
             kind: Decoder.from_stride(
@@ -203,12 +205,12 @@ def _default_tap(net: nn.Module, place: int) -> str:
 
 
 @torch.no_grad()
-def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Tensor]:
+def _dry_run(net: nn.Module, names: list[str], frames: int, size: int) -> dict[str, torch.Tensor]:
     """The outputs (B, C, h, w) of the named modules for all-zero frames. ``net`` is left as it was."""
     first = next(net.parameters(), torch.empty(0))
     channels, failures = net.channels if isinstance(net, ClipNet) else 3, []
     with evaluating(net):
-        for shape in ((1, 8, channels, size, size), (1, channels, size, size)):
+        for shape in ((1, frames, channels, size, size), (1, channels, size, size)):
             with Taps(net, names) as taps:
                 try:
                     net(torch.zeros(shape, dtype=first.dtype, device=first.device))
@@ -217,6 +219,6 @@ def _dry_run(net: nn.Module, names: list[str], size: int) -> dict[str, torch.Ten
                     continue
             return {name: taps[name] for name in names}
     raise ModelError(
-        f"{type(net).__name__} took neither clips (N, T, 3, H, W) nor images (B, 3, H, W) of image_size {size}:\n  "
-        + "\n  ".join(failures)
+        f"{type(net).__name__} took neither clips (N, T, 3, H, W) of num_frames {frames} nor images (B, 3, H, W), of "
+        f"image_size {size}:\n  " + "\n  ".join(failures)
     )
