@@ -122,21 +122,21 @@ function element(tag, kind, text = "") {
 }
 
 /** Show a gesture, perhaps one, or none, and below it what else is likely. Returns the largest evidence. */
-function showNow(evidence) {
+function showNow({ scores, evidence }) {
   const { card, events } = recogniser.model;
   const ranked = card.classes
-    .map((label, k) => ({ label, evidence: evidence[k] }))
+    .map((label, k) => ({ label, score: scores[k], evidence: evidence[k] }))
     .filter(({ label }) => label !== NONE)
-    .sort((a, b) => b.evidence - a.evidence);
+    .sort((a, b) => b.score - a.score);
   const active = state.active && ranked.find(({ label }) => label === state.active.label);
-  const likely = ranked[0].evidence;
-  const perhaps = likely >= events.threshold / 2 ? ranked[0] : null;
+  const likely = Math.max(...ranked.map((each) => each.evidence));
+  const perhaps = ranked.find((each) => each.evidence === likely && likely >= events.threshold / 2);
   const shown = active ?? perhaps;
   showName(active ? "Gesture" : perhaps ? "Perhaps" : "Now", shown, ranked.filter((each) => each !== shown));
   return likely;
 }
 
-/** `shown` and `others` are {label, evidence}; without `shown` there is no gesture. */
+/** `shown` {label, evidence} has the evidence that the strip and the log tell, `others` {label, score} their scores. */
 function showName(eyebrow, shown, others) {
   find("now").classList.toggle("alive", eyebrow === "Gesture");
   find("now").classList.toggle("perhaps", eyebrow === "Perhaps");
@@ -150,10 +150,10 @@ function showName(eyebrow, shown, others) {
   find("rank").replaceChildren(...others.slice(0, RANKED).map(rankRow));
 }
 
-function rankRow({ label, evidence }) {
+function rankRow({ label, score }) {
   const row = element("li");
-  row.append(element("span", "", title(label)), element("span", "share", percent(evidence)));
-  row.style.setProperty("--share", evidence.toFixed(3));
+  row.append(element("span", "", title(label)), element("span", "share", percent(score)));
+  row.style.setProperty("--share", score.toFixed(3));
   return row;
 }
 
@@ -228,7 +228,7 @@ recogniser.addEventListener("update", ({ detail }) => {
   if (!watching()) return; // the answer to a frame from before the camera stopped
   latencies.push(detail.latency);
   if (latencies.length > 15) latencies.shift();
-  timeline.add(detail.time, showNow(detail.evidence));
+  timeline.add(detail.time, showNow(detail));
 });
 recogniser.addEventListener("gesture", ({ detail }) => {
   setActive(detail.end === null ? detail : null);
