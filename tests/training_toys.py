@@ -51,6 +51,9 @@ class ToyClips:
     def label(self, index: int) -> int:
         return index % 3
 
+    def name(self, index: int) -> str:
+        return f"clip {index}"
+
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         epoch, index = key
         time.sleep(self.delay)

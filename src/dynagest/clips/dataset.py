@@ -70,6 +70,9 @@ class ClipSource(Protocol):
     def label(self, index: int) -> int:
         """The index of the class of clip ``index``, unmirrored."""
 
+    def name(self, index: int) -> str:
+        """The clip's name in messages and tables: its path, or ``clip INDEX`` where it comes from no file."""
+
 
 class ClipDataset(Dataset[Sample | UnreadableClip]):
     """The clips of a manifest, sampled, cropped and augmented by a view.
@@ -107,6 +110,9 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
     def label(self, index: int) -> int:
         """The index of the class of clip ``index``, unmirrored."""
         return self._labels[index]
+
+    def name(self, index: int) -> str:
+        return self.manifest.clips[index].name
 
     def timing(self, index: int) -> tuple[int, float | None]:
         """The number of frames of clip ``index`` and its frames a second, ``None`` if neither clip nor video states it.

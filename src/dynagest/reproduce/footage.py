@@ -135,6 +135,9 @@ class RenderedClips:
         """The class of clip ``index``."""
         return label_of(self.spec, index)
 
+    def name(self, index: int) -> str:
+        return f"clip {index}"
+
     def timing(self, index: int) -> tuple[int, float]:
         """Frames of clip ``index``, and frames a second."""
         return self.spec.num_frames, FRAME_RATE

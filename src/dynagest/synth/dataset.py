@@ -39,6 +39,9 @@ class SynthDataset(Dataset[Sample]):
         """The class of clip ``index``."""
         return label_of(self.spec, index)
 
+    def name(self, index: int) -> str:
+        return f"clip {index}"
+
     def timing(self, index: int) -> tuple[int, float]:
         """The number of frames of clip ``index``, and its frames a second."""
         return self.spec.num_frames, FRAME_RATE

@@ -17,7 +17,7 @@ from dynagest.networks.forward import evaluating
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
-from dynagest.testing.sources import open_source, video_name
+from dynagest.testing.sources import open_source
 from dynagest.testing.views import Seen, read_views
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -87,9 +87,7 @@ def evaluate(
         raise ClipError(f"none of the {len(videos)} clips can be read; the first: {unread[0].message}")
     for index in kept:
         if not np.isfinite(scores[index]).all():
-            raise WeightsError(
-                f"the network's scores for {video_name(videos, index)} are not finite: its weights are broken"
-            )
+            raise WeightsError(f"the network's scores for {videos.name(index)} are not finite: its weights are broken")
     conditions = Conditions(
         model=card.model,
         data=describe(source),
@@ -109,7 +107,7 @@ def evaluate(
         card.classes,
         scores[kept] / how.views,
         logit[[truth[index] for index in kept]],
-        [(index, video_name(videos, index)) for index in kept],
+        [(index, videos.name(index)) for index in kept],
         tuple(sorted(unread, key=lambda clip: clip.index)),
     )
 

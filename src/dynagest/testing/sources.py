@@ -8,13 +8,6 @@ from dynagest.clips.view import View
 from dynagest.errors import ManifestError, ModelError
 
 
-def video_name(source: VideoSource | ClipSource, index: int) -> str:
-    """The name of clip ``index`` in messages and tables; ``clip INDEX`` when it comes from no file."""
-    if isinstance(source, VideoSource):
-        return source.name(index)
-    return source.manifest.clips[index].name if isinstance(source, ClipDataset) else f"clip {index}"
-
-
 def open_source(source: Manifest | VideoSource | ClipSource, split: str, card: NetworkCard) -> VideoSource | ClipSource:
     """Open the source of the tested frames: the RGB videos of a manifest's ``split``, or any other source as it is.
 

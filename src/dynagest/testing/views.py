@@ -14,7 +14,6 @@ from dynagest.clips.view import View
 from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker, worker_context
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
-from dynagest.testing.sources import video_name
 
 Seen = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
@@ -64,7 +63,7 @@ def read_views(
             for view in iterate_views(squares.numpy(), samples.numpy()):
                 yield key, torch.from_numpy(view).permute(0, 3, 1, 2), None
         elif card.inputs != "rgb" and not item["has_depth"]:
-            name = video_name(videos, key[1])
+            name = videos.name(key[1])
             unread.append(Unread(key[1], name, f"{name}: has no depth, which this network is fed"))
         else:
             yield _fitting(key[1], item, card)

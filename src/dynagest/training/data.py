@@ -135,15 +135,6 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
     return data
 
 
-def clip_name(source: ClipSource, index: int) -> str:
-    """A name by which a user can find clip ``index``: its video's path, or its number in a source without files."""
-    manifest = getattr(source, "manifest", None)
-    if manifest is None:
-        return f"clip {index}"
-    clip = manifest.clips[index]
-    return f"{clip.video} (row {clip.row})" if clip.row else str(clip.video)
-
-
 def build_loader(
     source: ClipSource,
     batches: Sampler[list[Key]],
@@ -207,7 +198,7 @@ class _Held(Dataset[Sample | UnreadableClip | DynagestError]):
         except DynagestError as error:
             return error
         if self.needs_depth and not isinstance(sample, UnreadableClip) and not sample["has_depth"]:
-            name = clip_name(self.source, key[1])
+            name = self.source.name(key[1])
             return UnreadableClip(key[1], Path(name), f"{name}: has no depth, which this network is fed")
         return sample
 

@@ -17,7 +17,7 @@ from dynagest.clips.workers import read_ahead
 from dynagest.errors import DivergedError, DynagestError, TrainingError, first_line
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkpoint
-from dynagest.training.data import TrainingData, build_loader, choose_workers, clip_name
+from dynagest.training.data import TrainingData, build_loader, choose_workers
 from dynagest.training.display import Display
 from dynagest.training.engine import Agreement, Engine
 from dynagest.training.folder import keep_network
@@ -129,7 +129,7 @@ class Loop:
             ) from error
         if not sums.finite or not norm < float("inf"):
             self.engine.discard()
-            names = gather_object([clip_name(self.data.train, int(index)) for index in batch["index"]])
+            names = gather_object([self.data.train.name(int(index)) for index in batch["index"]])
             what = f"loss {self._means(sums)['loss']:g}, gradient norm {norm:g}"
             raise DivergedError(
                 f"step {step + 1} (epoch {step // self.epoch_steps + 1}), learning rate {lr:g}: not finite ({what}). "
