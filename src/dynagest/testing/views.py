@@ -1,22 +1,27 @@
 """Turns videos into the views that a protocol shows to the network; worker processes read ahead."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, Sample, UnreadableClip
+from dynagest.clips.dataset import ClipSource, UnreadableClip
 from dynagest.clips.labelled import VideoSource
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
-from dynagest.clips.view import View
 from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker, worker_context
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 
 Seen = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
+
+_Cut = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""A clip's views: squares (crops, F, s, s, 3) uint8, samples (S, T) of their F frames, and depth as in a view.
+
+Each square is sent once by a worker, however many temporal samples contain it.
+"""
 
 
 def read_views(
@@ -34,78 +39,85 @@ def read_views(
     Raises ``RecipeError`` or ``ModelError`` for a dataset whose view does not fit the protocol or the network.
     """
     if isinstance(videos, VideoSource):
-        source: _PlannedFrames | ClipSource = _PlannedFrames(videos, how, card, seed)
-        keys: list = list(range(len(videos)))
-    elif how.name == "center":
-        _check_view(getattr(videos, "view", None), card)
-        source, keys = videos, [(0, index) for index in range(len(videos))]
+        cut = partial(_cut_video, videos, how, card, seed)
     else:
-        raise RecipeError(
-            f"the protocol {how.name!r} needs the frames of whole videos; {type(videos).__name__} gives ready views: "
-            "write the clips to a folder (`dynagest data synth`) and test on its manifest, or use `center`"
-        )
+        _check_view(videos, how, card)
+        cut = partial(_cut_clip, videos, card)
     loader = DataLoader(
-        _Shared(source),
+        _Shared(cut),
         batch_size=None,
-        sampler=keys,
+        sampler=range(len(videos)),
         num_workers=workers,
         multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # its own, because the default would draw from torch's global generator
     )
-    for done, (key, item) in enumerate(zip(keys, read_ahead(loader), strict=True), start=1):
+    for index, item in enumerate(read_ahead(loader)):
         if isinstance(item, DynagestError):
             raise item
-        if isinstance(item, Unread | UnreadableClip):
-            unread.append(Unread(item.index, str(item.file), item.reason))
-        elif isinstance(videos, VideoSource):
-            squares, samples = item
-            for view in iterate_views(squares.numpy(), samples.numpy()):
-                yield key, torch.from_numpy(view).permute(0, 3, 1, 2), None
-        elif card.inputs != "rgb" and not item["has_depth"]:
-            name = videos.name(key[1])
-            unread.append(Unread(key[1], name, f"{name}: has no depth, which this network is fed"))
+        if isinstance(item, Unread):
+            unread.append(item)
         else:
-            yield _fitting(key[1], item, card)
+            squares, samples, depth = item
+            for view in iterate_views(squares.numpy(), samples.numpy()):
+                yield index, torch.from_numpy(view).permute(0, 3, 1, 2), depth
         if progress is not None:
-            progress(done, len(keys))
+            progress(index + 1, len(videos))
 
 
-class _Shared(Dataset):
-    """A source as data workers read it: items lie in shared memory, and named errors are returned as values."""
+class _Shared(Dataset[_Cut | Unread | DynagestError]):
+    """Clips as data workers read them: they lie in shared memory, and named errors are returned as values."""
 
-    def __init__(self, source: Any) -> None:
-        self.source = source
+    def __init__(self, cut: Callable[[int], _Cut | Unread]) -> None:
+        self.cut = cut
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, index: int) -> _Cut | Unread | DynagestError:
         try:
-            return in_shared_memory(self.source[key])
+            return in_shared_memory(self.cut(index))
         except DynagestError as error:
             return error
 
 
-class _PlannedFrames:
-    """Item i is video i as tensors (squares (crops, F, s, s, 3), samples (S, T)), or ``Unread``.
+def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _Cut | Unread:
+    """The views of video ``index``, each frame of which is decoded once."""
+    try:
+        plan = plan_frames(how, videos.num_frames(index), card, seed, index)
+        frames = videos.frames(index, plan.frames)
+    except ClipError as error:
+        return Unread(index, videos.name(index), str(error))
+    return torch.from_numpy(cut_squares(frames, how, card.size)), torch.from_numpy(plan.samples), None
 
-    Each frame is decoded once, and its squares are sent once, however many temporal samples contain it.
+
+def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
+    """The one view of clip ``index``. Raises ``ModelError`` unless frames and size are those of the training."""
+    sample = clips[0, index]
+    if isinstance(sample, UnreadableClip):
+        return Unread(sample.index, str(sample.file), sample.reason)
+    if card.inputs != "rgb" and not sample["has_depth"]:
+        name = clips.name(index)
+        return Unread(index, name, f"{name}: has no depth, which this network is fed")
+    frames, _, height, width = sample["rgb"].shape
+    if (frames, height, width) != (card.num_segments, card.size, card.size):
+        raise ModelError(
+            f"the dataset's view gives {frames} frames of {width} x {height}, the network was trained with "
+            f"{card.num_segments} of {card.size} x {card.size}; build the dataset with "
+            f"View(num_segments={card.num_segments}, size={card.size})"
+        )
+    squares = sample["rgb"].permute(0, 2, 3, 1)[None]
+    return squares, torch.arange(frames)[None], None if card.inputs == "rgb" else sample["depth"]
+
+
+def _check_view(clips: ClipSource, how: Protocol, card: NetworkCard) -> None:
+    """Refuse a dataset with ready views for a protocol that needs whole videos, or whose view is not the training's.
+
+    One that does not tell its view is accepted.
     """
-
-    def __init__(self, videos: VideoSource, how: Protocol, card: NetworkCard, seed: int) -> None:
-        self.videos, self.how, self.card, self.seed = videos, how, card, seed
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | Unread:
-        try:
-            length = self.videos.num_frames(index)
-            plan = plan_frames(self.how, length, self.card, self.seed, index)
-            frames = self.videos.frames(index, plan.frames)
-        except ClipError as error:
-            return Unread(index, self.videos.name(index), str(error))
-        squares = cut_squares(frames, self.how, self.card.size)
-        return torch.from_numpy(squares), torch.from_numpy(plan.samples)
-
-
-def _check_view(view: View | None, card: NetworkCard) -> None:
-    """Refuse a dataset whose view differs from that of the network's training; one without a view is accepted."""
+    if how.name != "center":
+        raise RecipeError(
+            f"the protocol {how.name!r} needs the frames of whole videos; {type(clips).__name__} gives ready views: "
+            "write the clips to a folder (`dynagest data synth`) and test on its manifest, or use `center`"
+        )
+    view = getattr(clips, "view", None)
     if view is None:
         return
     if view.augment:
@@ -118,16 +130,3 @@ def _check_view(view: View | None, card: NetworkCard) -> None:
             f"{card.sampling} sampling (stride {card.stride}); build the dataset with "
             f"View(sampling={card.sampling!r}, stride={card.stride})"
         )
-
-
-def _fitting(index: int, sample: Sample, card: NetworkCard) -> Seen:
-    """A dataset's sample as a view. Raises ``ModelError`` unless frames and size are those of the training."""
-    rgb = sample["rgb"]
-    frames, _, height, width = rgb.shape
-    if (frames, height, width) != (card.num_segments, card.size, card.size):
-        raise ModelError(
-            f"the dataset's view gives {frames} frames of {width} x {height}, the network was trained with "
-            f"{card.num_segments} of {card.size} x {card.size}; build the dataset with "
-            f"View(num_segments={card.num_segments}, size={card.size})"
-        )
-    return index, rgb, None if card.inputs == "rgb" else sample["depth"]
