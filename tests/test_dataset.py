@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, collate, normalise
+from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, collate, normalise, read_clip
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
@@ -188,6 +188,16 @@ def test_clip_without_depth_has_zeros(folder: Path) -> None:
     assert batch["has_depth"].tolist() == [False, True]
     assert not batch["depth"][0].any()
     assert batch["depth"][1].any()
+
+
+def test_clip_without_depth_is_unreadable_to_a_network_that_is_fed_depth(folder: Path) -> None:
+    clips = [clip_in(folder), clip_in(folder, depth=None, start=2, end=9)]
+    dataset = ClipDataset(Manifest.of(clips, BRIGHT), PLAIN, 0)
+    assert read_clip(dataset, (0, 0), needs_depth=True)["has_depth"]
+    assert not read_clip(dataset, (0, 1), needs_depth=False)["has_depth"]
+    name = f"{folder / 'color'}[2:9]"
+    lost = UnreadableClip(1, Path(name), f"{name}: has no depth, which this network is fed")
+    assert read_clip(dataset, (0, 1), needs_depth=True) == lost
 
 
 def test_depth_is_not_opened_where_the_view_wants_none(folder: Path) -> None:

@@ -216,6 +216,7 @@ def test_on_disk_and_on_the_fly_give_the_same_samples(written: Path):
     for index in (0, 4):
         a, b = stored[(2, index)], live[(2, index)]
         assert a["label"] == b["label"] == live.label(index)
+        assert live.name(index) == f"clip {index}"
         assert (a["depth"] - b["depth"]).abs().mean() < 0.01
         assert (a["rgb"].float() - b["rgb"].float()).abs().mean() < 8
 

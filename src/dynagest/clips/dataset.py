@@ -201,6 +201,15 @@ def epoch_and_index(key: Any) -> tuple[int, int]:
     return epoch, index
 
 
+def read_clip(source: ClipSource, key: tuple[int, int], *, needs_depth: bool) -> Sample | UnreadableClip:
+    """A clip of a source. With ``needs_depth``, because the network is fed depth, one without it is unreadable."""
+    clip = source[key]
+    if isinstance(clip, UnreadableClip) or clip["has_depth"] or not needs_depth:
+        return clip
+    name = source.name(key[1])
+    return UnreadableClip(key[1], Path(name), f"{name}: has no depth, which this network is fed")
+
+
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:
     """Make a sample of RGB uint8 (T, H, W, 3) and canonical depth, float32 (T, H, W) or ``None``."""
     pixels = torch.zeros(rgb.shape[:3]) if depth is None else torch.from_numpy(depth)

@@ -3,17 +3,18 @@
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 import cv2
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from dynagest.errors import TrainingError, first_line
+from dynagest.errors import DynagestError, TrainingError, first_line
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
@@ -69,11 +70,46 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def in_shared_memory(item: Any) -> Any:
+def open_loader(
+    read: Callable[[K], T], keys: Iterable[K], workers: int, *, prefetch: int = 2, pin: bool = False
+) -> DataLoader[T | DynagestError]:
+    """A loader of ``read(key)`` for each key, or the named error that it raised; ``read_ahead`` iterates over it.
+
+    The workers live as long as the loader. ``prefetch``: how many items each of them reads ahead.
+    """
+    return DataLoader(
+        _Caught(read),
+        batch_size=None,
+        sampler=keys,
+        collate_fn=in_shared_memory,
+        num_workers=workers,
+        multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # its own, because the default would draw from torch's global generator
+    )
+
+
+class _Caught(Dataset[T | DynagestError], Generic[K, T]):
+    """What ``read`` returns, or its named error as a value: raised in a worker, it would show the user a traceback."""
+
+    def __init__(self, read: Callable[[K], T]) -> None:
+        self.read = read
+
+    def __getitem__(self, key: K) -> T | DynagestError:
+        try:
+            return self.read(key)
+        except DynagestError as error:
+            return error
+
+
+def in_shared_memory(item: T) -> T | TrainingError:
     """Move the tensors in ``item`` to shared memory if this is a data worker, and return ``item``.
 
     torch does the same by itself, but in a thread whose errors are only printed: if shared memory is full, the main
-    process would wait for this item for ever. Raises ``TrainingError`` if it is full.
+    process would wait for this item for ever. Returns a ``TrainingError`` if it is full.
     """
     if get_worker_info() is None:
         return item
@@ -81,9 +117,9 @@ def in_shared_memory(item: Any) -> Any:
         try:
             tensor.share_memory_()
         except RuntimeError as error:
-            raise TrainingError(
+            return TrainingError(
                 f"/dev/shm is full, so a data worker cannot hand over its clips; {ADVICE} ({first_line(error)})"
-            ) from error
+            )
     return item
 
 
@@ -116,7 +152,7 @@ def _died(error: Exception) -> bool:
     return not isinstance(error, RuntimeError) or any(word in str(error) for word in words)
 
 
-def _tensors(item: Any) -> Iterator[torch.Tensor]:
+def _tensors(item: object) -> Iterator[torch.Tensor]:
     if isinstance(item, torch.Tensor):
         yield item
     elif isinstance(item, dict):

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip
+from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
 from dynagest.clips.labelled import VideoSource
 from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
-from dynagest.clips.workers import in_shared_memory, read_ahead, start_worker, worker_context
+from dynagest.clips.workers import open_loader, read_ahead
 from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 
@@ -43,16 +42,7 @@ def read_views(
     else:
         _check_view(videos, how, card)
         cut = partial(_cut_clip, videos, card)
-    loader = DataLoader(
-        _Shared(cut),
-        batch_size=None,
-        sampler=range(len(videos)),
-        num_workers=workers,
-        multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),  # its own, because the default would draw from torch's global generator
-    )
-    for index, item in enumerate(read_ahead(loader)):
+    for index, item in enumerate(read_ahead(open_loader(cut, range(len(videos)), workers))):
         if isinstance(item, DynagestError):
             raise item
         if isinstance(item, Unread):
@@ -63,19 +53,6 @@ def read_views(
                 yield index, torch.from_numpy(view).permute(0, 3, 1, 2), depth
         if progress is not None:
             progress(index + 1, len(videos))
-
-
-class _Shared(Dataset[_Cut | Unread | DynagestError]):
-    """Clips as data workers read them: they lie in shared memory, and named errors are returned as values."""
-
-    def __init__(self, cut: Callable[[int], _Cut | Unread]) -> None:
-        self.cut = cut
-
-    def __getitem__(self, index: int) -> _Cut | Unread | DynagestError:
-        try:
-            return in_shared_memory(self.cut(index))
-        except DynagestError as error:
-            return error
 
 
 def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _Cut | Unread:
@@ -90,12 +67,9 @@ def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int,
 
 def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
     """The one view of clip ``index``. Raises ``ModelError`` unless frames and size are those of the training."""
-    sample = clips[0, index]
+    sample = read_clip(clips, (0, index), needs_depth=card.inputs != "rgb")
     if isinstance(sample, UnreadableClip):
         return Unread(sample.index, str(sample.file), sample.reason)
-    if card.inputs != "rgb" and not sample["has_depth"]:
-        name = clips.name(index)
-        return Unread(index, name, f"{name}: has no depth, which this network is fed")
     frames, _, height, width = sample["rgb"].shape
     if (frames, height, width) != (card.num_segments, card.size, card.size):
         raise ModelError(

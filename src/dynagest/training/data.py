@@ -4,17 +4,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate
+from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, UnreadableClip, collate, read_clip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.table import relative
 from dynagest.clips.view import View
-from dynagest.clips.workers import in_shared_memory, start_worker, worker_context
+from dynagest.clips.workers import open_loader
 from dynagest.errors import DynagestError, ManifestError, RecipeError
 from dynagest.machine import available_cores, shared_memory_suffices
 from dynagest.training.batches import Key
@@ -149,19 +150,11 @@ def build_loader(
     The workers live as long as the loader. With ``needs_depth`` a clip without depth counts as unreadable, because the
     network is fed depth.
     """
-    return DataLoader(
-        cast(Dataset[Read | DynagestError], _Held(source, needs_depth)),  # torch's types ignore collate_fn
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=workers,
-        multiprocessing_context=worker_context("dynagest.clips.dataset") if workers else None,
-        persistent_workers=workers > 0,
-        prefetch_factor=prefetch if workers else None,
-        pin_memory=pin,
-        worker_init_fn=start_worker,
-        # A generator of its own, because the default would draw a number from torch's global generator.
-        generator=torch.Generator(),
-    )
+    return open_loader(partial(_read, source, needs_depth), batches, workers, prefetch=prefetch, pin=pin)
+
+
+def _read(source: ClipSource, needs_depth: bool, keys: list[Key]) -> Read:
+    return collate([read_clip(source, key, needs_depth=needs_depth) for key in keys])
 
 
 def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -> tuple[int, str]:
@@ -184,36 +177,6 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     keys = ("rgb", "depth", "has_depth", "label", "index")
     pieces = zip(*(torch.tensor_split(batch[key], parts) for key in keys), strict=True)  # type: ignore[literal-required]
     return [Batch(**dict(zip(keys, piece, strict=True))) for piece in pieces]  # type: ignore[typeddict-item]
-
-
-class _Held(Dataset[Sample | UnreadableClip | DynagestError]):
-    """A source that returns its named errors as values: raised in a worker, they would show the user a traceback."""
-
-    def __init__(self, source: ClipSource, needs_depth: bool) -> None:
-        self.source, self.needs_depth = source, needs_depth
-
-    def __getitem__(self, key: Key) -> Sample | UnreadableClip | DynagestError:
-        try:
-            sample = self.source[key]
-        except DynagestError as error:
-            return error
-        if self.needs_depth and not isinstance(sample, UnreadableClip) and not sample["has_depth"]:
-            name = self.source.name(key[1])
-            return UnreadableClip(key[1], Path(name), f"{name}: has no depth, which this network is fed")
-        return sample
-
-
-def _collate(samples: list[Sample | UnreadableClip | DynagestError]) -> Read | DynagestError:
-    clips = []
-    for sample in samples:
-        if isinstance(sample, DynagestError):
-            return sample
-        clips.append(sample)
-    try:
-        batch: Read = in_shared_memory(collate(clips))
-    except DynagestError as error:
-        return error
-    return batch
 
 
 def _row(clip: Clip, folder: Path) -> list[str | int | None]:
