@@ -14,7 +14,7 @@ from torch import Tensor
 from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError, some
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
 from dynagest.run_folder import CARD_FILE, CHECKPOINT_FILE, NETWORK_FILE
 
@@ -147,14 +147,7 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
         raise WeightsError(f"{path}: is no network for use; name a run folder, or the {NETWORK_FILE} in one")
     card = NetworkCard.read(weights.with_suffix(".json"))
     with torch.device("meta"):  # skips the random initialisation, which the weights would overwrite at once
-        net = create_model(
-            card.model,
-            len(card.classes),
-            card.num_segments,
-            width=card.width,
-            size=card.size,
-            options=card.options,
-        )
+        net = build_network(card.network_spec)
     stored = _read_tensors(weights)
     ours = net.state_dict()
     wrong = [

@@ -1,14 +1,12 @@
 """Builds the task of a run from its recipe: the network, the parts trained along with it, and the loss."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dynagest.machine import fast_bf16
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import LoadReport, load_weights
 from dynagest.run_folder import PARTNER_FILE
@@ -46,7 +44,7 @@ def build_task(
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # the CPU's generator, because the network is built there
-        net = _network(recipe, num_classes, recipe.options)
+        net = build_network(recipe.network_spec(num_classes))
         # Loaded here, still under the seed, because a classifier for other classes is initialised again.
         init = Path(recipe.init) if recipe.init and load_init else None
         report = load_weights(net, init) if init else None
@@ -58,21 +56,11 @@ def build_task(
     return task.to(device), Start(report, decoders) if report else None
 
 
-def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> ClipNet:
-    return create_model(
-        recipe.model,
-        num_classes,
-        recipe.num_segments,
-        width=recipe.width,
-        dropout=recipe.dropout,
-        size=recipe.size,
-        options=options,
-    )
-
-
 def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -> Task:
     if recipe.task == "alignment":
-        partner = _network(recipe, num_classes, {**recipe.options, "inputs": "depth"})
+        partner = build_network(
+            replace(recipe.network_spec(num_classes), options={**recipe.options, "inputs": "depth"})
+        )
         if init:  # a run of this task left its depth network, too; any other has an RGB network only
             left = init / PARTNER_FILE
             load_weights(partner, left if left.exists() else init)
