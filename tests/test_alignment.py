@@ -170,15 +170,27 @@ def test_two_stages_and_rgb_alone_is_saved(tmp_path: Path) -> None:
 
 
 def test_the_next_run_starts_both_networks_from_those_of_this_one(tmp_path: Path) -> None:
-    """As MTUT on NVGesture starts from MTUT on EgoGesture; from an RGB network alone, depth's stem is inflated."""
+    """As MTUT on NVGesture starts from MTUT on EgoGesture; from an RGB network alone, depth's stem is inflated.
+
+    What is told for the log says of each network what it got.
+    """
     train(mtut(), toy_data(), tmp_path)
     trained = load_file(tmp_path / "checkpoint.safetensors")
-    task, _ = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)
+    task, begun = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)
     for name, value in task.state_dict().items():
         assert torch.equal(value, trained[f"task.{name}"]), name
+    tensors = len(task.network.state_dict())
+    assert str(begun).splitlines() == [
+        f"{tmp_path / 'network.safetensors'}: dynagest weights, {tensors} tensors loaded",
+        f"its depth network from {tmp_path / 'partner.safetensors'}: dynagest weights, {tensors} tensors loaded",
+    ]
     (tmp_path / "partner.safetensors").unlink()
-    inflated = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)[0].state_dict()
-    stem = "features.conv1.conv.weight"
+    task, begun = build_task(mtut(init=str(tmp_path), seed=7), 3, CPU)
+    inflated, stem = task.state_dict(), "features.conv1.conv.weight"
+    assert str(begun).splitlines()[1:] == [
+        f"its depth network from {tmp_path / 'network.safetensors'}: dynagest weights, {tensors} tensors loaded",
+        f"  stem inflated from RGB, depth by the mean of its colours: {stem}",
+    ]
     torch.testing.assert_close(inflated[f"partner.{stem}"], trained[f"task.network.{stem}"].mean(dim=1, keepdim=True))
 
 

@@ -15,8 +15,9 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.protocols import get_protocol
 from dynagest.errors import RecipeError, WeightsError
 from dynagest.networks.build import create_model
+from dynagest.networks.count import cost_of
 from dynagest.networks.weights import save_network
-from dynagest.reproduce.cost import describe, network_cost, told
+from dynagest.reproduce.cost import describe, told
 from dynagest.reproduce.departures import departures
 from dynagest.reproduce.plan import Plan, plan, with_settings
 from dynagest.reproduce.pretrained import start_from
@@ -281,7 +282,7 @@ def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
 def test_two_networks_that_train_at_once_cost_both(datasets):
     made = plan(TABLES["I"].only(["MTUT"]), get_scale("paper"), datasets, range(1), NO_SPEEDS)
     # method.md: 111.151 GMAC a clip of 64 x 224; of EgoGesture 6 clips are trained on, 25 epochs in each of two stages.
-    view = network_cost(made.jobs[0].recipe, 83, 256).multiply_adds
+    view = cost_of(replace(made.jobs[0].recipe.network_spec(83), size=256)).multiply_adds
     expected = 2 * 2 * 3 * 6 * 25 * 111.151e9 + 3 * 30 * view
     assert describe(made.jobs[0], made.jobs).multiply_adds == pytest.approx(expected, rel=1e-4)
 

@@ -12,7 +12,7 @@ from dynagest.card import NetworkCard
 from dynagest.cli import app
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model, natural_input
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import Count, count
 from dynagest.networks.rivals.attention_lstm import AttentionLSTM
 from dynagest.networks.rivals.build import RIVALS
@@ -20,6 +20,7 @@ from dynagest.networks.rivals.i3d import I3D, MaxPool
 from dynagest.networks.rivals.nas1 import NAS1
 from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
+from dynagest.networks.spec import NetworkSpec
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.task.depth import DepthTask
 from dynagest.training.optimiser import parameter_groups

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from dynagest.card import NetworkCard
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
-from dynagest.networks.clipnet import NetworkSpec
 from dynagest.networks.count import count
 from dynagest.networks.rivals.central_difference import CentralDifferenceConv, Centre
 from dynagest.networks.rivals.convlstm import ConvLSTM, GatedAttentionLSTM, spatial_softmax
@@ -24,6 +23,7 @@ from dynagest.networks.rivals.i3d import MaxPool, Unit, pad_same
 from dynagest.networks.rivals.prernn_c3d import PreRnnC3D, short_clips
 from dynagest.networks.rivals.residual import Res3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
+from dynagest.networks.spec import NetworkSpec
 from dynagest.networks.weights import load_weights, save_network
 from dynagest.task.segmentation_decoder import SegmentationDecoder
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dynagest.errors import WeightsError
 from dynagest.fields import field_faults
+from dynagest.networks.spec import NetworkSpec, inputs_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -57,7 +58,14 @@ class NetworkCard(BaseModel):
     @property
     def inputs(self) -> str:
         """The network's input: "rgb", "rgbd" or "depth"."""
-        return str(self.options.get("inputs", "rgb"))
+        return inputs_of(self.options)
+
+    @property
+    def network_spec(self) -> NetworkSpec:
+        """The network that the weights belong to."""
+        return NetworkSpec(
+            self.model, len(self.classes), self.num_segments, width=self.width, size=self.size, options=self.options
+        )
 
     @classmethod
     def read(cls, path: Path) -> "NetworkCard":

@@ -11,11 +11,12 @@ from torch import nn
 
 from dynagest.errors import ModelError, hint
 from dynagest.networks.action import Action
-from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
+from dynagest.networks.clipnet import CHANNELS, ClipNet
 from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
 from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet, plain
 from dynagest.networks.rivals.build import INPUTS, RIVALS, Options
+from dynagest.networks.spec import NetworkSpec, inputs_of
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
 from dynagest.networks.tsm import TemporalShift
 from dynagest.networks.video import VideoNet
@@ -62,19 +63,23 @@ def create_model(
     streaming form; a rival's options are in the docstring of its class (``dynagest.networks.rivals``).
     Raises ``ModelError`` for an unknown network or option, and for numbers that the network cannot be built with.
     """
+    return build_network(NetworkSpec(name, num_classes, num_segments, width, dropout, size, options or {}))
+
+
+def build_network(spec: NetworkSpec) -> ClipNet:
+    """Build the network of a card or of a recipe, as ``create_model`` does."""
+    name, width, options = spec.name, spec.width, spec.options
     if name not in list_models():
         raise ModelError(f"there is no network {name!r}; {hint(name, list_models())}")
-    if num_classes < 1 or num_segments < 1 or width < 8 or not 0 <= dropout < 1:
+    if spec.num_classes < 1 or spec.num_segments < 1 or width < 8 or not 0 <= spec.dropout < 1:
         raise ModelError(
-            f"{name}: num_classes={num_classes}, num_segments={num_segments}, width={width}, dropout={dropout}; "
-            "at least 1 class, 1 segment, width 8, and a dropout in [0, 1) are needed"
+            f"{name}: num_classes={spec.num_classes}, num_segments={spec.num_segments}, width={width}, "
+            f"dropout={spec.dropout}; at least 1 class, 1 segment, width 8, and a dropout in [0, 1) are needed"
         )
-    options = dict(options or {})
     _check_options(name, options, RIVALS[name].options if name in RIVALS else OPTIONS[name.split("_")[0]])
-    spec = NetworkSpec(name, num_classes, num_segments, width, dropout, size, options)
     if name in RIVALS:
         return RIVALS[name].build(spec)
-    channels = CHANNELS[options.get("inputs", "rgb")]
+    channels = CHANNELS[inputs_of(options)]
     base_model = _res2net(width, channels) if name == "tea_res2net50" else _resnet(name, width, channels, options)
     return VideoNet(base_model, spec)
 

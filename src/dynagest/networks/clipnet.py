@@ -1,27 +1,11 @@
 """The interface of every network that classifies clips, ours and the rivals alike."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
+from dynagest.networks.spec import NetworkSpec, inputs_of
 
 CHANNELS = {"rgb": 3, "rgbd": 4, "depth": 1}  # channels of a frame, by the option ``inputs``
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What a network is built from: the arguments of ``create_model``."""
-
-    name: str
-    num_classes: int
-    num_segments: int = 8
-    width: int = 64
-    dropout: float = 0.0
-    size: int = 224
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ClipNet(nn.Module):
@@ -49,7 +33,7 @@ class ClipNet(nn.Module):
     @property
     def inputs(self) -> str:
         """What the network is fed: "rgb"; "rgbd" or "depth" in networks that measure how much depth can add at most."""
-        return str(self.options.get("inputs", "rgb"))
+        return inputs_of(self.options)
 
     @property
     def channels(self) -> int:

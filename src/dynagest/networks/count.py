@@ -1,20 +1,20 @@
 """What a network costs: parameters, true multiply-adds, and the figure that the papers print as GFLOPs."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.forward import evaluating, shapes_only
 from dynagest.networks.rivals.convolution import Conv3d
+from dynagest.networks.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,22 @@ def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> 
     )
 
 
-def cost_of(
-    name: str,
-    num_classes: int,
-    num_segments: int,
-    *,
-    width: int = 64,
-    size: int = 224,
-    options: Mapping[str, Any] | None = None,
-) -> Count:
-    """The cost of one view of ``num_segments`` frames of ``size`` x ``size``; the arguments are ``create_model``'s.
+def cost_of(spec: NetworkSpec) -> Count:
+    """The cost of one view: ``num_segments`` frames of ``size`` x ``size``.
 
-    Raises ``ModelError`` as ``create_model`` does.
+    Raises ``ModelError`` as ``build_network`` does.
 
-    Example: ``cost_of("c3d", 83, 32, size=112).parameters``
+    Example: ``cost_of(NetworkSpec("c3d", 83, 32, size=112)).parameters``
     """
-    return _cost(name, num_classes, num_segments, width, size, json.dumps(dict(options or {})))
+    return _cost(json.dumps(asdict(spec)))
 
 
 @cache
-def _cost(name: str, num_classes: int, num_segments: int, width: int, size: int, options: str) -> Count:
+def _cost(fields: str) -> Count:
+    spec = NetworkSpec(**json.loads(fields))
     with torch.device("meta"):
-        net = create_model(name, num_classes, num_segments, width=width, size=size, options=json.loads(options))
-    return count(net, (1, num_segments, net.channels, size, size))
+        net = build_network(spec)
+    return count(net, (1, spec.num_segments, net.channels, spec.size, spec.size))
 
 
 def _legacy_convolution(conv: nn.Conv2d | nn.Conv3d, x: Tensor, y: Tensor) -> int:

@@ -5,8 +5,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.resnet import ResNet
+from dynagest.networks.spec import NetworkSpec
 
 
 class VideoNet(ClipNet):

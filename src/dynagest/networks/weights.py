@@ -14,7 +14,7 @@ from torch import Tensor
 from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
 from dynagest.errors import WeightsError, some
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
 from dynagest.run_folder import CARD_FILE, CHECKPOINT_FILE, NETWORK_FILE
 
@@ -74,33 +74,15 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     stored = _read_tensors(path)
     ours = net.state_dict()
     by_name = {_common_name(name): name for name in ours}
-    loaded: dict[str, Tensor] = {}
-    skipped: list[str] = []
-    misshapen: dict[str, str] = {}
-    inflated: list[str] = []
-    for name, tensor in stored.items():
-        own = by_name.get(_common_name(name))
-        if own is None:
-            skipped.append(name)
-        elif _squeezed(tensor) == _squeezed(ours[own]):
-            loaded[own] = tensor.reshape(ours[own].shape)
-        elif net.inputs != "rgb" and (stem := _inflated(tensor, ours[own])) is not None:
-            loaded[own] = stem
-            inflated.append(own)
-        elif _in_head(net, own):
-            skipped.append(name)
-        else:
-            misshapen[own] = f"{name} {tuple(tensor.shape)} instead of {tuple(ours[own].shape)}"
-    found = loaded.keys() | misshapen.keys()
-    absent = [name for name in ours if name not in found and not name.endswith("num_batches_tracked")]
+    parts = [_place(net, ours, by_name.get(_common_name(name), ""), name, tensor) for name, tensor in stored.items()]
+    present = {part.own for part in parts}
+    absent = [name for name in ours if name not in present and not name.endswith("num_batches_tracked")]
     head = tuple(name for name in ours if _in_head(net, name))
-    if any(name in absent for name in head):
-        skipped.extend(name for name in stored if by_name.get(_common_name(name)) in loaded.keys() & set(head))
-        loaded = {name: tensor for name, tensor in loaded.items() if name not in head}
-        reinitialised = head
-    else:
-        reinitialised = ()
-    _check_same_backbone(net, path, skipped, absent, list(misshapen.values()))
+    reinitialised = head if any(name in absent for name in head) else ()
+    loaded = {part.own: part.value for part in parts if part.value is not None and part.own not in reinitialised}
+    skipped = [part.name for part in parts if not part.own]
+    skipped += [part.name for part in parts if part.own in reinitialised]
+    _check_same_backbone(net, path, skipped, absent, [part.misfit for part in parts if part.misfit])
     _check_whole_modules(path, list(loaded), absent)
     net.load_state_dict({**ours, **loaded})
     if reinitialised:
@@ -112,7 +94,7 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
         skipped=tuple(skipped),
         reinitialised=reinitialised,
         missing=tuple(name for name in absent if name not in head),
-        inflated=tuple(inflated),
+        inflated=tuple(part.own for part in parts if part.inflated),
     )
 
 
@@ -147,14 +129,7 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
         raise WeightsError(f"{path}: is no network for use; name a run folder, or the {NETWORK_FILE} in one")
     card = NetworkCard.read(weights.with_suffix(".json"))
     with torch.device("meta"):  # skips the random initialisation, which the weights would overwrite at once
-        net = create_model(
-            card.model,
-            len(card.classes),
-            card.num_segments,
-            width=card.width,
-            size=card.size,
-            options=card.options,
-        )
+        net = build_network(card.network_spec)
     stored = _read_tensors(weights)
     ours = net.state_dict()
     wrong = [
@@ -231,6 +206,33 @@ def _common_name(name: str) -> str:
         if name.startswith(head):
             return "classifier." + name.removeprefix(head)
     return name.replace(".net.", ".")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tensor of a file by its name there, and what becomes of it.
+
+    ``own`` is the network's name for it, empty if it is not used, as in a head for other classes. ``value`` has the
+    network's shape; without one, ``misfit`` says how the shapes differ.
+    """
+
+    name: str
+    own: str = ""
+    value: Tensor | None = None
+    inflated: bool = False
+    misfit: str = ""
+
+
+def _place(net: ClipNet, ours: Mapping[str, Tensor], own: str, name: str, tensor: Tensor) -> _Part:
+    if not own:
+        return _Part(name)
+    if _squeezed(tensor) == _squeezed(ours[own]):
+        return _Part(name, own, tensor.reshape(ours[own].shape))
+    if net.inputs != "rgb" and (stem := _inflated(tensor, ours[own])) is not None:
+        return _Part(name, own, stem, inflated=True)
+    if _in_head(net, own):
+        return _Part(name)
+    return _Part(name, own, misfit=f"{name} {tuple(tensor.shape)} instead of {tuple(ours[own].shape)}")
 
 
 def _squeezed(tensor: Tensor) -> tuple[int, ...]:

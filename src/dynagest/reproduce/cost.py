@@ -1,10 +1,10 @@
 """Estimates a job for a dry run, without running it: its clips, its schedule and its multiply-adds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynagest.clips.protocols import get_protocol
-from dynagest.networks.count import Count, cost_of
+from dynagest.networks.count import cost_of
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.training.batches import BatchPlan
@@ -35,10 +35,10 @@ def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
         * training
         * stage.epochs
         * _networks(stage)
-        * network_cost(stage, classes, stage.size).multiply_adds
+        * cost_of(stage.network_spec(classes)).multiply_adds
         for stage in recipe.trainings
     )
-    view = network_cost(recipe, classes, protocol.size(recipe.size)).multiply_adds
+    view = cost_of(replace(recipe.network_spec(classes), size=protocol.size(recipe.size))).multiply_adds
     tested = testing * protocol.views * view
     return Estimate(
         data=job.data.name,
@@ -76,11 +76,6 @@ def _clips(job: Job) -> tuple[int, int]:
     manifest = job.data.read()
     training = sum(clip.split in job.recipe.train_splits for clip in manifest.clips)
     return training, len(manifest.split(job.data.split))
-
-
-def network_cost(recipe: Recipe, classes: int, side: int) -> Count:
-    """The cost of a recipe's network on one view of ``side`` x ``side`` pixels."""
-    return cost_of(recipe.model, classes, recipe.num_segments, width=recipe.width, size=side, options=recipe.options)
 
 
 def _schedule(recipe: Recipe, clips: int) -> str:

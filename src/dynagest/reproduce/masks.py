@@ -27,7 +27,7 @@ from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import MASKS_FILE
-from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.decoder import GLOBAL, LOCAL, MultiScaleDecoder
 from dynagest.task.loss import DepthLoss
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
@@ -77,6 +77,35 @@ class _Fit:
         return factor, (self.y - factor * self.x) / self.count
 
 
+class _Mask:
+    """What is gathered about one mask: first from the training clips, then from the held-out ones."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.fits = {"brightness": _Fit(), "untrained": _Fit()}
+        self.total, self.frames = np.zeros(()), 0
+        self.found: dict[str, list[tuple[float, float]]] = {name: [] for name in GUESSES}
+
+    def fit(self, target: np.ndarray, guesses: dict[str, np.ndarray]) -> None:
+        """Take a training clip into the mean depth and the fits."""
+        for name, fit in self.fits.items():
+            fit.add(guesses[name], target)
+        self.total = self.total + target.sum(axis=0, dtype=np.float64)
+        self.frames += len(target)
+
+    def compare(self, target: np.ndarray, guesses: dict[str, np.ndarray]) -> None:
+        """Find error and correlation of all guesses on a held-out clip."""
+        guesses["mean depth"] = np.broadcast_to(self.total / self.frames, target.shape)
+        for name, values in self.found.items():
+            factor, offset = self.fits[name].line() if name in self.fits else (1.0, 0.0)
+            error = float(np.mean((factor * guesses[name] + offset - target) ** 2))
+            values.append((error, _correlation(guesses[name], target)))
+
+    def scores(self) -> list[MaskScore]:
+        """The means over the held-out clips."""
+        return [_mean_score(self.kind, name, values) for name, values in self.found.items()]
+
+
 def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSource) -> list[MaskScore]:
     """The scores of a run's decoders and of the guesses on ``held_out``.
 
@@ -91,27 +120,15 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
     fresh, _ = build_task(recipe, len(train.classes), torch.device("cpu"), load_init=False)
     assert isinstance(fresh.decoder, MultiScaleDecoder)
     untrained = (fresh.network.eval(), fresh.decoder)
-    scores = []
-    for mask in [kind for kind, _ in decoder.parts()]:
-        fits, total, frames = {"brightness": _Fit(), "untrained": _Fit()}, np.zeros(()), 0
-        for target, guesses in _guesses(mask, recipe, train, (net, decoder), untrained):
-            for name, fit in fits.items():
-                fit.add(guesses[name], target)
-            total = total + target.sum(axis=0, dtype=np.float64)
-            frames += len(target)
-        assert frames, "no training clip has depth, though decoders were trained"
-        lines = {name: fit.line() for name, fit in fits.items()}
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in GUESSES}
-        for target, guesses in _guesses(mask, recipe, held_out, (net, decoder), untrained):
-            guesses["mean depth"] = np.broadcast_to(total / frames, target.shape)
-            for name in GUESSES:
-                factor, offset = lines.get(name, (1.0, 0.0))
-                guess = guesses[name]
-                error = float(np.mean((factor * guess + offset - target) ** 2))
-                found[name].append((error, _correlation(guess, target)))
-        if not found["decoder"]:
-            raise RunError(f"{run}: none of the held-out clips has readable depth to compare the masks with")
-        scores += [_mean_score(mask, name, values) for name, values in found.items()]
+    masks = {kind: _Mask(kind) for kind, _ in decoder.parts()}
+    for kind, target, guesses in _guesses(recipe, train, (net, decoder), untrained):
+        masks[kind].fit(target, guesses)
+    assert all(mask.frames for mask in masks.values()), "no training clip has depth, though decoders were trained"
+    for kind, target, guesses in _guesses(recipe, held_out, (net, decoder), untrained):
+        masks[kind].compare(target, guesses)
+    if not all(mask.found["decoder"] for mask in masks.values()):
+        raise RunError(f"{run}: none of the held-out clips has readable depth to compare the masks with")
+    scores = [score for mask in masks.values() for score in mask.scores()]
     write_atomically(path, json.dumps([asdict(score) for score in scores], indent=1).encode())
     return scores
 
@@ -137,27 +154,27 @@ def _correlation(guess: np.ndarray, target: np.ndarray) -> float:
 
 @torch.inference_mode()
 def _guesses(
-    mask: str,
     recipe: Recipe,
     source: ClipSource,
     trained: tuple[ClipNet, MultiScaleDecoder],
     untrained: tuple[torch.nn.Module, MultiScaleDecoder],
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """For each clip with depth, the target (T, h, w) and the guesses by name, of the same shape."""
+) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+    """For each clip with depth and each kind of mask: the target (T, h, w), and the guesses by name, of that shape."""
     loss = DepthLoss(threshold=recipe.threshold / 255 if recipe.binarise else None)
     for index in range(len(source)):
         sample = source[(0, index)]
         if isinstance(sample, UnreadableClip) or not sample["has_depth"]:
             continue
         rgb = sample["rgb"]
-        masks = {}
+        predicted = {}
         for name, (net, decoder) in {"decoder": trained, "untrained": untrained}.items():
             with decoder.attached(net) as taps:
                 net(normalise(rgb[None], IMAGENET_MEAN, IMAGENET_STD))
-            local, global_ = decoder(decoder.features(taps))
-            masks[name] = (local if mask == "local" else global_)[:, 0]
-        size = masks["decoder"].shape[-2:]
+            predicted[name] = dict(zip((LOCAL, GLOBAL), decoder(decoder.features(taps)), strict=True))
         luma = torch.einsum("tchw,c->thw", rgb.float() / 255, torch.tensor(_LUMA))
-        masks["brightness"] = F.interpolate(luma[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-        target = loss.target(sample["depth"][None], size)[:, 0]
-        yield target.numpy(), {name: value.float().numpy() for name, value in masks.items()}
+        for kind, _ in trained[1].parts():
+            masks = {name: both[kind] for name, both in predicted.items()}
+            size = masks["decoder"].shape[-2:]
+            masks["brightness"] = F.interpolate(luma[:, None], size=size, mode="bilinear", align_corners=False)
+            target = loss.target(sample["depth"][None], size)
+            yield kind, target[:, 0].numpy(), {name: mask[:, 0].float().numpy() for name, mask in masks.items()}

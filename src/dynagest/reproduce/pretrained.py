@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dynagest.errors import RecipeError
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.weights import load_weights
 from dynagest.reproduce.jobs import Job, digest_of
 from dynagest.reproduce.plan import Plan
 from dynagest.run_folder import NETWORK_FILE, PARTNER_FILE
-from dynagest.training.recipe import Recipe
 
 
 def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
@@ -32,11 +31,9 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
     for model in named:
         if model not in models:
             raise RecipeError(f"--init {model}=...: no run starts with that model; there are {', '.join(models)}")
-    for recipe in {_network(recipe): recipe for recipe in first if recipe.model in named}.values():
-        net = create_model(
-            recipe.model, 2, recipe.num_segments, width=recipe.width, size=recipe.size, options=recipe.options
-        )
-        load_weights(net, named[recipe.model])
+    specs = [recipe.network_spec(num_classes=2) for recipe in first if recipe.model in named]
+    for spec in {repr(spec): spec for spec in specs}.values():
+        load_weights(build_network(spec), named[spec.name])
     digests = {model: _digest(path) for model, path in named.items()}
 
     def started(job: Job) -> Job:
@@ -52,10 +49,6 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
 def starts_at_random(job: Job) -> bool:
     """Whether a run starts from random weights: neither from another run nor from a file."""
     return job.after is None and job.recipe.init is None
-
-
-def _network(recipe: Recipe) -> str:
-    return repr((recipe.model, recipe.num_segments, recipe.width, recipe.size, sorted(recipe.options.items())))
 
 
 def _digest(weights: Path) -> str:

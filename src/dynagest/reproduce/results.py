@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dynagest.networks.count import Count
-from dynagest.reproduce.cost import network_cost
+from dynagest.networks.count import Count, cost_of
 from dynagest.reproduce.paired import Interval, interval, paired
 from dynagest.reproduce.plan import Cell, Plan
 from dynagest.reproduce.runner import Outcome
@@ -75,7 +74,7 @@ def collect(plan: Plan, outcomes: Mapping[str, Outcome]) -> Results:
 def published_cost(row: Row, datasets: tuple[str, ...]) -> Count:
     """The cost of the row's network on one view of the published size, with the classes of the first dataset."""
     recipe = SYSTEMS[row.system](get_recipe("egogesture")).with_overrides(row.changes)
-    return network_cost(recipe, CLASSES[datasets[0] if datasets else "egogesture"], recipe.size)
+    return cost_of(recipe.network_spec(CLASSES[datasets[0] if datasets else "egogesture"]))
 
 
 def _accuracies(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[int, float]:

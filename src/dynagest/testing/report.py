@@ -9,7 +9,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError
-from dynagest.networks.count import Count, cost_of
+from dynagest.networks.count import cost_of
 from dynagest.run_folder import (
     CARD_FILE,
     DECODERS_FILE,
@@ -169,12 +169,8 @@ def _conditions(test: Evaluation) -> Facts:
     ]
 
 
-def _view_cost(card: NetworkCard, side: int) -> Count:
-    return cost_of(card.model, len(card.classes), card.num_segments, width=card.width, size=side, options=card.options)
-
-
 def _cost(run: Path, card: NetworkCard, test: Evaluation | None) -> Cost:
-    trained = _view_cost(card, card.size)
+    trained = cost_of(card.network_spec)
     facts = [
         ("network", f"{card.model}, width {card.width}, {len(card.classes)} classes"),
         ("parameters", f"{trained.parameters:,} (depth decoders removed)"),
@@ -193,7 +189,7 @@ def _cost(run: Path, card: NetworkCard, test: Evaluation | None) -> Cost:
     if test is not None:
         size, views = test.conditions.size, test.conditions.views
         if size != card.size:
-            view = _view_cost(card, size).multiply_adds
+            view = cost_of(replace(card.network_spec, size=size)).multiply_adds
             facts.append((f"one view of this test, at {size} × {size}", f"{_giga(view)} GMAC"))
         if views > 1:
             facts.append((f"all {views} views of a clip", f"{_giga(views * view)} GMAC"))

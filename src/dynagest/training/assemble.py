@@ -1,15 +1,14 @@
 """Builds the task of a run from its recipe: the network, the parts trained along with it, and the loss."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dynagest.machine import fast_bf16
-from dynagest.networks.build import create_model
+from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.spec import NetworkSpec
 from dynagest.networks.weights import LoadReport, load_weights
 from dynagest.run_folder import PARTNER_FILE
 from dynagest.task.alignment import AlignmentTask
@@ -24,14 +23,17 @@ from dynagest.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Start:
-    """What was loaded from ``recipe.init``: the network's weights, and the kinds of decoders that were taken over."""
+    """What was loaded from ``recipe.init``: the network's weights, the kinds of decoders that were taken over, and the
+    weights of the depth ``partner`` that trains beside the network (MTUT)."""
 
     network: LoadReport
     decoders: tuple[str, ...] = ()
+    partner: LoadReport | None = None
 
     def __str__(self) -> str:
         kept = [f"  with its decoders: {', '.join(self.decoders)}"] if self.decoders else []
-        return "\n".join([str(self.network), *kept])
+        beside = [f"its depth network from {self.partner}"] if self.partner else []
+        return "\n".join([str(self.network), *kept, *beside])
 
 
 def build_task(
@@ -44,38 +46,34 @@ def build_task(
     the loss start from the same network. Raises ``ModelError``, ``WeightsError`` or ``RecipeError`` when the network,
     its initial weights or the frozen modules are not as the recipe says.
     """
+    init = Path(recipe.init) if recipe.init and load_init else None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)  # the CPU's generator, because the network is built there
-        net = _network(recipe, num_classes, recipe.options)
-        # Loaded here, still under the seed, because a classifier for other classes is initialised again.
-        init = Path(recipe.init) if recipe.init and load_init else None
-        report = load_weights(net, init) if init else None
-        task = _around(net, recipe, num_classes, init)
+        spec = recipe.network_spec(num_classes)
+        net, report = _network(spec, init)
+        partner, beside = _partner(spec, init) if recipe.task == "alignment" else (None, None)
+        task = _around(net, partner, recipe)
         decoders: tuple[str, ...] = ()
         if init and isinstance(task, DepthTask) and task.decoder:
             decoders = take_over_decoders(task.decoder, init, net)
     task.freeze(recipe.frozen)
-    return task.to(device), Start(report, decoders) if report else None
+    return task.to(device), Start(report, decoders, beside) if report else None
 
 
-def _network(recipe: Recipe, num_classes: int, options: Mapping[str, Any]) -> ClipNet:
-    return create_model(
-        recipe.model,
-        num_classes,
-        recipe.num_segments,
-        width=recipe.width,
-        dropout=recipe.dropout,
-        size=recipe.size,
-        options=options,
-    )
+def _network(spec: NetworkSpec, weights: Path | None) -> tuple[ClipNet, LoadReport | None]:
+    net = build_network(spec)
+    # Loaded here, still under the seed, because a classifier for other classes is initialised again.
+    return net, load_weights(net, weights) if weights else None
 
 
-def _around(net: ClipNet, recipe: Recipe, num_classes: int, init: Path | None) -> Task:
-    if recipe.task == "alignment":
-        partner = _network(recipe, num_classes, {**recipe.options, "inputs": "depth"})
-        if init:  # a run of this task left its depth network, too; any other has an RGB network only
-            left = init / PARTNER_FILE
-            load_weights(partner, left if left.exists() else init)
+def _partner(spec: NetworkSpec, init: Path | None) -> tuple[ClipNet, LoadReport | None]:
+    if init and (init / PARTNER_FILE).exists():
+        init = init / PARTNER_FILE  # left by a run of this task; any other has an RGB network only
+    return _network(replace(spec, options={**spec.options, "inputs": "depth"}), init)
+
+
+def _around(net: ClipNet, partner: ClipNet | None, recipe: Recipe) -> Task:
+    if partner is not None:
         return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
     if recipe.task == "segmentation":
         return SegmentationTask.for_network(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)

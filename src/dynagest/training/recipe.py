@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import to_jsonable_python
 
 from dynagest.errors import RecipeError
+from dynagest.networks.spec import NetworkSpec, inputs_of
 from dynagest.settings import override
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -201,7 +202,13 @@ class Recipe(BaseModel):
     @property
     def inputs(self) -> str:
         """What the network is fed: "rgb", "rgbd" or "depth"."""
-        return str(self.options.get("inputs", "rgb"))
+        return inputs_of(self.options)
+
+    def network_spec(self, num_classes: int) -> NetworkSpec:
+        """The network that is trained, for so many classes."""
+        return NetworkSpec(
+            self.model, num_classes, self.num_segments, self.width, self.dropout, self.size, self.options
+        )
 
     @property
     def uses_depth(self) -> bool:

@@ -35,7 +35,7 @@ STEPS = 240  # the fewest optimiser steps of a training: the recipe's epochs are
 _COMMAND = (*PYTHON, "-m", "dynagest")
 _LOOKING = "Looking for depth"
 _WITHOUT = "without depth: "  # how `dynagest data depth` reports clips that got none
-_LOOKED, _LEARNED = 0.3, 0.8  # the progress once there is depth, and once the network is trained
+_LOOKED, _LEARNED = 0.3, 0.8  # the progress once there is depth, and once the network is trained (LEARNED in teach.js)
 _TELLING = 0.1  # of the progress, after which the time left is estimated from its pace
 
 State = Literal["idle", "running", "done", "failed", "cancelled"]

@@ -8,11 +8,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.resnet import convolution
 from dynagest.networks.rivals.convlstm import ConvLSTM, GatedAttentionLSTM
 from dynagest.networks.rivals.convolution import volume
 from dynagest.networks.rivals.residual import Res3D
+from dynagest.networks.spec import NetworkSpec
 from dynagest.networks.temporal import global_average
 
 # Separable convolutions of the tail: (channels as a multiple of the stem's, stride).

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynagest.networks.clipnet import CHANNELS, ClipNet, NetworkSpec
+from dynagest.networks.clipnet import CHANNELS, ClipNet
 from dynagest.networks.rivals.attention_lstm import AttentionLSTM
 from dynagest.networks.rivals.c3d import C3D
 from dynagest.networks.rivals.i3d import I3D
@@ -13,6 +13,7 @@ from dynagest.networks.rivals.prernn_c3d import PreRnnC3D
 from dynagest.networks.rivals.resc3d import ResC3D
 from dynagest.networks.rivals.resnext101_3d import ResNeXt3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
+from dynagest.networks.spec import NetworkSpec
 
 Options = Mapping[str, tuple[Any, ...] | None]
 """The values that each option of a network may take; None for an option that the network checks itself."""

@@ -9,8 +9,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.convolution import ConvUnit, volume
+from dynagest.networks.spec import NetworkSpec
 
 GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # each group's convolutions: channels as multiples of the stem's
 MIN_FRAMES, MIN_SIDE = 9, 16

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.convolution import Sizes, scaled, volume
+from dynagest.networks.spec import NetworkSpec
 
 # Channels of the four branches at width 64: (1x1x1, (1x1x1, 3x3x3), (1x1x1, 3x3x3), 1x1x1 after pooling).
 Branches = tuple[int, tuple[int, int], tuple[int, int], int]

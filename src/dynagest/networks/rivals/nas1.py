@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.central_difference import CentralDifferenceConv
 from dynagest.networks.rivals.convolution import ConvUnit, scaled, volume
 from dynagest.networks.rivals.genotype import BRANCHES, DEFAULT_GENOTYPE, NODES, Cell, Genotype
+from dynagest.networks.spec import NetworkSpec
 
 WIDTHS = {"high": 16, "mid": 32, "low": 48}  # of the stem at width 64; cells start with twice that
 RATES = {"high": 1, "mid": 2, "low": 4}  # every n-th frame

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import NetworkSpec
 from dynagest.networks.rivals.c3d import C3D, MIN_FRAMES
+from dynagest.networks.spec import NetworkSpec
 
 
 class PreRnnC3D(C3D):

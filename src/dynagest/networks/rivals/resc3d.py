@@ -9,9 +9,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.convolution import volume
 from dynagest.networks.rivals.residual import Res3D
+from dynagest.networks.spec import NetworkSpec
 
 
 class ResC3D(ClipNet):

@@ -6,9 +6,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.convolution import ConvUnit, convolution, volume
 from dynagest.networks.rivals.residual import shortcut
+from dynagest.networks.spec import NetworkSpec
 
 DEPTHS = (3, 4, 23, 3)
 EXPANSION = 2

@@ -8,8 +8,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from dynagest.errors import ModelError
-from dynagest.networks.clipnet import ClipNet, NetworkSpec
+from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.resnet import BasicBlock, Stage, convolution, plain
+from dynagest.networks.spec import NetworkSpec
 
 LAYERS = 4  # stacked LSTMs
 SHRINK = 32  # the encoder's stride

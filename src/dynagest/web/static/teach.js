@@ -9,6 +9,7 @@ const NONE_NOTE =
 const SIDE = 240; // pixels of the shorter side of what is recorded
 const STEP = 800; // milliseconds from one number of the countdown to the next
 const POLL = 1000;
+const LEARNED = 0.8; // _LEARNED of src/dynagest/web/training.py: the progress once the network is trained
 
 const find = (id) => document.getElementById(id);
 const sleep = (milliseconds, signal) =>
@@ -287,7 +288,7 @@ export class Teach extends EventTarget {
 }
 
 function describe({ stage, epoch, epochs, top1, progress, left }) {
-  if (!epoch || progress >= 0.8) return stage;
+  if (!epoch || progress >= LEARNED) return stage;
   const told = left < 90 ? `about ${Math.max(10, 10 * Math.round(left / 10))} seconds left` : `about ${Math.round(left / 60)} minutes left`;
   return [`${stage}: round ${epoch} of ${epochs}`, `${Math.round(100 * top1)} % of your clips right`, ...(left === null ? [] : [told])].join(" · ");
 }
