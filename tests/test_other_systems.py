@@ -19,7 +19,6 @@ from dynagest import doctor, machine, processes
 from dynagest.clips import table, workers
 from dynagest.clips.table import relative
 from dynagest.live import sources
-from dynagest.synth import pool
 from dynagest.synth.pool import render_all
 from dynagest.training.batches import InOrder
 from dynagest.training.data import build_loader
@@ -46,7 +45,6 @@ def test_clips_are_read_where_there_is_no_fork_server(spawning: None) -> None:
 def test_clips_are_rendered_where_signals_cannot_be_held_back(
     spawning: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "sys", WINDOWS)
     monkeypatch.delattr(signal, "pthread_sigmask")
     done: list[int] = []
     render_all(partial(mark, tmp_path), range(3), 3, lambda count, _: done.append(count), workers=2, chunk=1)
