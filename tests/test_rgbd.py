@@ -1,5 +1,6 @@
 """Networks that are fed depth: the upper bound. What they are fed, what they start from, how they are tested."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,18 +10,20 @@ import torch
 from training_toys import CLASSES, ToyClips, toy_data, toy_recipe
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset
+from dynagest.clips.dataset import ClipDataset, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.labelled import ManifestVideos
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.protocols import PROTOCOLS
 from dynagest.clips.view import View
-from dynagest.errors import ManifestError, ModelError, RecipeError, WeightsError
+from dynagest.errors import DepthError, ManifestError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.predictor import Predictor
 from dynagest.task.depth import DepthTask
 from dynagest.task.inputs import DEPTH_MEAN, DEPTH_STD, network_input
 from dynagest.testing.evaluate import evaluate
+from dynagest.testing.views import read_views
 from dynagest.training.data import TrainingData
 from dynagest.training.recipe import Recipe
 from dynagest.training.trainer import train
@@ -106,8 +109,10 @@ def test_manifest_is_tested_with_its_depth(manifest: Manifest, inputs: str) -> N
     result = evaluate(net, card, manifest)
     assert result.conditions.inputs == inputs
     assert [clip.index for clip in result.clips] == [0, 1, 2]
-    assert [(clip.index, clip.file) for clip in result.unreadable] == [(3, str(manifest.clips[3].video))]
-    assert "has no depth" in result.unreadable[0].reason
+    lost = str(manifest.clips[3].video)
+    assert [(clip.index, clip.file, clip.reason) for clip in result.unreadable] == [
+        (3, lost, f"{lost}: has no depth, which this network is fed")
+    ]
     view = View(num_segments=4, size=32)
     by_hand = evaluate(net, card, ClipDataset(manifest, view, seed=0))
     assert np.array_equal(result.scores, by_hand.scores)
@@ -115,12 +120,85 @@ def test_manifest_is_tested_with_its_depth(manifest: Manifest, inputs: str) -> N
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=32, depth=False), seed=0))
 
 
-def test_what_knows_no_depth_refuses_it(manifest: Manifest, tmp_path: Path) -> None:
+@pytest.fixture
+def grey(tmp_path: Path) -> Manifest:
+    """A wide and a tall clip of grey noise, whose depth is the same picture; depth begins with frame 2 of RGB."""
+    random, clips = np.random.default_rng(1), []
+    for number, (height, width, count) in enumerate(((48, 64, 12), (64, 48, 30))):
+        rgb, depth = tmp_path / f"{number}" / "rgb", tmp_path / f"{number}" / "depth"
+        rgb.mkdir(parents=True)
+        depth.mkdir()
+        for frame in range(count):
+            picture = random.integers(0, 256, (height, width), dtype=np.uint8)
+            cv2.imwrite(str(rgb / f"{frame:03}.png"), cv2.merge([picture] * 3))
+            if frame >= 2:
+                cv2.imwrite(str(depth / f"{frame:03}.png"), picture)
+        clips.append(Clip(rgb, "left", depth=depth, start=2, split="test"))
+    return Manifest(tuple(clips), ("left",), DepthSpec(near="bright"))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_depth_lies_under_the_squares_of_every_protocol(grey: Manifest, protocol: str) -> None:
+    """Depth that equals RGB is cut into equal views, from which the scores come."""
     net, card = net_and_card("rgbd")
-    with pytest.raises(RecipeError, match="looks at videos of RGB, and this network is fed RGB and depth"):
-        evaluate(net, card, manifest, protocol="paper")
-    with pytest.raises(ModelError, match="cannot be tested on videos"):
-        evaluate(net, card, ManifestVideos(manifest))
+    how, expected = PROTOCOLS[protocol], torch.zeros(2, 3, dtype=torch.float64)
+    views = list(read_views(ManifestVideos(grey), how, card, seed=3, workers=0, unread=[], progress=None))
+    assert [index for index, *_ in views] == [0] * how.views + [1] * how.views
+    for index, rgb, depth in views:
+        assert depth is not None
+        assert depth.shape == (4, 1, how.size(32), how.size(32))
+        torch.testing.assert_close(depth, rgb[:, :1] / 255, rtol=0, atol=1.5 / 255)  # RGB is rounded, depth is not
+        with torch.no_grad():
+            logits = net(network_input(normalise(rgb[None], card.mean, card.std), depth[None], "rgbd"))
+        expected[index] += logits[0].double().softmax(dim=0) / how.views
+    result = evaluate(net, card, grey, protocol=protocol, seed=3)
+    np.testing.assert_allclose(result.scores, expected, atol=1e-6)
+    helped = evaluate(net, card, ManifestVideos(grey), protocol=protocol, seed=3, workers=1)
+    np.testing.assert_array_equal(helped.scores, result.scores)
+
+
+def test_depth_that_does_not_fit_is_unreadable(grey: Manifest) -> None:
+    net, card = net_and_card("depth")
+    turned, short = replace(grey.clips[0], depth=grey.clips[1].depth), replace(grey.clips[1], depth_end=20)
+    clips = (*grey.clips, replace(turned, depth_end=10), short)
+    result = evaluate(net, card, replace(grey, clips=clips), protocol="paper")
+    assert [(clip.index, clip.file) for clip in result.unreadable] == [(2, turned.name), (3, short.name)]
+    first, second = (clip.reason for clip in result.unreadable)
+    assert first.startswith(f"{turned.depth}: depth is 48x64, RGB 64x48: another shape")
+    assert second.startswith(f"{short.depth}: 20 frames of depth for 28 of RGB")
+
+
+def test_depth_that_is_not_declared_stops_before_the_test(grey: Manifest) -> None:
+    net, card = net_and_card("depth")
+    with pytest.raises(DepthError, match="what its values mean is not declared"):
+        evaluate(net, card, replace(grey, depth=None), protocol="paper")
+
+
+class OwnVideos:
+    """A source of RGB videos that is none of ours."""
+
+    classes = CLASSES
+
+    def __len__(self) -> int:
+        return 1
+
+    def label(self, index: int) -> int:
+        return 0
+
+    def name(self, index: int) -> str:
+        return "mine"
+
+    def num_frames(self, index: int) -> int:
+        return 8
+
+    def frames(self, index: int, wanted: np.ndarray) -> np.ndarray:
+        return np.zeros((len(wanted), 32, 32, 3), np.uint8)
+
+
+def test_what_knows_no_depth_refuses_it(tmp_path: Path) -> None:
+    net, card = net_and_card("rgbd")
+    with pytest.raises(ModelError, match="cannot be tested on videos of RGB"):
+        evaluate(net, card, OwnVideos())
     save_network(tmp_path, net, card)
     with pytest.raises(WeightsError, match="only networks of RGB"):
         Predictor.load(tmp_path)

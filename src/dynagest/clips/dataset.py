@@ -10,15 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from dynagest.clips.depth import shape_fault
-from dynagest.clips.frames import FrameReader, frame_rate
-from dynagest.clips.manifest import Clip, Manifest
-from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
+from dynagest.clips.frames import frame_rate
+from dynagest.clips.labelled import NO_DEPTH, ManifestVideos
+from dynagest.clips.manifest import Manifest
 from dynagest.clips.view import View
 from dynagest.errors import ClipError, DepthError
-
-# The number of clips whose depth is tried before a run, to find out whether depth.yaml contradicts the files.
-_PROBES = 16
 
 
 class Sample(TypedDict):
@@ -94,11 +90,11 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
 
     def __init__(self, manifest: Manifest, view: View, seed: int) -> None:
         self.manifest, self.view, self.seed = manifest, view, seed
-        self._reader = FrameReader()
+        self._videos = ManifestVideos(manifest)
         self._labels = tuple(manifest.index(clip.label) for clip in manifest.clips)
         self._flipped = view.flip_table(manifest.classes)
         if view.depth:
-            self._probe_depth()
+            self._videos.probe_depth()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,22 +116,20 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
         Raises ``ClipError`` if the clip is unreadable.
         """
         clip = self.manifest.clips[index]
-        return self._reader.length(clip), clip.fps or frame_rate(clip.video)
+        return self._videos.num_frames(index), clip.fps or frame_rate(clip.video)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         epoch, index = epoch_and_index(key)
         clip = self.manifest.clips[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         try:
-            n = self._reader.length(clip)
-            indices = self.view.indices(n, rng)
-            frames = self._reader.frames(clip.video, clip.start + indices)
+            indices = self.view.indices(self._videos.num_frames(index), rng)
+            frames = self._videos.frames(index, indices)
         except ClipError as error:
             return UnreadableClip(index, clip.video, str(error))
         try:
-            depth = self._depth(clip, indices, n)
-            if depth is not None:
-                self._check_shape(depth, frames)
+            read = self.view.depth and clip.depth is not None
+            depth = self._videos.depth(index, indices, frames.shape[1:3]) if read else None
             rgb, canonical, flip = self.view.transform(frames, depth, self.manifest.depth, rng)
         except ClipError as error:
             return UnreadableClip(index, clip.depth or clip.video, str(error))
@@ -144,50 +138,6 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
             return UnreadableClip(index, clip.depth, f"{clip.depth}: {error}")
         label = self._flipped[self._labels[index]] if flip else self._labels[index]
         return make_sample(rgb, canonical, label, index)
-
-    def _depth(self, clip: Clip, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[Any] | None:
-        """Read the raw depth (T, h, w) for the frames ``indices`` of a clip of ``n``; None if there is none to read."""
-        if clip.depth is None or not self.view.depth:
-            return None
-        count = self._reader.count(clip.depth)
-        n_depth = (count if clip.depth_end is None else min(count, clip.depth_end)) - clip.depth_start
-        matching = depth_indices(indices, n, n_depth)
-        if matching is None:
-            raise ClipError(
-                f"{clip.depth}: {max(n_depth, 0)} frames of depth for {n} of RGB; they may differ by "
-                f"{DEPTH_LENGTH_TOLERANCE} at most. Correct the ranges in the manifest, or leave its depth blank there"
-            )
-        self._reader.require_whole(clip.depth, clip.depth_start, clip.depth_start + n_depth)
-        return self._reader.depth(clip.depth, clip.depth_start + matching)
-
-    def _check_shape(self, depth: npt.NDArray[Any], frames: npt.NDArray[np.uint8]) -> None:
-        fault = shape_fault((depth.shape[1], depth.shape[2]), (frames.shape[1], frames.shape[2]), self.manifest.depth)
-        if fault:
-            raise DepthError(fault)
-
-    def _probe_depth(self) -> None:
-        """Raise ``DepthError`` before a run starts if the declaration of depth is wrong, so that not all clips fail.
-
-        Looks at the first clips with depth until one agrees with the declaration. A single clip that does not agree, or
-        cannot be read, is reported with its reason whenever it is drawn.
-        """
-        first: DepthError | None = None
-        for clip in [clip for clip in self.manifest.clips if clip.depth][:_PROBES]:
-            assert clip.depth is not None
-            if self.manifest.depth is None:
-                raise DepthError(f"{clip.depth}: what its values mean is not declared; give the manifest a DepthSpec")
-            try:
-                raw = self._reader.depth(clip.depth, [clip.depth_start])
-                self.manifest.depth.canonical(raw)
-                self._check_shape(raw, self._reader.frames(clip.video, [clip.start]))
-            except ClipError:
-                continue
-            except DepthError as error:
-                first = first or DepthError(f"{clip.depth}: {error}")
-                continue
-            return
-        if first is not None:
-            raise first
 
 
 def epoch_and_index(key: Any) -> tuple[int, int]:
@@ -207,7 +157,7 @@ def read_clip(source: ClipSource, key: tuple[int, int], *, needs_depth: bool) ->
     if isinstance(clip, UnreadableClip) or clip["has_depth"] or not needs_depth:
         return clip
     name = source.name(key[1])
-    return UnreadableClip(key[1], Path(name), f"{name}: has no depth, which this network is fed")
+    return UnreadableClip(key[1], Path(name), f"{name}: {NO_DEPTH}")
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:

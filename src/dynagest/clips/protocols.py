@@ -25,8 +25,9 @@ from typing import Literal
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.clips.depth import DepthSpec
 from dynagest.clips.sampling import dense_indices, segment_indices
-from dynagest.clips.transforms import WHOLE_FRAME, Crop, apply, center_crop, three_crops
+from dynagest.clips.transforms import WHOLE_FRAME, Crop, apply, apply_depth, center_crop, three_crops
 from dynagest.errors import RecipeError
 
 
@@ -110,19 +111,33 @@ def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np
 
     s is ``protocol.size(network_size)``.
     """
-    height, width = frames.shape[1:3]
-    crops: dict[str, tuple[Crop, ...]] = {
-        "squash": (WHOLE_FRAME,),
-        "centre": (center_crop(height, width),),
-        "along": three_crops(height, width),
-    }
-    return np.stack([apply(crop, frames, protocol.size(network_size)) for crop in crops[protocol.shape]])
+    size = protocol.size(network_size)
+    return np.stack([apply(crop, frames, size) for crop in _crops(protocol, frames.shape[1:3])])
+
+
+def cut_depth_squares(
+    depth: np.ndarray, spec: DepthSpec | None, rgb_size: tuple[int, int], protocol: Protocol, network_size: int
+) -> np.ndarray:
+    """Cut what lies under ``cut_squares`` out of the depth (F, h, w) of RGB frames of ``rgb_size`` (height, width).
+
+    Returns canonical float32 (crops, F, s, s). ``spec`` and the errors are those of ``apply_depth``.
+    """
+    size = protocol.size(network_size)
+    return np.stack([apply_depth(crop, depth, size, spec, rgb_size) for crop in _crops(protocol, rgb_size)])
+
+
+def _crops(protocol: Protocol, frame: tuple[int, int]) -> tuple[Crop, ...]:
+    """The protocol's squares of a frame (height, width)."""
+    if protocol.shape == "squash":
+        return (WHOLE_FRAME,)
+    return (center_crop(*frame),) if protocol.shape == "centre" else three_crops(*frame)
 
 
 def iterate_views(squares: np.ndarray, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the views of a clip, each (T, s, s, 3) uint8: all squares of a temporal sample, then those of the next.
+    """Yield the views of a clip, each (T, s, s, ...): all squares of a temporal sample, then those of the next.
 
-    ``squares`` (crops, F, s, s, 3) are cut from the frames of a ``FramePlan``, ``samples`` (S, T) are its ``samples``.
+    ``squares`` (crops, F, s, s, ...), of RGB or depth, are cut from the frames of a ``FramePlan``, ``samples`` (S, T)
+    are its ``samples``.
     """
     for sample in samples:
         for square in squares:

@@ -230,9 +230,9 @@ def tested_by(recipe: Recipe, dataset: str) -> tuple[Literal["val", "test"], Lit
     """The split of the paper's numbers for a dataset, and the paper's protocol, or "center" if the network takes no
     other.
     """
-    # The paper's views are larger than those of training, and they are RGB alone.
-    takes_them = recipe.inputs == "rgb" and not (recipe.model in RIVALS and RIVALS[recipe.model].flattens)
-    return _TESTED_ON.get(dataset, "test"), "paper" if takes_them else "center"
+    # The paper's views are larger than those of training.
+    flattens = recipe.model in RIVALS and RIVALS[recipe.model].flattens
+    return _TESTED_ON.get(dataset, "test"), "center" if flattens else "paper"
 
 
 def _on_disk(name: str, manifest: Path, split: Literal["val", "test"]) -> OnDisk:

@@ -16,7 +16,7 @@ from dynagest.errors import ClipError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
-from dynagest.testing.evaluation import SEEN, Conditions, Evaluation, Unread
+from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.sources import open_source
 from dynagest.testing.views import Seen, read_views
 
@@ -46,13 +46,14 @@ def evaluate(
     A ``dtype`` other than "float32" runs under autocast. ``device``: where to compute (default: where ``net`` is); the
     network is moved there and stays. ``progress(done, total)`` is called after each clip.
 
-    A network whose ``card.inputs`` are "rgbd" or "depth" is fed the clips' depth as well, by ``center`` only; a clip
-    without depth then counts as unreadable.
+    A network whose ``card.inputs`` are "rgbd" or "depth" is fed the depth under the same squares of the same frames; a
+    clip without depth then counts as unreadable. Of a ``VideoSource``, only ``ManifestVideos`` has depth.
 
     An unreadable clip is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for an empty
-    split or labels that the network does not know, ``ClipError`` if no clip can be read, ``ModelError`` when a
-    dataset's view does not fit the network, ``WeightsError`` when scores are not finite, and ``RecipeError`` for an
-    unknown protocol or type, a view that augments, a device that is not there, or a ``batch`` too large for its memory.
+    split or labels that the network does not know, ``ClipError`` if no clip can be read, ``DepthError`` if depth.yaml
+    is wrong for a network that is fed depth, ``ModelError`` when a dataset's view does not fit the network,
+    ``WeightsError`` when scores are not finite, and ``RecipeError`` for an unknown protocol or type, a view that
+    augments, a device that is not there, or a ``batch`` too large for its memory.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -60,11 +61,6 @@ def evaluate(
     how = get_protocol(protocol)
     if dtype not in DTYPES:
         raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
-    if card.inputs != "rgb" and how.name != "center":
-        raise RecipeError(
-            f"the protocol {how.name!r} looks at videos of RGB, and this network is fed {SEEN[card.inputs]}; test it "
-            "by `center`"
-        )
     videos = open_source(source, split, card)
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))

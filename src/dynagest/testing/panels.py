@@ -16,9 +16,10 @@ from torch import nn
 from dynagest.atomic import write_atomically, write_together
 from dynagest.card import NetworkCard
 from dynagest.clips.captions import caption
-from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
+from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, normalise
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
+from dynagest.clips.view import View
 from dynagest.errors import DepthError
 from dynagest.networks.forward import evaluating
 from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
@@ -26,7 +27,6 @@ from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
 from dynagest.task.saved import load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
-from dynagest.testing.sources import with_depth
 
 CAPTIONS = "panels.json"  # in the folder of the panels
 COLUMNS = ("RGB", "depth", "local mask", "global mask")
@@ -71,7 +71,8 @@ def make_panels(
     if reason is None:
         try:
             if isinstance(source, Manifest):
-                source = with_depth(source.split(evaluation.conditions.split), card)
+                view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride)
+                source = ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
             rows = tuple(panel_rows(net, card, load_decoders(run, net), source, evaluation, count=count, seed=seed))
         except DepthError as error:
             # The accuracies stand without depth; the report and the caller are told.

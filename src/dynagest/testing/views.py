@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 
+import numpy as np
 import torch
 
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
-from dynagest.clips.labelled import VideoSource
-from dynagest.clips.protocols import Protocol, cut_squares, iterate_views, plan_frames
+from dynagest.clips.labelled import ManifestVideos, VideoSource
+from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, iterate_views, plan_frames
 from dynagest.clips.workers import open_loader, read_ahead
-from dynagest.errors import ClipError, DynagestError, ModelError, RecipeError
+from dynagest.errors import ClipError, DepthError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 
 Seen = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
 
 _Cut = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
-"""A clip's views: squares (crops, F, s, s, 3) uint8, samples (S, T) of their F frames, and depth as in a view.
+"""A clip's views: squares (crops, F, s, s, 3) uint8, samples (S, T) of their F frames, and depth (crops, F, s, s).
 
 Each square is sent once by a worker, however many temporal samples contain it.
 """
@@ -49,20 +51,37 @@ def read_views(
             unread.append(item)
         else:
             squares, samples, depth = item
-            for view in iterate_views(squares.numpy(), samples.numpy()):
-                yield index, torch.from_numpy(view).permute(0, 3, 1, 2), depth
+            under = repeat(None) if depth is None else iterate_views(depth.numpy(), samples.numpy())
+            for rgb, below in zip(iterate_views(squares.numpy(), samples.numpy()), under, strict=False):
+                view = torch.from_numpy(rgb).permute(0, 3, 1, 2)
+                yield index, view, None if below is None else torch.from_numpy(below)[:, None]
         if progress is not None:
             progress(index + 1, len(videos))
 
 
 def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _Cut | Unread:
     """The views of video ``index``, each frame of which is decoded once."""
+    depth = None
     try:
         plan = plan_frames(how, videos.num_frames(index), card, seed, index)
         frames = videos.frames(index, plan.frames)
+        if card.inputs != "rgb":
+            assert isinstance(videos, ManifestVideos)  # ``open_source`` refuses others
+            depth = _cut_depth(videos, how, card, index, plan.frames, frames.shape[1:3])
     except ClipError as error:
         return Unread(index, videos.name(index), str(error))
-    return torch.from_numpy(cut_squares(frames, how, card.size)), torch.from_numpy(plan.samples), None
+    return torch.from_numpy(cut_squares(frames, how, card.size)), torch.from_numpy(plan.samples), depth
+
+
+def _cut_depth(
+    videos: ManifestVideos, how: Protocol, card: NetworkCard, index: int, wanted: np.ndarray, rgb_size: tuple[int, int]
+) -> torch.Tensor:
+    """The depth of video ``index`` under its squares. Raises ``ClipError`` if there is none, or none that fits."""
+    try:
+        raw = videos.depth(index, wanted, rgb_size)
+        return torch.from_numpy(cut_depth_squares(raw, videos.manifest.depth, rgb_size, how, card.size))
+    except DepthError as error:
+        raise ClipError(f"{videos.manifest.clips[index].depth}: {error}") from error
 
 
 def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
@@ -78,7 +97,7 @@ def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread
             f"View(num_segments={card.num_segments}, size={card.size})"
         )
     squares = sample["rgb"].permute(0, 2, 3, 1)[None]
-    return squares, torch.arange(frames)[None], None if card.inputs == "rgb" else sample["depth"]
+    return squares, torch.arange(frames)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
 
 
 def _check_view(clips: ClipSource, how: Protocol, card: NetworkCard) -> None:
