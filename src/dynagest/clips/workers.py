@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_all_start_methods, get_context, parent_process
@@ -31,7 +32,7 @@ def worker_context(preload: str) -> BaseContext:
     server is started here with SIGINT blocked, which they inherit. On Windows a worker that is still importing ends
     with a traceback.
     """
-    if "forkserver" not in get_all_start_methods():
+    if sys.platform == "win32" or "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     from multiprocessing import forkserver, resource_tracker  # not to be had on Windows
 
