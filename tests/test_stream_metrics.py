@@ -116,6 +116,16 @@ def test_the_summary_by_hand():
     assert found.early_share == pytest.approx(0.5)
 
 
+def test_a_gesture_made_twice_is_recognised_twice_only_if_it_is_reported_twice():
+    truth = (Span("wave", 1, 2), Span("wave", 2.3, 3.3), Span("grab", 5, 6), Span("grab", 6.2, 7), Span("wave", 9, 10))
+    merged, twice = [event("wave", 1.2, 3.2)], [event("wave", 1.2, 2), event("wave", 2.5, 3.2)]
+    later = [event("grab", 5.2, 5.9), event("grab", 6.4, 7), event("wave", 9.2, 10)]
+    once = summarise([Recording("a", 60.0, truth, (*merged, *later))])
+    assert (once.recognised, once.repeats, once.repeats_recognised) == (4, 2, 1)
+    both = summarise([Recording("a", 60.0, truth, (*twice, *later)), Recording("b", 60.0, truth[:1], ())])
+    assert (both.recognised, both.repeats, both.repeats_recognised) == (5, 2, 2)
+
+
 def test_levenshtein_falls_below_zero_and_streams_without_gestures_count_for_false_activations_only():
     noisy = Recording("a", 60.0, (Span("wave", 1, 2),), tuple(event("push", t, t + 0.5) for t in (5, 6, 7)))
     assert summarise([noisy]).levenshtein == pytest.approx(-2)
@@ -149,6 +159,8 @@ def recordings(draw: st.DrawFn) -> list[Recording]:
 def test_bounds_and_order(made: list[Recording]):
     found = summarise(made)
     assert 0 <= found.recognised <= min(found.gestures, found.activations)
+    assert 0 <= found.repeats_recognised <= min(found.repeats, found.recognised)
+    assert found.repeats <= max(found.gestures - 1, 0)
     assert found.false_per_minute >= 0
     if found.gestures:
         assert found.levenshtein is not None

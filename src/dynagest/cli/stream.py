@@ -143,11 +143,12 @@ def _told(found: "StreamSummary") -> str:
     """The metrics in a few lines of text."""
     if found.levenshtein is None or found.mean_jaccard is None:
         return f"no gestures in {found.minutes:.1f} minutes; {found.false_per_minute:.2f} false activations a minute"
+    again = f", {found.repeats_recognised} of {found.repeats} that repeat the one before" if found.repeats else ""
     lines = [
         f"Levenshtein accuracy {found.levenshtein:.1%}, mean Jaccard index {found.mean_jaccard:.3f}, "
         f"{found.false_per_minute:.2f} false activations a minute",
         f"{found.recognised} of {found.gestures} gestures recognised in {found.minutes:.1f} minutes "
-        f"of {found.streams} streams",
+        f"of {found.streams} streams{again}",
     ]
     if found.delay_from_begin is not None and found.delay_from_end is not None and found.early_share is not None:
         lines.append(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,8 +32,9 @@ class StreamSummary:
 
     ``levenshtein`` is at most 1, and below 0 when there are more errors than gestures. ``mean_jaccard``, ``recall`` and
     ``early_share`` are in [0, 1]. ``delay_from_begin`` and ``delay_from_end`` are the mean seconds from a recognised
-    gesture's begin (or end) to its activation; the latter is negative for activations before the end. Fields are None
-    when undefined: accuracies and recall without gestures, delays and ``early_share`` without recognised ones.
+    gesture's begin (or end) to its activation; the latter is negative for activations before the end. ``repeats`` are
+    the gestures of the same class as the one before them. Fields are None when undefined: accuracies and recall without
+    gestures, delays and ``early_share`` without recognised ones.
     """
 
     streams: int
@@ -40,6 +42,8 @@ class StreamSummary:
     gestures: int
     activations: int
     recognised: int
+    repeats: int
+    repeats_recognised: int
     levenshtein: float | None
     mean_jaccard: float | None
     recall: float | None
@@ -53,7 +57,9 @@ def summarise(recordings: Sequence[Recording]) -> StreamSummary:
     """All metrics over the recordings together, which must have more than 0 seconds in total."""
     gestures = sum(len(one.truth) for one in recordings)
     activations = sum(len(one.found) for one in recordings)
-    pairs = [pair for one in recordings for pair in match(one.truth, one.found)]
+    matches = [match(one.truth, one.found) for one in recordings]
+    pairs = [pair for matched in matches for pair in matched]
+    again = [repeats(one.truth) for one in recordings]
     edits = sum(
         edit_distance([span.label for span in one.truth], [event.label for event in one.found]) for one in recordings
     )
@@ -65,6 +71,10 @@ def summarise(recordings: Sequence[Recording]) -> StreamSummary:
         gestures=gestures,
         activations=activations,
         recognised=len(pairs),
+        repeats=sum(map(len, again)),
+        repeats_recognised=sum(
+            span in spans for matched, spans in zip(matches, again, strict=True) for span, _ in matched
+        ),
         levenshtein=1 - edits / gestures if gestures else None,
         mean_jaccard=float(np.mean(overlaps)) if overlaps else None,
         recall=len(pairs) / gestures if gestures else None,
@@ -117,6 +127,11 @@ def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -
                 pairs.append((span, event))
                 break
     return pairs
+
+
+def repeats(truth: Sequence[Span]) -> list[Span]:
+    """The gestures whose predecessor is of the same class. Reported once for both, such a gesture is not recognised."""
+    return [after for before, after in pairwise(truth) if after.label == before.label]
 
 
 def false_activations(truth: Sequence[Span], found: Sequence[Event]) -> Counter[str]:
