@@ -24,8 +24,8 @@ from dynagest.stream.scores import Scores
 class EventSettings(BaseModel):
     """The parameters of ``EventDetector`` (docs/events.md). ``dynagest tune`` chooses them on validation streams.
 
-    ``smoothing``, ``cooldown``, ``longest`` and ``lag`` are seconds; ``threshold`` and ``dip`` are in (0, 1), and ``dip``
-    is at most ``threshold``. Raises pydantic's ``ValidationError`` for other values.
+    ``smoothing``, ``cooldown``, ``longest`` and ``lag`` are seconds; ``threshold`` and ``dip`` are in (0, 1), with
+    ``dip`` at most ``threshold``. Raises pydantic's ``ValidationError`` for other values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
