@@ -33,7 +33,10 @@ def export(
     frames: Annotated[
         int, typer.Option(min=1, help="Frames that a stream's file takes at once: more a second, answered later.")
     ] = 1,
-    out: Annotated[Path | None, typer.Option(help="The file. [default: RUN/network-PRECISION.onnx or .xml]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file. [default: in RUN, named like network-fp32.onnx, network-int8-stream.xml]"),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="A manifest. [default: the run's own; generated clips where that is gone, but not for int8]"),

@@ -75,7 +75,7 @@ def count(
     console.print(table)
     console.print(
         "GMAC: 10^9 multiply-adds. legacy: GFLOPs by the counter behind the paper's tables (docs/method.md).\n"
-        "The MSD columns exist in training only."
+        "MSD: the two depth decoders, which exist in training only."
     )
 
 

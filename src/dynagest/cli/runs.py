@@ -178,7 +178,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     protocol: Annotated[str, typer.Option(help="center, clips10 or paper.")] = "center",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the temporal samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the temporal samples, and of which clips are shown.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Views in the network at once.")] = 8,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode. [default: 1, or 0 where /dev/shm is small]")

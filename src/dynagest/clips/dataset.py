@@ -83,6 +83,8 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
 
     Example, an epoch in a training loop of your own::
 
+        from dynagest.clips.dataset import collate, normalise
+
         keys = [(epoch, index) for index in torch.randperm(len(dataset)).tolist()]
         for batch, unreadable in DataLoader(dataset, batch_size=8, sampler=keys, collate_fn=collate, num_workers=2):
             rgb = normalise(batch["rgb"], card.mean, card.std)  # float32 (N, T, 3, H, W)

@@ -40,7 +40,7 @@ class View:
     * ``flip_labels``: ``None`` mirrors no clip, because left and right may be different classes. A mapping mirrors half
       of the clips, RGB and depth, and maps their labels; labels that are not in it stay the same when mirrored.
 
-    ``depth``: whether depth is read at all.
+    ``depth``: whether depth is read at all. Raises pydantic's ``ValidationError`` for a field of the wrong type.
     """
 
     num_segments: int = Field(default=8, ge=1)

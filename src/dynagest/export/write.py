@@ -80,7 +80,8 @@ def export(
     """Export the network of a run folder (or a ``.safetensors`` file), and compare the file with it.
 
     ``frames``: the number of frames that a stream's file takes at once, 1 to T (see docs/streaming.md).
-    ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` in the name.
+    ``out``: by default ``network-PRECISION.onnx`` or ``.xml`` in the run folder, streams with ``-stream`` (and, of
+    several frames, ``-xF``) in the name.
     ``data``: a manifest; its training clips calibrate int8, its test clips are compared. See ``gather`` for the
     default. ``clips``: the number of each. ``threads``: the number of threads of PyTorch and of the file (default:
     PyTorch's). ``progress`` is called with a line for each step.

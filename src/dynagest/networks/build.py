@@ -54,13 +54,14 @@ def create_model(
     size: int = 224,
     options: Mapping[str, Any] | None = None,
 ) -> ClipNet:
-    """Build a network by name, randomly initialised.
+    """Build a network by name, randomly initialised: normalised clips (N, T, 3, H, W) -> logits (N, num_classes).
 
-    ``width`` is the number of channels of the stem: 64 as published, less for small networks; all other widths scale
-    with it. ``num_segments`` is the T that the network is meant for, ``size`` the side of its input in pixels; only
-    networks that flatten their features depend on them. ``options`` are the network's own switches: ``inputs`` is
-    "rgb", "rgbd" or "depth"; ``online`` (TSM and ACTION) makes a network that looks at no future frame and so has a
-    streaming form; a rival's options are in the docstring of its class (``dynagest.networks.rivals``).
+    ``width`` is the number of channels of the stem: 64 as published, less (down to 8) for small networks; all other
+    widths scale with it. ``num_segments`` is the T that the network is meant for, ``size`` the side of its input in
+    pixels; only networks that flatten their features depend on them. ``dropout``, in [0, 1), acts before the
+    classifier. ``options`` are the network's own switches: ``inputs`` is "rgb", "rgbd" or "depth" (3, 4 or 1 channels);
+    ``online`` (TSM and ACTION) makes a network that looks at no future frame and so has a streaming form; a rival's
+    options are in the docstring of its class (``dynagest.networks.rivals``).
     Raises ``ModelError`` for an unknown network or option, and for numbers that the network cannot be built with.
     """
     return build_network(NetworkSpec(name, num_classes, num_segments, width, dropout, size, options or {}))

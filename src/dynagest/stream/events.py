@@ -22,7 +22,11 @@ from dynagest.stream.scores import Scores
 
 
 class EventSettings(BaseModel):
-    """The parameters of ``EventDetector``. ``dynagest tune`` chooses them on validation streams."""
+    """The parameters of ``EventDetector`` (docs/events.md). ``dynagest tune`` chooses them on validation streams.
+
+    ``smoothing``, ``cooldown``, ``longest`` and ``lag`` are seconds; ``threshold`` and ``dip`` are in (0, 1), with
+    ``dip`` at most ``threshold``. Raises pydantic's ``ValidationError`` for other values.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -56,7 +56,16 @@ def load_recogniser(
     hop: int | None = None,
     threads: int | None = None,
 ) -> Recogniser:
-    """Load the recogniser of a network, with its event settings. Arguments and errors as in ``load_stream_model``."""
+    """Load a network and its event settings (``dynagest tune``'s, else the defaults) to recognise gestures in a stream.
+
+    ``path`` is a run folder, a ``.safetensors`` file, or an exported ``.onnx`` or ``.xml``, of clips or of streams.
+    ``device`` is a torch device (default: the CPU); ``fps`` replaces the rate, in frames a second, at which the
+    network's card samples a stream; ``hop`` (of a network of clips) is the number of such frames from one answer to the
+    next; ``threads`` is for exported files. Errors as in ``load_scorer`` and ``load_stream_model``: ``WeightsError``,
+    ``ModelError``, ``RecipeError`` and ``RunError``.
+
+    Example: ``dg.load_recogniser("runs/live")``; see ``Recogniser``
+    """
     model = load_stream_model(path, device, fps, hop, threads)
     return Recogniser(model.scorer, EventDetector(model.scorer.card.classes, model.settings))
 

@@ -11,7 +11,9 @@ from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
 
 
 class SynthDataset(Dataset[Sample]):
-    """One split of a generated data set, seen through a view. ``dataset[(epoch, index)]`` gives a ``Sample``.
+    """One split of a generated data set, seen through a view. ``dataset[(epoch, index)]`` gives a ``Sample``: rgb uint8
+    (T, 3, H, W), canonical depth float32 (T, 1, H, W) in [0, 1], near = 1, and the label. For a ``DataLoader`` see
+    ``ClipDataset``.
 
     A clip depends on (spec, split, index) alone, so any number of workers gives the same samples, bit for bit on the
     same kind of machine. ``seed`` (by default the spec's), epoch and index decide which frames of the clip are seen,

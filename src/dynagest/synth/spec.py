@@ -46,13 +46,13 @@ class SynthSpec(BaseModel):
     """The settings of a generated data set: who performs, where, what, and how hard the clips are.
 
     The same spec gives the same clips everywhere. Shares and strengths lie in [0, 1]. No two splits share subjects or
-    scenes.
+    scenes. ``dynagest.synth.get_preset("demo")`` gives one of the presets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(default=0, ge=0)
-    classes: tuple[str, ...] = tuple(GESTURES)
+    seed: int = Field(default=0, ge=0, description="decides every subject, scene and clip")
+    classes: tuple[str, ...] = Field(default=tuple(GESTURES), description="the gestures, by name")
     background: int = Field(
         default=0,
         ge=0,
@@ -65,12 +65,16 @@ class SynthSpec(BaseModel):
         description="how loosely clips are cut, as a share of their length: the gesture's middle is at most so far "
         "from the clip's, and its length differs by at most half as much",
     )
-    clips_per_class: PerSplit = PerSplit(train=60, val=12, test=20)
-    subjects: PerSplit = PerSplit(train=40, val=8, test=12)
-    scenes: PerSplit = PerSplit(train=200, val=40, test=60)
+    clips_per_class: PerSplit = Field(
+        default=PerSplit(train=60, val=12, test=20), description="clips of each gesture in each split"
+    )
+    subjects: PerSplit = Field(default=PerSplit(train=40, val=8, test=12), description="people in each split")
+    scenes: PerSplit = Field(default=PerSplit(train=200, val=40, test=60), description="places in each split")
     size: int = Field(default=112, ge=16, le=1024, description="height and width of a frame in pixels")
     num_frames: int = Field(default=16, ge=2, description="frames recorded of a clip")
-    views: tuple[Viewpoint, ...] = ("egocentric", "frontal")
+    views: tuple[Viewpoint, ...] = Field(
+        default=("egocentric", "frontal"), description="where the camera is: on the head, or facing the performer"
+    )
     unmirrored: bool = Field(
         default=False, description="frontal clips as a camera takes them, not as a mirror shows the performer"
     )

@@ -1,4 +1,4 @@
-"""The Multi-Scale-Decoder (paper, section 3): predicts depth from two places in a 2D CNN, during training only.
+"""The Multi-Scale-Decoder (paper, section III): predicts depth from two places in a 2D CNN, during training only.
 
 N clips of T frames are B = N*T images for the decoders. A decoder is a chain of 4x4 transposed convolutions (stride 2,
 padding 1, no bias, no normalisation) with ReLU between them. On ResNet-50 the local decoder is 64 -> 32 -> 1 and the
@@ -32,7 +32,10 @@ HIDDEN_WIDTHS = {1: (), 2: (32,), 3: (256, 32), 4: (256, 64, 32), 5: (256, 128, 
 
 
 class Masks(NamedTuple):
-    """Predicted depth, (B, 1, h, w) each, near = 1; ``None`` where a decoder is missing."""
+    """Predicted depth, (B, 1, h, w) each, near = 1; ``None`` where a decoder is missing.
+
+    With ``activation`` "sigmoid" values lie in (0, 1); with "linear" they may leave [0, 1].
+    """
 
     local: torch.Tensor | None
     global_: torch.Tensor | None
@@ -46,7 +49,7 @@ class Features(NamedTuple):
 
 
 class MultiScaleDecoder(nn.Module):
-    """Two decoders, either of which may be missing, and the names of the modules that they read.
+    """The paper's two depth decoders, either of which may be missing, and the names of the modules that they read.
 
     It is not part of the network and leaves no trace in it: ``attached`` adds forward hooks for one ``with`` block.
 
@@ -54,7 +57,7 @@ class MultiScaleDecoder(nn.Module):
 
         msd = MultiScaleDecoder.for_model(net)
         with msd.attached(net) as taps:
-            logits = net(clip)
+            logits = net(clip)              # normalised clips (N, T, 3, 224, 224); B = N * T
         masks = msd(msd.features(taps))     # masks.local (B, 1, 224, 224), masks.global_ (B, 1, 56, 56)
     """
 

@@ -27,14 +27,17 @@ class DepthTask(Task):
     """Adds depth supervision to a network that itself knows nothing of depth.
 
     The network has hooks during ``forward`` only; ``task.network`` is what is saved for use. Without a ``decoder`` the
-    task is plain classification (of a network that is fed depth, if its ``inputs`` say so). ``loss`` has the paper's
-    weights by default.
+    task is plain classification (of a network that is fed depth, if its ``inputs`` say so). ``loss`` is by default the
+    paper's (eqs. 4 to 7): cross-entropy, local and global squared error at 1 : 1 : 0.01. Shapes are those of
+    ``Task.forward``.
 
     ``chained``: in training, an online ``network`` sees the N clips as one stream. A clip alone starts without a past,
     but in a stream only the first frame does. In the chain every clip but the first starts with the memory of another
     clip, which says nothing about its class. Raises ``ModelError`` for a network that is not online.
 
-    Example of a step in your own training loop; ``net`` takes clips, ``optimiser`` has ``task.parameters()``::
+    Example of a step in your own training loop. ``net`` maps normalised clips (N, T, 3, H, W) to logits (N, K), and
+    ``optimiser`` has ``task.parameters()``, the decoders' among them. ``depth`` (N, T, 1, H, W) is in [0, 1], near = 1;
+    ``has_depth`` (N,) bool says which clips have any::
 
         task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"))
         task(rgb, label, depth, has_depth).loss.backward()
