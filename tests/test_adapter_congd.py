@@ -79,6 +79,7 @@ def test_quirks_are_kept_and_said(tmp_path: Path):
     ("row", "message"),
     [
         ("001/00001 1,41:250", r"train\.txt:1: label 250 is not among 1 to 249"),
+        ("001/00001 1,41:0", r"train\.txt:1: label 0 is not among 1 to 249"),
         ("001/00001 9,8:3", r"train\.txt:1: frames 9 to 8 are an empty range"),
         ("001/00001 0,8:3", "frames count from 1"),
         ("001/00001 1-41:3", r"train\.txt:1: expected FIRST,LAST:LABEL, got '1-41:3'"),

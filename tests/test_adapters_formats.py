@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dynagest.clips.adapters import Index, IndexOptions, index_dataset, parse_lists
+from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS
 from dynagest.clips.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.errors import DepthError, ManifestError
@@ -61,7 +62,9 @@ def test_end_trim_that_leaves_no_frame_is_refused(tmp_path: Path) -> None:
         ("path:./a color:c:0:9 label:1", "no depth:"),
         ("path:./a depth:d:0:9 color:c:0 label:1", "expected color:NAME:START:END"),
         ("path:./a depth:d:9:9 color:c:0:9 label:1", "empty frame range"),
+        ("path:./a depth:d:0:9 color:c:9:9 label:1", "empty frame range"),
         ("path:./a depth:d:0:9 color:c:0:9 label:26", "label '26' is not among 1 to 25"),
+        ("path:./a depth:d:0:9 color:c:0:9 label:0", "label '0' is not among 1 to 25"),
     ],
 )
 def test_nvgesture_bad_rows(tmp_path: Path, row: str, reason: str) -> None:
@@ -69,6 +72,30 @@ def test_nvgesture_bad_rows(tmp_path: Path, row: str, reason: str) -> None:
     with pytest.raises(ManifestError, match=reason) as caught:
         _index("nvgesture", tmp_path, require_files=False)
     assert f"{path}:2:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "row", "reason"),
+    [
+        ("egogesture", "labels/Subject03/Scene1/Group1.csv", "0,1,10", "class 0 is not among 1 to 83"),
+        ("egogesture", "labels/Subject03/Scene1/Group1.csv", "1,0,10", "frames 0 to 10 .*frames count from 1"),
+        ("isogd", "train_list.txt", "a.avi b.avi 0", "a label 1 to 249"),
+        ("isogd", "train_list.txt", "a.avi b.avi 250", "a label 1 to 249"),
+        ("ipn-hand", "trainlistall_but_None.txt", "./frames/a 0 18 55", "label 0 is not among 1 to 13"),
+        ("ipn-hand", "trainlistall_but_None.txt", "./frames/a 14 18 55", "label 14 is not among 1 to 13"),
+        ("ipn-hand", "trainlistall_but_None.txt", "./frames/a 1 0 55", "frames 0 to 55 .*frames count from 1"),
+        ("ipn-hand", "trainlistall_but_None.txt", "./frames/a 1 56 55", "frames 56 to 55 are an empty range"),
+        ("ipn-hand", "trainlistall_but_None.txt", "./frames/a 1 55", "expected 'FOLDER LABEL FIRST LAST'"),
+        ("tsm", "train.txt", "a 0 1", "with at least one frame"),
+    ],
+)
+def test_what_counts_from_1_is_never_taken_for_the_last(
+    name: str, file: str, row: str, reason: str, tmp_path: Path
+) -> None:
+    """A label of 0 would be the last class, a first frame of 0 one before the recording."""
+    path = _write(tmp_path / file, f"{row}\n")
+    with pytest.raises(ManifestError, match=f"{re.escape(str(path))}:1: .*{reason}"):
+        _index(name, tmp_path, require_files=False)
 
 
 @pytest.mark.parametrize("version", ["v2", "V2"])
@@ -128,6 +155,15 @@ def test_isogd_row_without_label_among_others_is_bad(tmp_path: Path) -> None:
         _index("isogd", tmp_path, require_files=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "row"), [("isogd", "train_list.txt", "a.avi b.avi 1"), ("congd", "train.txt", "001/00001 1,9:1")]
+)
+def test_the_measured_map_of_depth_is_declared_on_demand(name: str, file: str, row: str, tmp_path: Path) -> None:
+    _write(tmp_path / file, row)
+    specs = [_index(name, tmp_path, require_files=False, aligned=aligned).manifest.depth for aligned in (False, True)]
+    assert specs == [PRESETS["isogd"], PRESETS["isogd-aligned"]]
+
+
 def test_jester(tmp_path: Path) -> None:
     _write(tmp_path / "jester-v1-labels.csv", "Swiping Left\nDrumming Fingers\n")
     _write(tmp_path / "jester-v1-train.csv", "34870;Drumming Fingers\n")
@@ -142,6 +178,9 @@ def test_jester(tmp_path: Path) -> None:
     assert index.manifest.depth is None
     assert {clip.fps for clip in index.manifest.clips} == {12.0}
     assert "jester-v1-test.csv: no labels" in index.notes[0]
+    (tmp_path / "jester-v1-labels.csv").rename(tmp_path / "elsewhere.csv")
+    assert _index("jester", tmp_path, require_files=False).manifest.classes == ("Drumming Fingers", "Swiping Left")
+    (tmp_path / "elsewhere.csv").rename(tmp_path / "jester-v1-labels.csv")
     _write(tmp_path / "jester-v1-train.csv", "34870;Drumming Fingrs\n")
     with pytest.raises(ManifestError, match=r"train\.csv:1: label 'Drumming Fingrs'"):
         _index("jester", tmp_path, require_files=False)
@@ -158,7 +197,11 @@ def test_ipn_hand_prefers_the_13_gestures(tmp_path: Path) -> None:
     with_none = ((Path("annotation_ipnGesture/trainlistall.txt"), "train"),)
     other = _index("ipn-hand", tmp_path, require_files=False, lists=with_none).manifest
     assert (len(other.classes), other.clips[0].label) == (14, "D0X")
-    _write(tmp_path / "annotation_ipnGesture" / "classIndAllbutNone.txt", "1 point\n2 click\n4 open\n")
+    names = _write(
+        tmp_path / "annotation_ipnGesture" / "classIndAllbutNone.txt", "\n".join(f"{k} g{k}" for k in range(1, 14))
+    )
+    assert _index("ipn-hand", tmp_path, require_files=False).manifest.clips[0].label == "g13"
+    _write(names, "1 point\n2 click\n4 open\n")
     with pytest.raises(ManifestError, match="expected the class numbers 1 to 3, but it is without 3 and with 4"):
         _index("ipn-hand", tmp_path, require_files=False)
 
@@ -171,6 +214,9 @@ def test_tsm_lists(tmp_path: Path) -> None:
     first = index.manifest.clips[0]
     assert (first.video, first.label, first.start, first.end) == (tmp_path / "some folder/7", "class_02", 0, 37)
     assert [clip.split for clip in index.manifest.clips] == ["train", "train", "val"]
+    _write(tmp_path / "category.txt", "zoom\ngrab\npinch\n")
+    named = _index("tsm", tmp_path, require_files=False).manifest
+    assert (named.classes, named.clips[0].label) == (("zoom", "grab", "pinch"), "pinch")
     _write(tmp_path / "category.txt", "zoom\ngrab\n")
     with pytest.raises(ManifestError, match="label 2 is not among 0 to 1"):
         _index("tsm", tmp_path, require_files=False)
@@ -351,6 +397,8 @@ def test_class_folders_hold_out_whole_subjects(tmp_path: Path) -> None:
             for take in range(3):
                 _write(tmp_path / label / f"S{subject:02d}_{take}.mp4")
     index = _index("folders", tmp_path, holdout=0.25, seed=3)
+    assert list(index.manifest.clips) == hold_out(_index("folders", tmp_path).manifest.clips, 0.25, seed=3)[0]
+    assert index.manifest != _index("folders", tmp_path, holdout=0.25, seed=4).manifest
     held = {clip.subject for clip in index.manifest.split("val").clips}
     assert len(held) == 2
     assert not held & {clip.subject for clip in index.manifest.split("train").clips}

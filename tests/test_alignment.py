@@ -31,10 +31,10 @@ def mtut(**changes: object) -> Recipe:
     return toy_recipe(**(values | changes))
 
 
-def task(weight: float = 0.5, model: str = "i3d", tap: str = TAP) -> AlignmentTask:
+def task(weight: float = 0.5, model: str = "i3d", tap: str = TAP, class_weight: float = 1.0) -> AlignmentTask:
     torch.manual_seed(0)
     rgb, depth = (create_model(model, 3, 4, width=8, options=options) for options in ({}, {"inputs": "depth"}))
-    return AlignmentTask(rgb, depth, tap, weight)
+    return AlignmentTask(rgb, depth, tap, weight, class_weight)
 
 
 @pytest.fixture
@@ -94,6 +94,11 @@ def test_loss_by_hand(batch: tuple[torch.Tensor, ...]) -> None:
     total = sum(output.terms[name] * weight for name, weight in zip(output.terms, (1, 1, 0.5), strict=True))
     torch.testing.assert_close(output.loss, total)
     assert output.terms["alignment"] > 0
+    less = task(class_weight=0.25).eval()
+    assert [term.weight for term in less.terms.values()] == [0.25, 0.25, 0.5]
+    torch.testing.assert_close(
+        less(*batch).loss, sum(output.terms[name] * term.weight for name, term in less.terms.items())
+    )
     without = task(weight=0).eval()(*batch)
     assert without.terms["alignment"] == 0
     torch.testing.assert_close(without.loss, entropy.mean() + (other[0] + other[2]) / 2)
@@ -107,23 +112,24 @@ def test_clip_without_depth_does_not_reach_the_partner(batch: tuple[torch.Tensor
     assert training.network.classifier.weight.grad.abs().max() > 0
 
 
-def test_alignment_draws_only_the_worse_network(batch: tuple[torch.Tensor, ...]) -> None:
-    training = task(weight=1.0).eval()
+@pytest.mark.parametrize(("better", "worse"), [("partner", "network"), ("network", "partner")])
+def test_alignment_draws_only_the_worse_network(batch: tuple[torch.Tensor, ...], better: str, worse: str) -> None:
+    training = task(weight=1.0, class_weight=0.0).eval()
     rgb, label, depth, _ = batch
-    with torch.no_grad():  # a partner that is right about everything
-        training.partner.classifier.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    with torch.no_grad():  # right about everything
+        getattr(training, better).classifier.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
     label = torch.zeros_like(label)
-    training.class_weight = 0.0
     training(rgb, label, depth, torch.ones(3, dtype=torch.bool)).loss.backward()
-    assert training.network.features.conv1.conv.weight.grad.abs().max() > 0
-    assert training.partner.features.conv1.conv.weight.grad.abs().max() == 0
+    assert getattr(training, worse).features.conv1.conv.weight.grad.abs().max() > 0
+    assert getattr(training, better).features.conv1.conv.weight.grad.abs().max() == 0
 
 
-def test_a_clip_pulls_with_ten_at_most(batch: tuple[torch.Tensor, ...]) -> None:
+@pytest.mark.parametrize("worse", ["network", "partner"])
+def test_a_clip_pulls_with_ten_at_most(batch: tuple[torch.Tensor, ...], worse: str) -> None:
     training = task(weight=0.5).eval()
     rgb, _, depth, has_depth = batch
-    with torch.no_grad():  # sure of the wrong class, which the partner is not
-        training.network.classifier.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
+    with torch.no_grad():  # sure of the wrong class, which the other one is not
+        getattr(training, worse).classifier.bias.copy_(torch.tensor([200.0, 0.0, 0.0]))
     output = training(rgb, torch.ones(3, dtype=torch.long), depth, has_depth)
     assert 0.5 * output.terms["alignment"].item() == pytest.approx(10)
 

@@ -161,6 +161,17 @@ def test_any_number_of_frames_and_a_size_that_is_no_multiple_of_32(frames: int) 
         assert net(random_clip(clips=1, frames=frames, size=50)).shape == (1, 5)
 
 
+def test_dropout_is_before_the_classifier_and_in_training_only() -> None:
+    net = trained("tsn_resnet18", width=8, dropout=0.5)
+    clip = random_clip(size=32)
+    with torch.no_grad():
+        assert torch.equal(net(clip), net(clip))
+        net.dropout.train()
+        assert not torch.equal(net(clip), net(clip))
+        nn.init.zeros_(net.classifier.weight)
+        assert torch.allclose(net(clip), net.classifier.bias.expand(2, 5))
+
+
 def test_classifier_initialisation() -> None:
     torch.manual_seed(0)
     net = create_model("tsn_resnet50", 100)
@@ -220,12 +231,18 @@ def test_export_keeps_the_logits_for_any_batch(name: str) -> None:
     [
         (("action_resnet5", 5), "action_resnet50"),
         (("vit", 5), "tsn_resnet18"),
-        (("tsn_resnet18", 0), "num_classes=0"),
     ],
 )
 def test_mistakes_are_named(arguments: tuple[str, int], says: str) -> None:
     with pytest.raises(ModelError, match=says):
         create_model(*arguments)
+
+
+@pytest.mark.parametrize("number", [{"num_classes": 0}, {"num_segments": 0}, {"width": 7}, {"dropout": 1.0}])
+def test_numbers_that_no_network_can_have_are_named(number: dict[str, float]) -> None:
+    (name, value), *_ = number.items()
+    with pytest.raises(ModelError, match=f"{name}={value}.*at least 1 class, 1 segment, width 8"):
+        create_model("tsm_resnet18", **({"num_classes": 5} | number))
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 32, 32), (1, 8, 1, 32, 32), (1, 3, 8, 32, 32)])

@@ -219,6 +219,14 @@ def test_the_last_depth_frame_stands_for_up_to_three_missing_ones(tmp_path: Path
     assert shown == [0, 1, 2, 3, 4, 5, 5, 5]
 
 
+def test_a_range_of_depth_may_end_behind_its_file(tmp_path: Path) -> None:
+    """A list may state the same range for both videos though depth ends a little earlier."""
+    write_clip(tmp_path, count=8, depth_count=6)
+    clip = clip_in(tmp_path, start=1, end=8, depth_start=1, depth_end=8)
+    sample = only(ClipDataset(Manifest.of([clip], BRIGHT), replace(PLAIN, num_segments=7), 0))
+    assert [int(frame.max() * 255 + 0.5) // 7 for frame in sample["depth"]] == [1, 2, 3, 4, 5, 5, 5]
+
+
 @pytest.mark.parametrize("depth_count", [26, 34])
 def test_depth_of_quite_another_length_is_unreadable(tmp_path: Path, depth_count: int) -> None:
     write_clip(tmp_path, depth_count=depth_count)
@@ -300,6 +308,15 @@ def test_one_clip_against_the_declaration_is_left_out(folder: Path, tmp_path: Pa
     assert (item.index, item.file) == (odd, tmp_path / "b" / "depth")
     assert "b/depth: depth is 16-bit but no unit is declared" in item.reason
     only(dataset, 0, 1 - odd)
+
+
+def test_a_first_clip_that_cannot_be_read_stops_no_run(folder: Path, tmp_path: Path) -> None:
+    clips = [clip_in(folder, depth=tmp_path / "gone"), clip_in(folder)]
+    dataset = ClipDataset(Manifest.of(clips, BRIGHT), PLAIN, 0)
+    assert isinstance(dataset[0, 0], UnreadableClip)
+    assert only(dataset, 0, 1)["has_depth"]
+    with pytest.raises(DepthError, match="8-bit but declared in millimetres"):
+        ClipDataset(Manifest.of(clips, PRESETS["realsense"]), PLAIN, 0)
 
 
 def reshape_depth(folder: Path, width: int, height: int) -> None:

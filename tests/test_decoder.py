@@ -60,6 +60,15 @@ def test_multiply_adds_count_what_the_layers_do() -> None:
     decoder.tap_size = (5, 7)
     # A 4x4 transposed convolution spreads each of its inputs over 16 outputs: once per input position and weight.
     assert decoder.multiply_adds() == 5 * 7 * 3 * 2 * 16 + 10 * 14 * 2 * 1 * 16
+    decoder = Decoder((3, 2, 1), plain=True, activation="linear")
+    decoder.tap_size = (5, 7)
+    assert decoder.multiply_adds() == 5 * 7 * (3 * 2 * 9 + 2 * 1 * 9)
+
+
+def test_after_256_the_widths_of_five_layers_halve() -> None:
+    """So that every layer but the last costs the same: four times the positions, a quarter of the weights."""
+    decoder = Decoder.from_stride(2048, 32, "full", "linear")
+    assert decoder.widths == (2048, 256, 128, 64, 32, 1)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +187,16 @@ def test_first_masks_are_almost_black_and_hidden_layers_keep_the_scale() -> None
     # He: a ReLU's output has mean square 1 where its input did, whatever the width (inner pixels; borders see fewer).
     assert hidden[:, :, 4:-4, 4:-4].square().mean().item() == pytest.approx(1, rel=0.3)
     assert decoder(x).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("stride", "taps"), [(4, 9), (16, 4)])
+def test_weights_start_as_he_has_them_and_small_in_the_last_layer(stride: int, taps: int) -> None:
+    """A 3x3 convolution has all its taps at a pixel; of a 4x4 transposed one, only 2 x 2 reach it."""
+    decoder = Decoder.from_stride(64, stride, "quarter", "linear")
+    decoder.initialise(torch.Generator().manual_seed(0))
+    hidden, last = decoder.parameters()
+    assert hidden.std().item() == pytest.approx((2 / (64 * taps)) ** 0.5, rel=0.03)
+    assert last.std().item() == pytest.approx(1e-3, rel=0.2)
 
 
 def test_sigmoid_output() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
+from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec, shape_fault
 from dynagest.clips.frames import read_depth
 from dynagest.errors import DepthError
 
@@ -131,6 +131,25 @@ def test_align_without_affine_fits_the_frame() -> None:
     depth = np.random.default_rng(0).random((1, 24, 32), dtype=np.float32)
     np.testing.assert_array_equal(PRESETS["isogd"].align(depth, 24, 32), depth)
     np.testing.assert_array_equal(PRESETS["isogd"].align(depth, 48, 64)[:, ::2, ::2], depth)
+
+
+@pytest.mark.parametrize(
+    ("depth_size", "rgb_size", "fits"),
+    [
+        ((240, 320), (480, 640), True),
+        ((239, 320), (480, 640), True),  # a row was cut off
+        ((424, 512), (480, 640), False),  # Kinect 2 beside a webcam
+        ((320, 240), (240, 320), False),
+        ((480, 640), (720, 1280), False),
+    ],
+)
+def test_another_aspect_ratio_needs_an_affine(
+    depth_size: tuple[int, int], rgb_size: tuple[int, int], fits: bool
+) -> None:
+    fault = shape_fault(depth_size, rgb_size, PRESETS["isogd"])
+    assert bool(fault) != fits
+    assert shape_fault(depth_size, rgb_size, None) == fault
+    assert not shape_fault(depth_size, rgb_size, PRESETS["isogd-aligned"])
 
 
 @pytest.mark.parametrize("name", PRESETS)

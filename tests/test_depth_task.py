@@ -33,6 +33,16 @@ def test_output(batch: tuple[torch.Tensor, ...]) -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
+@pytest.mark.parametrize("which", ["local", "global", "both"])
+def test_a_run_lacks_the_terms_of_decoders_that_it_lacks(which: str) -> None:
+    net = create_model("tsm_resnet18", 5, width=16)
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32, which=which), DepthLoss(LossWeights(2, 3, 4)))
+    weights = {name: term.weight for name, term in task.terms.items()}
+    expected = {"cross_entropy": 2, "local": 3, "global": 4}
+    assert weights == {name: None if {name, which} == {"local", "global"} else expected[name] for name in expected}
+    assert [term.weight for term in DepthTask(net).terms.values()] == [1, None, None]
+
+
 def test_decoders_are_no_part_of_the_network(batch: tuple[torch.Tensor, ...]) -> None:
     net = create_model("tsm_resnet18", 5, width=16)
     names = list(net.state_dict())

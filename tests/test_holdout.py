@@ -40,6 +40,27 @@ def test_hold_out_by_clip(counts: list[int], share: float, seed: int) -> None:
     assert held == hold_out(clips, share, seed)[0]
 
 
+@pytest.mark.parametrize(
+    ("counts", "taken"),
+    [
+        ((3, 5), (1, 1)),  # of 0.9 and 1.5: the larger remainder is rounded up
+        ((4, 5), (1, 2)),  # of 1.2 and 1.5; together 2.7, so 3
+        ((1, 10), (0, 3)),
+    ],
+)
+def test_hold_out_by_clip_rounds_by_the_largest_remainder(counts: tuple[int, int], taken: tuple[int, int]) -> None:
+    clips = _clips(*((name, "") for name, count in zip("ab", counts, strict=True) for _ in range(count)))
+    for seed in range(5):
+        held = Counter(clip.label for clip in hold_out(clips, 0.3, seed)[0] if clip.split == "val")
+        assert (held["a"], held["b"]) == taken
+
+
+def test_hold_out_of_one_subject_is_by_clip() -> None:
+    held, note = hold_out(_clips(*[("a", "1")] * 8), 0.25, 0)
+    assert sum(clip.split == "val" for clip in held) == 2
+    assert "by clip" in note
+
+
 def test_hold_out_keeps_subjects_whole() -> None:
     clips = _clips(*((label, f"{subject:02d}") for subject in range(8) for label in ("a", "b") for _ in range(3)))
     held, note = hold_out(clips, 0.25, seed=0)

@@ -1,13 +1,20 @@
-"""Parameter groups: the published multipliers, each parameter once."""
+"""Parameter groups: the published multipliers, each parameter once; and what one step does with them."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
+from training_toys import ToyClips, toy_recipe
 
+from dynagest.clips.dataset import Batch, collate
 from dynagest.errors import ModelError, RecipeError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
+from dynagest.training.assemble import build_task
+from dynagest.training.engine import Engine
 from dynagest.training.optimiser import build_optimiser, parameter_groups, set_learning_rate
 from dynagest.training.recipe import Recipe
 
@@ -48,10 +55,10 @@ def test_published_multipliers() -> None:
 
 
 def test_convolution_biases() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Flatten(), nn.Linear(4, 2))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Flatten(), nn.LayerNorm(4), nn.Linear(4, 2))
     groups = {group.name: group for group in parameter_groups(DepthTask(net), Recipe())}
     assert (groups["biases"].names, groups["biases"].lr, groups["biases"].decay) == (("network.0.bias",), 2, 0)
-    assert groups["normalisation"].names == ("network.1.weight", "network.1.bias")
+    assert groups["normalisation"].names == tuple(f"network.{k}.{name}" for k in (1, 3) for name in ("weight", "bias"))
 
 
 def test_optimiser_uses_rate_and_decay_of_the_recipe() -> None:
@@ -107,3 +114,97 @@ def test_one_step_by_hand() -> None:
 def test_network_without_classifier() -> None:
     with pytest.raises(ModelError, match="no linear layer"):
         parameter_groups(DepthTask(nn.Conv2d(3, 3, 1)), Recipe())
+
+
+def engine(**changes: object) -> Engine:
+    recipe = toy_recipe(**changes)
+    return Engine(Accelerator(cpu=True), build_task(recipe, 3, torch.device("cpu"))[0], recipe)
+
+
+def toy_batch() -> Batch:
+    """Four clips, one of them without depth."""
+    batch, _ = collate([ToyClips(sparse_depth=True)[0, index] for index in range(4)])
+    assert batch is not None
+    return batch
+
+
+def gradients(training: Engine) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in training.task.named_parameters() if p.grad is not None}
+
+
+def step(training: Engine, batch: Batch, number: int = 0, lr: float = 0.01) -> float:
+    """One step but for its update. Returns the gradient's norm before it was cut."""
+    return training.step(batch, training.agree((batch, []), stop=False), number, lr)[1]
+
+
+def test_a_step_cuts_the_gradient_sets_the_rate_and_begins_anew() -> None:
+    training, batch = engine(clip_norm=0.01, momentum=0.0, weight_decay=0.0), toy_batch()
+    before = {name: value.detach().clone() for name, value in training.task.named_parameters()}
+    assert step(training, batch, lr=0.003) > 0.1
+    cut = gradients(training)
+    assert torch.stack([value.norm() for value in cut.values()]).norm().item() == pytest.approx(0.01, rel=1e-3)
+    training.update()
+    after = dict(training.task.named_parameters())
+    for name, times in (("network.base_model.conv1.weight", 1), ("network.classifier.weight", 5)):
+        torch.testing.assert_close(after[name], before[name] - 0.003 * times * cut[name], rtol=0, atol=1e-7)
+    assert not gradients(training)
+
+
+@pytest.mark.parametrize(("accumulate", "clips"), [(3, [2, 1, 1]), (9, [1, 1, 1, 1])])
+def test_a_step_in_parts_has_the_gradient_of_the_whole(accumulate: int, clips: list[int]) -> None:
+    """Where BatchNorm's statistics are frozen; those of a part are others than those of the whole.
+
+    There are four clips, which are never cut into more parts.
+    """
+    frozen = {"frozen": ("network.base_model",), "clip_norm": 1e9}
+    whole, parts, found = engine(**frozen), engine(accumulate=accumulate, **frozen), []
+    parts.task.network.classifier.register_forward_hook(lambda module, x, y: found.append(len(y) // 4))  # frames
+    assert step(parts, toy_batch()) == pytest.approx(step(whole, toy_batch()), rel=1e-4)
+    expected = gradients(whole)
+    assert found == clips
+    assert {name.split(".")[0] for name in expected} == {"network", "decoder"}
+    for name, value in gradients(parts).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_training_goes_on_after_a_validation_as_before_it() -> None:
+    """Where BatchNorm takes its statistics from the batch, and validation leaves them alone."""
+    training, batch = engine(), toy_batch()
+    mean = training.task.network.base_model.bn1.running_mean
+    before = mean.clone()
+    training.validate([(batch, [])])
+    assert torch.equal(mean, before)
+    step(training, batch)
+    assert not torch.equal(mean, before)
+
+
+def test_dropout_is_drawn_anew_in_each_step_and_from_its_number_alone() -> None:
+    training, batch, drawn = engine(dropout=0.5), toy_batch(), []
+    training.task.network.dropout.register_forward_hook(lambda module, x, y: drawn.append((y == 0) & (x[0] != 0)))
+    for number in (0, 1, 0):
+        step(training, batch, number)
+        training.discard()
+    assert 0.3 < drawn[0].float().mean() < 0.7
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_network_computes_in_the_recipes_precision(precision: str, kind: torch.dtype) -> None:
+    training, batch, kinds = engine(precision=precision), toy_batch(), []
+    training.task.network.classifier.register_forward_hook(lambda module, x, y: kinds.append(y.dtype))
+    step(training, batch)
+    training.validate([(batch, [])])
+    assert kinds == [kind, kind]
+    assert {parameter.dtype for parameter in training.task.parameters()} == {torch.float32}
+
+
+def test_processes_agree_on_the_smallest_share() -> None:
+    """So that none of them cuts its share into more parts than another one has clips."""
+    training = engine()
+    other = torch.tensor([[1, 0, 2, 0, 0]])  # clips, with depth, unreadable, stop, error
+    training.accelerator = SimpleNamespace(
+        num_processes=2, device=torch.device("cpu"), gather=lambda share: torch.cat([share, other])
+    )
+    agreed = training.agree((toy_batch(), []), stop=True)
+    assert (agreed.counts, agreed.fewest, agreed.unreadable, agreed.stop) == ((5, 3), 1, 2, True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_toys import CLASSES, ToyClips, toy_data, toy_recipe
 
-from dynagest.card import NetworkCard
+from dynagest.card import IMAGENET_MEAN, IMAGENET_STD, NetworkCard
 from dynagest.clips.dataset import ClipDataset, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.labelled import ManifestVideos
@@ -66,6 +66,11 @@ def net_and_card(inputs: str) -> tuple[torch.nn.Module, NetworkCard]:
     torch.nn.init.normal_(net.classifier.weight)
     card = NetworkCard(model="tsm_resnet18", classes=CLASSES, num_segments=4, size=32, width=8, options=options)
     return net.eval(), card
+
+
+def test_depth_is_normalised_as_a_grey_picture_is() -> None:
+    assert pytest.approx(np.mean(IMAGENET_MEAN), abs=5e-4) == DEPTH_MEAN
+    assert pytest.approx(np.mean(IMAGENET_STD), abs=5e-4) == DEPTH_STD
 
 
 def test_what_each_is_fed() -> None:

@@ -14,16 +14,20 @@ from rich.console import Console
 from safetensors.torch import load_file
 from training_toys import CLASSES, ToyClips, assert_same, start, toy_data, toy_recipe, weights
 
+from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import trained_on
+from dynagest.task.loss import LossWeights
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task, choose_precision
-from dynagest.training.checkpoint import read_checkpoint
+from dynagest.training.checkpoint import Checkpoint, read_checkpoint
 from dynagest.training.data import TrainingData
+from dynagest.training.engine import Engine
 from dynagest.training.folder import has_run
-from dynagest.training.log import read_log
+from dynagest.training.log import RunLog, read_log
+from dynagest.training.scores import Sums
 from dynagest.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -95,6 +99,37 @@ def test_saved_network_is_the_one_with_the_best_validation(finished: Path) -> No
     with torch.no_grad():
         predicted = net.eval()((rgb - mean) / std).argmax(dim=1)
     assert (predicted == torch.arange(6) % 3).float().mean().item() == pytest.approx(best.top1)
+
+
+def test_the_epoch_of_the_best_accuracy_is_kept_and_among_equals_that_of_the_lower_class_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a run that was stopped after that epoch and is resumed."""
+    # Clips recognised of six, and the sums of cross-entropy and local error; the total loss would choose otherwise.
+    epochs = [(3, 3.0, 0.1), (4, 9.0, 0.1), (4, 8.0, 6.0), (4, 8.5, 0.1), (3, 1.0, 0.1), (4, 8.0, 6.0)]
+    left = list(epochs)
+
+    def validate(engine: Engine, loader: object) -> tuple[Sums, list[UnreadableClip]]:
+        if len(left) == 2 and not stopped:
+            stopped.append(True)
+            raise RunError("the disk is full")
+        correct, *terms = left.pop(0)
+        return Sums(6.0, 6.0, correct, (*terms, 0.0)), []
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(Engine, "validate", validate)
+    recipe = toy_recipe(epochs=6, batch=12)
+    with pytest.raises(RunError):
+        train(recipe, toy_data(), tmp_path)
+    sitting = read_checkpoint(tmp_path)
+    long = sitting.model_copy(update={"progress": sitting.progress.model_copy(update={"seconds": 1000.0})})
+    monkeypatch.setattr("dynagest.training.trainer.read_checkpoint", lambda run_dir: long)
+    summary = train(recipe, toy_data(), tmp_path, resume=True)
+    assert summary.seconds > 1000  # of both sittings
+    assert (summary.best_epoch, summary.best_top1) == (3, pytest.approx(4 / 6))
+    assert load_network(tmp_path)[1].provenance["epoch"] == "3"
+    log = [line for line in read_log(tmp_path) if line["event"] == "epoch"]
+    assert [line["best"] for line in log] == [True, True, True, False, False, False]
 
 
 def test_saved_decoders_fit_the_saved_network(finished: Path) -> None:
@@ -227,6 +262,27 @@ def test_ctrl_c_writes_the_checkpoint_and_says_how_to_resume(tmp_path: Path) -> 
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
+def test_checkpoints_are_written_as_often_as_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def note(run_dir: Path, task: object, optimiser: object, checkpoint: Checkpoint) -> None:
+        steps.append(checkpoint.progress.step)
+
+    monkeypatch.setattr("dynagest.training.loop.save_checkpoint", note)
+    for changes, expected in (({}, [0, 3, 6]), ({"checkpoint_seconds": 1e-9}, [0, 1, 2, 3, 4, 5, 6])):
+        train(toy_recipe(**changes), toy_data(), tmp_path / str(len(changes)))
+        assert steps == expected
+        steps.clear()
+
+
+def test_the_log_of_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    for step in (2, 4, 6):
+        log.write("train", step, loss=1.0)
+    RunLog(tmp_path, 4).write("train", 6, loss=0.5)
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(2, 1.0), (4, 1.0), (6, 0.5)]
+
+
 def test_signal_handlers_are_put_back(finished: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     train(toy_recipe(epochs=1, milestones=()), toy_data(validation=False), tmp_path / "run")
@@ -340,6 +396,25 @@ def test_small_network_is_what_the_recipe_says() -> None:
     assert begun is None
     assert task.network.width == create_model("action_resnet18", 3, width=16).width
     assert [decoder.stages for _, decoder in task.decoder.parts()] == [5]
+    assert not task.chained
+
+
+def test_task_has_every_number_of_the_recipe() -> None:
+    changes = {"local_scale": "quarter", "activation": "sigmoid", "options": {"online": True}, "chained": True}
+    weights = {"class_weight": 0.5, "local_weight": 2.0, "global_weight": 3.0}
+    task, _ = build_task(toy_recipe(binarise=True, threshold=51.0, **weights, **changes), 3, CPU)
+    assert task.loss.weights == LossWeights(0.5, 2.0, 3.0)
+    assert (task.loss.threshold, build_task(toy_recipe(), 3, CPU)[0].loss.threshold) == (0.2, None)
+    assert [(part.stages, part.activation) for _, part in task.decoder.parts()] == [(0, "sigmoid"), (3, "sigmoid")]
+    assert task.chained
+    alone = {"model": "segmentation_lstm", "task": "segmentation", "msd": "none", "size": 64, "threshold": 51.0}
+    hands, _ = build_task(toy_recipe(class_weight=0.5, mask_weight=2.0, **alone), 3, CPU)
+    assert (hands.class_weight, hands.mask_weight, hands.threshold) == (0.5, 2.0, 0.2)
+
+
+def test_the_seed_decides_the_decoders_too() -> None:
+    one, other = (build_task(toy_recipe(seed=seed), 3, CPU)[0].decoder.state_dict() for seed in (0, 1))
+    assert not any(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_decoders_of_the_run_that_is_started_from_go_on_where_they_fit(finished: Path, tmp_path: Path) -> None:
@@ -360,6 +435,7 @@ def test_decoders_of_the_run_that_is_started_from_go_on_where_they_fit(finished:
     assert kept(msd="global") == ("global",)
     assert kept(global_scale="full") == ("local",)
     assert kept(msd="none") == ()
+    assert kept(size=64) == ("local", "global")
     (run / "decoders.safetensors").unlink()
     assert kept() == ()
 

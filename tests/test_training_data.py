@@ -1,6 +1,6 @@
 """What a run reads: batches of an epoch, views, workers, and what a recipe takes from a manifest."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_toys import ToyClips, toy_recipe
 
+from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.errors import DepthError, ManifestError, RecipeError
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
@@ -44,6 +45,12 @@ def test_views_of_a_recipe() -> None:
     assert (view.augment, view.scales, view.hue, view.depth, view.stride) == (True, (0.5,), 0.3, False, 3)
     assert replace(view, augment=False).num_segments == validation_view(recipe).num_segments == 4
     assert not validation_view(recipe).augment
+    # Every field of a view is that of the recipe, but for the two that say what the view is for.
+    changes = {"jitter": 0.1, "brightness": 0.2, "contrast": 0.3, "saturation": 0.5, "crop": "action"}
+    recipe = toy_recipe(**changes, size=48, sampling="dense", flip_labels={"left": "right", "right": "left"})
+    view = asdict(training_view(recipe))
+    assert (view.pop("augment"), view.pop("depth")) == (True, True)
+    assert view == {name: getattr(recipe, name) for name in view}
 
 
 def test_choosing_workers() -> None:
@@ -57,6 +64,18 @@ def test_choosing_workers() -> None:
     count, why = choose_workers(toy_recipe(workers=None), CPU, 1)
     assert count >= 1
     assert why.startswith(f"autodetected {count} data workers because")
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "count"),
+    [("cpu", 8, 1, 4), ("cpu", 8, 2, 2), ("cpu", 1, 1, 1), ("cuda", 8, 1, 7), ("cuda", 64, 2, 16), ("cuda", 1, 1, 1)],
+)
+def test_workers_leave_cores_to_the_training(
+    device: str, cores: int, processes: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynagest.training.data.available_cores", lambda: cores)
+    monkeypatch.setattr("dynagest.training.data.shared_memory_suffices", lambda: True)
+    assert choose_workers(toy_recipe(workers=None), torch.device(device), processes)[0] == count
 
 
 def test_workers_end_with_the_loader() -> None:
@@ -112,6 +131,19 @@ class TestManifests:
             manifest = replace(manifest, path=tmp_path / name / "manifest.csv")
             prints.append(TrainingData.of_manifest(manifest, toy_recipe(msd="none")).fingerprint)
         assert prints[0] == prints[1]
+
+    def test_fingerprint_is_of_all_that_training_depends_on(self, tmp_path: Path) -> None:
+        """The frames of a clip, the order of the logits, what depth means."""
+        clips = self.manifest(tmp_path, "train", "val").clips
+        same = [Manifest(clips, ("c0", "c1"), DepthSpec(near="bright")) for _ in range(2)]
+        others = [
+            replace(same[0], clips=(replace(clips[0], start=3), clips[1])),
+            replace(same[0], classes=("c1", "c0")),
+            replace(same[0], depth=DepthSpec(near="dark")),
+        ]
+        prints = [TrainingData.of_manifest(each, toy_recipe(msd="none")).fingerprint for each in (*same, *others)]
+        assert prints[0] == prints[1]
+        assert len(set(prints)) == 4
 
     def test_nothing_to_validate_on(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match="validate_on=none"):

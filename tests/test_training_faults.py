@@ -34,6 +34,21 @@ def test_diverging_gradient_stops_before_the_weights_do(tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values() if value.is_floating_point())
 
 
+def test_a_gradient_that_is_not_finite_stops_though_the_loss_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = DepthTask.forward
+
+    def overflowing(task: DepthTask, *batch: torch.Tensor) -> object:
+        output = forward(task, *batch)
+        output.loss.register_hook(lambda gradient: gradient * float("inf"))
+        return output
+
+    monkeypatch.setattr(DepthTask, "forward", overflowing)
+    with pytest.raises(TrainingError, match=r"not finite \(loss [\d.]+, gradient norm (inf|nan)\)"):
+        train(toy_recipe(), toy_data(), tmp_path)
+
+
 def test_a_full_gpu_ends_in_an_error_that_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nOf the allocated memory ...")
@@ -77,6 +92,15 @@ def test_unreadable_clips_are_left_out_counted_and_listed(tmp_path: Path) -> Non
     assert "unreadable, left out" in console.export_text()
     epochs = [line for line in read_log(tmp_path / "run") if line["event"] == "epoch"]
     assert [line["train"]["clips"] for line in epochs] == [10, 10]
+
+
+def test_a_step_without_a_readable_clip_is_skipped(tmp_path: Path) -> None:
+    summary = train(toy_recipe(batch=1, epochs=1, milestones=()), toy_data(count=4, unreadable=(2,)), tmp_path)
+    assert (summary.steps, summary.unreadable) == (4, 1)
+    notes = [line["text"] for line in read_log(tmp_path) if line["event"] == "note"]
+    assert [note for note in notes if "skipped, a process has no readable clip" in note]
+    trained = {line["step"] for line in read_log(tmp_path) if line["event"] == "train"}
+    assert trained <= {2, 4}
 
 
 def test_too_many_unreadable_clips_stop_the_run(tmp_path: Path) -> None:

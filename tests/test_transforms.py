@@ -1,6 +1,7 @@
 """One draw of crop for RGB and depth, the published crops, and colour jitter on RGB only."""
 
 import colorsys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -201,6 +202,24 @@ def test_canonical_depth_needs_no_spec() -> None:
     np.testing.assert_array_equal(cut, depth[:, 7:39, 13:45])
 
 
+def test_depth_between_pixels_is_interpolated_as_in_the_whole_image() -> None:
+    """Also at the crop's own borders; beyond those of the image the outermost pixels go on."""
+    ramp = np.add.outer(np.arange(24), np.arange(40)).astype(np.float32)[None] / 64  # at 2/5 of RGB's resolution
+    cut = apply_depth(Crop.at(33, 23, 30, 30, (60, 100)), ramp, 96, None, (60, 100))[0]
+    at = (np.arange(96) + 0.5) * 12 / 96 - 0.5  # from the crop's corner, in pixels of depth, whose centres are whole
+    np.testing.assert_allclose(cut * 64, np.add.outer(9.2 + at, 13.2 + at), atol=0.07)  # OpenCV: 1/32 of a pixel
+    for x, y in ((0, 0), (69, 0), (0, 29), (69, 29)):
+        plane = apply_depth(Crop.at(x, y, 31, 31, (60, 100)), np.full_like(ramp, 0.5), 48, None, (60, 100))
+        np.testing.assert_allclose(plane, 0.5, atol=1e-6)
+
+
+def test_a_wide_frame_is_squashed_without_skipping_pixels() -> None:
+    stripes = np.random.default_rng(0).integers(0, 256, 512, dtype=np.uint8)
+    frames = np.broadcast_to(stripes[None, None, :, None], (1, 64, 512, 3))
+    squashed = apply(WHOLE_FRAME, np.ascontiguousarray(frames), 32)
+    assert np.abs(squashed[0, :, :, 0] - stripes.reshape(32, 16).mean(axis=1)).max() <= 1.5
+
+
 def test_16_bit_depth() -> None:
     raw = np.full((1, 60, 80), 700, np.uint16)
     cut = apply_depth(WHOLE_FRAME, raw, 32, PRESETS["realsense"], (60, 80))
@@ -226,10 +245,31 @@ def test_a_view_is_never_another_than_was_asked_for(field: dict) -> None:
         View(**field)
 
 
-def test_flips_are_off_unless_a_map_is_given() -> None:
+def test_dense_views_take_a_random_window_only_in_training() -> None:
+    view, rng = View(num_segments=4, sampling="dense", stride=3, augment=True), np.random.default_rng(0)
+    drawn = [view.indices(16, rng).tolist() for _ in range(200)]
+    assert {tuple(indices) for indices in drawn} == {(k, k + 3, k + 6, k + 9) for k in range(7)}
+    assert replace(view, augment=False).indices(16, rng).tolist() == [3, 6, 9, 12]
+
+
+def test_scales_are_those_of_the_view_or_the_published_ones() -> None:
     rng = np.random.default_rng(0)
-    assert not any(View(augment=True).draw_crop(60, 80, rng).flip for _ in range(100))
-    assert 30 < sum(View(augment=True, flip_labels={}).draw_crop(60, 80, rng).flip for _ in range(100)) < 70
+
+    def drawn(crop: str, scales: tuple[float, ...] | None) -> set[int]:
+        view = View(augment=True, crop=crop, scales=scales)
+        return {round(view.draw_crop(300, 400, rng).width * 400) for _ in range(200)}
+
+    assert drawn("paper", None) == {300, 262, 225, 200}
+    assert drawn("action", None) == {300, 262, 225, 198}
+    assert drawn("paper", (0.5, 0.25)) == drawn("action", (0.5, 0.25)) == {150, 75}
+
+
+@pytest.mark.parametrize("crop", ["paper", "action"])
+def test_flips_are_off_unless_a_map_is_given(crop: str) -> None:
+    rng = np.random.default_rng(0)
+    assert not any(View(augment=True, crop=crop).draw_crop(60, 80, rng).flip for _ in range(100))
+    mirrored = View(augment=True, crop=crop, flip_labels={})
+    assert 30 < sum(mirrored.draw_crop(60, 80, rng).flip for _ in range(100)) < 70
 
 
 def test_flip_table() -> None:
@@ -284,6 +324,33 @@ def test_jitter_is_one_draw_for_the_clip_on_the_given_share() -> None:
         changed += bool((out != frames).any())
     assert 95 < changed < 145  # 40 % of 300
     assert (ColourJitter(probability=0.0)(frames, rng) == frames).all()
+
+
+def test_jitter_draws_each_change_within_its_strength_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, float]] = []
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        monkeypatch.setattr(jitter, name, lambda frames, amount, name=name: drawn.append((name, amount)) or frames)
+    change, rng = ColourJitter(1.0, brightness=0.8, contrast=0.4, saturation=1.5, hue=0.2), np.random.default_rng(0)
+    for _ in range(1000):
+        change(COLOURS, rng)
+    orders = {tuple(name for name, _ in drawn[start : start + 4]) for start in range(0, len(drawn), 4)}
+    assert len(orders) == 24
+    for name, low, high in (
+        *(("brightness", 0.2, 1.8), ("contrast", 0.6, 1.4)),
+        *(("saturation", 0.0, 2.5), ("hue", -0.2, 0.2)),
+    ):
+        amounts = [amount for kind, amount in drawn if kind == name]
+        assert low <= min(amounts) < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < max(amounts) <= high
+
+
+def test_a_view_jitters_each_colour_by_its_own_strength() -> None:
+    strengths = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 0.05}
+    view = View(size=16, augment=True, jitter=1.0, **strengths)
+    jittered, _, _ = view.transform(COLOURS, None, None, np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    plain = apply(view.draw_crop(16, 16, rng), COLOURS, 16)
+    np.testing.assert_array_equal(jittered, ColourJitter(1.0, **strengths)(plain, rng))
 
 
 def test_jitter_leaves_depth_and_geometry_alone() -> None:

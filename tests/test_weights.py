@@ -108,6 +108,19 @@ def test_imagenet_head_is_kept_when_the_classes_agree(tmp_path: Path) -> None:
     assert torch.equal(net.classifier.weight, torch.ones(1000, 128))
 
 
+@pytest.mark.parametrize("lost", ["fc.weight", "fc.bias"])
+def test_half_a_head_is_none(tmp_path: Path, lost: str) -> None:
+    state = imagenet(trained_literal("tsn_resnet18", width=16))
+    del state[lost]
+    torch.save(state, tmp_path / "resnet18.pth")
+    net = small("tsn_resnet18", num_classes=1000)
+    report = load_weights(net, tmp_path / "resnet18.pth")
+    assert report.reinitialised == ("classifier.weight", "classifier.bias")
+    assert set(report.skipped) == {"fc.weight", "fc.bias"} - {lost}
+    assert net.classifier.weight.std() < 0.002
+    assert not net.classifier.bias.any()
+
+
 def test_imagenet_res2net(tmp_path: Path) -> None:
     state = imagenet(trained_literal("tea_res2net50", width=16))
     state = {name: tensor for name, tensor in state.items() if ".me." not in name and ".shifts." not in name}
@@ -308,6 +321,9 @@ def test_weights_and_card_must_belong_together(tmp_path: Path) -> None:
         load_network(tmp_path)
     with pytest.raises(WeightsError, match="the card is of another network"):
         save_network(tmp_path, net, card)
+    online = create_model(net.name, 5, num_segments=4, width=16, options={"online": True})  # has the same tensors
+    with pytest.raises(WeightsError, match="the card is of another network"):
+        save_network(tmp_path, online, card_of(net))
 
 
 @pytest.mark.parametrize("lacking", ["network.json", "network.safetensors"])

@@ -72,7 +72,7 @@ def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.rand
     for index in train:
         clips_of.setdefault(clips[index].label, []).append(index)
     labels = [label for label in sorted(clips_of) if len(clips_of[label]) > 1]
-    wanted = {label: min(int(share * len(clips_of[label])), len(clips_of[label]) - 1) for label in labels}
+    wanted = {label: int(share * len(clips_of[label])) for label in labels}  # fewer than all, as share < 1
     remaining = round(share * sum(len(clips_of[label]) for label in labels)) - sum(wanted.values())
     order = [labels[i] for i in rng.permutation(len(labels))]
     order.sort(key=lambda label: wanted[label] - share * len(clips_of[label]))
