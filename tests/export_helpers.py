@@ -69,10 +69,18 @@ def kernels(model: onnx.ModelProto) -> list[tuple[int, ...]]:
     return [stored[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
 
 
-def export_colours(path: Path, red: str, green: str, events: EventSettings | None = None) -> Path:
+def export_colours(
+    path: Path,
+    red: str,
+    green: str,
+    events: EventSettings | None = None,
+    *,
+    fps: float | None = 10.0,
+    frames: int = 1,
+) -> Path:
     """A stream exported to ``path``, of a network made by hand: red frames are one gesture, green ones another."""
     card = NetworkCard(
-        model="colours", classes=(red, green, "none"), size=32, fps=10.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+        model="colours", classes=(red, green, "none"), size=32, fps=fps, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
     nodes = [
         helper.make_node("ReduceMean", ["frame", "axes"], ["colour"], keepdims=0),
@@ -87,12 +95,13 @@ def export_colours(path: Path, red: str, green: str, events: EventSettings | Non
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, [1, 3, 32, 32])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, [frames, 3, 32, 32])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [frames, 3])],
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     to: Runtime = "onnx" if path.suffix == ".onnx" else "openvino"
-    info = ModelInfo(mode="stream", precision="fp32", card=card, events=events.model_dump() if events else None)
+    kept = events.model_dump() if events else None
+    info = ModelInfo(mode="stream", precision="fp32", frames=frames, card=card, events=kept)
     write_model(model, info, to, (), path)
     return path

@@ -252,6 +252,16 @@ def test_the_recogniser_joins_scorer_and_detector():
     assert recogniser.scorer.count == 0
 
 
+def test_after_a_reset_the_recogniser_knows_no_gesture_and_no_time():
+    recogniser = Recogniser(StandIn(), EventDetector(CLASSES, SHARP))
+    frames = [np.full((2, 2, 3), value, np.uint8) for value in (0, 0, 255, 255)]
+    for _ in range(2):
+        updates = [recogniser.push(frame, 5 + index / 10) for index, frame in enumerate(frames)]
+        assert [(e.label, e.end) for update in updates for e in update.events] == [("left", None)]
+        recogniser.reset()
+    assert recogniser.finish().events == ()
+
+
 def test_what_waited_for_the_end_of_a_stream_counts():
     recogniser = Recogniser(StandIn(), EventDetector(CLASSES, SHARP))
     frames = [np.full((2, 2, 3), value, np.uint8) for value in (0, 0, 255)]

@@ -6,9 +6,11 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from cli_helpers import run as run_command
@@ -27,13 +29,14 @@ from dynagest.export.frames import frame_form
 from dynagest.export.gates import MeansFirst, SqueezeFirst
 from dynagest.export.verify import Comparison
 from dynagest.export.volumes import VolumeNet
-from dynagest.export.write import write_model
+from dynagest.export.write import _latencies, write_model
 from dynagest.networks.action import Action
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.runtimes.exported import ExportedNetwork
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo, Precision
+from dynagest.runtimes.openvino_network import open_openvino
 from dynagest.runtimes.torch_network import TorchNetwork
 from dynagest.stream.events import EventSettings, EventsFile
 from dynagest.task.decoder import MultiScaleDecoder
@@ -110,6 +113,17 @@ def test_the_forms_compute_what_the_network_computes(name: str, options: dict) -
     np.testing.assert_array_equal(reference(net, clips), expected)  # the network itself is untouched
 
 
+def test_a_batchnorm_that_follows_no_convolution_stays() -> None:
+    torch.manual_seed(0)
+    conv, norm, after = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    net = nn.Sequential(conv, norm, nn.ReLU(), after)
+    clips = torch.randn(8, 3, 5, 5)
+    net.train()(clips)
+    folded = fold_batchnorm(net, clips)  # type: ignore[arg-type]
+    assert [type(module) for module in folded.children()] == [nn.Conv2d, nn.Identity, nn.ReLU, nn.BatchNorm2d]
+    torch.testing.assert_close(folded(clips), net.eval()(clips))
+
+
 def test_an_onnx_file_agrees_with_pytorch_at_any_batch(file: Path, network: tuple[ClipNet, NetworkCard]) -> None:
     exported = load_clip_network(file, threads=1)
     for count in (1, 2, 5):
@@ -181,7 +195,14 @@ def test_int8_is_smaller_and_agrees(
     gates = [node for node in graph.node if "/gates/" in node.name and node.op_type == "MatMul"]
     assert gates
     assert all(node.input[1] in floats for node in gates)
-    assert not any(node.input[1] in floats for node in graph.node if node.op_type == "Conv")
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert not any(node.input[1] in floats for node in convolutions)
+    # Each output channel of a convolution has a scale of its own.
+    sizes = {each.name: list(each.dims) for each in graph.initializer}
+    made_by = {node.output[0]: node for node in graph.node}
+    levels, scales = zip(*(made_by[node.input[1]].input[:2] for node in convolutions), strict=True)
+    assert len(convolutions) > 20
+    assert [sizes[scale] for scale in scales] == [sizes[level][:1] for level in levels]
 
 
 def test_a_comparison_tells_what_is_wrong() -> None:
@@ -292,6 +313,61 @@ def test_export_reports_and_embeds_tuned_events(
     (run / "events.json").write_text("{")
     with pytest.raises(RunError, match=r"events\.json: not an events file"):
         export(run, "onnx", clips=2)
+
+
+def test_both_files_of_openvino_count(tmp_path: Path, model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = save_run(tmp_path / "run", "action_resnet18")
+    monkeypatch.setattr("dynagest.export.write.convert_clips", lambda *_: (model, {}))
+    done = export(run, "openvino", clips=2, threads=1)
+    assert done.size == done.path.stat().st_size + done.path.with_suffix(".bin").stat().st_size
+
+
+def test_latency_is_that_of_a_clip_or_of_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Runner:
+        """Takes ``seconds`` for a clip of four frames, and gives ``rows`` answers."""
+
+        def __init__(self, rows: int, seconds: list[float]) -> None:
+            self.rows, self.seconds = rows, seconds
+
+        def logits(self, clips: np.ndarray) -> np.ndarray:
+            nonlocal now
+            now += self.seconds.pop()
+            return np.zeros((self.rows, 3))
+
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    runners = [Runner(1, [0.5, 0.25, 0.25, 9.0, 0.125]), Runner(4, [2.0, 1.0, 4.0, 3.0, 8.0])]
+    assert _latencies(runners, noise(1)[0]) == [0.25, 0.75]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_computes_with_the_threads_that_it_is_given(
+    suffix: str,
+    threads: int,
+    tmp_path: Path,
+    model: onnx.ModelProto,
+    network: tuple[ClipNet, NetworkCard],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / f"network{suffix}"
+    info = ModelInfo(mode="clip", precision="fp32", card=network[1])
+    write_model(model, info, "onnx" if suffix == ".onnx" else "openvino", (), path)
+    if suffix == ".xml":
+        compiled = open_openvino(path, threads)[1].__self__.get_compiled_model()  # type: ignore[attr-defined]
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
+        return
+    asked = []
+    session = onnxruntime.InferenceSession
+
+    def watch(name: str, options: onnxruntime.SessionOptions, **others: Any) -> onnxruntime.InferenceSession:
+        asked.append(options.intra_op_num_threads)
+        return session(name, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watch)
+    load_clip_network(path, threads=threads)
+    load_clip_network(path)
+    assert asked == [threads, 0]  # 0: as many as there are cores
 
 
 @pytest.mark.parametrize(("asked", "used"), [(1, 1), (None, 3)])

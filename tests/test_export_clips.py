@@ -49,6 +49,23 @@ def test_without_a_second_split_no_clip_is_calibrated_on_and_compared(
     assert calibration.source == compared.source == f"{tmp_path / 'manifest.csv'} (train)"
 
 
+def test_a_class_that_the_network_does_not_have_has_no_label(tmp_path: Path) -> None:
+    clips_on_disk(tmp_path, train=1, test=5)
+    card = make_network("tsn_resnet18")[1].model_copy(update={"classes": ("push", "other", "wave")})
+    compared = gather(tmp_path, card, tmp_path, 64, calibrates=True)[1]
+    assert [CLASSES[number % 3] for number in numbers(compared, card)] == ["grab", "push", "wave", "grab", "push"]
+    assert compared.labels.tolist() == [-1, 0, 2, -1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_as_many_clips_are_generated_as_are_asked_for(tmp_path: Path, count: int) -> None:
+    """Of three gestures, of which the network knows two."""
+    card = make_network("tsn_resnet18")[1].model_copy(update={"classes": ("wave", "my gesture", "push")})
+    for found in gather(tmp_path, card, None, count, calibrates=False):
+        assert found.clips.shape == (count, 4, 3, 64, 64)
+        assert set(found.labels) <= {0, 2}
+
+
 def test_other_splits_are_compared_whole(tmp_path: Path) -> None:
     card = make_network("tsn_resnet18")[1]
     for splits, name in (({"train": 3, "val": 2, "test": 4}, "test"), ({"train": 3, "val": 2}, "val")):

@@ -15,7 +15,8 @@ from network_helpers import trained
 from dynagest.card import NetworkCard
 from dynagest.errors import ExportError, ModelError
 from dynagest.export import export
-from dynagest.export.streams import StreamForm, convert_stream
+from dynagest.export.clips import ClipSet
+from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.verify import StreamRunner
 from dynagest.export.write import Runtime, stream_form, write_model
 from dynagest.networks.build import create_model
@@ -102,6 +103,31 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
     np.testing.assert_allclose(whole, expected.reshape(2, 5, 5)[:, 3], rtol=0, atol=1e-5 * expected.std())
     with pytest.raises(ModelError, match=r"a clip of shape \(5, 3, 32, 32\)"):
         load_clip_network(path).logits(clips)
+
+
+def test_int8_is_calibrated_on_the_states_that_a_stream_has(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo],
+) -> None:
+    """Two frames at a time of two clips of five: each clip begins anew, and its fifth frame is left out."""
+    form = StreamForm(online[0], 32)
+    clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)[:, :5]
+    found = list(stream_inputs(form, clips, 2))
+    assert len(found) == 4
+    for clip, steps in zip(clips, (found[:2], found[2:]), strict=True):
+        state = list(form.first.values())
+        for begin, inputs in zip((0, 2), steps, strict=True):
+            np.testing.assert_array_equal(inputs["frame"], clip[begin : begin + 2])
+            for name, each in zip(form.first, state, strict=True):
+                np.testing.assert_array_equal(inputs[f"state.{name}"], each)
+            with torch.inference_mode():
+                _, *state = form(torch.from_numpy(inputs["frame"]), state)
+        assert any(each.any() for each in state)
+
+
+def test_a_gesture_need_be_recognised_at_the_end_of_its_clip_only() -> None:
+    clips = ClipSet(np.zeros((3, 4, 3, 1, 1), np.float32), np.array([2, -1, 0]), "clips")
+    labels = StreamRunner(None).labels(clips)  # type: ignore[arg-type]
+    assert labels.reshape(3, 4).tolist() == [[-1, -1, -1, 2], [-1, -1, -1, -1], [-1, -1, -1, 0]]
 
 
 def test_states_in_openvino_lie_in_memory_that_is_used_again_only_when_they_are_gone(
@@ -213,6 +239,7 @@ def test_an_int8_stream_remembers_features_in_bytes(frames: int, tmp_path: Path)
     _, left = stream.step(taken, state)
     exact = expected["layer1.0.shift"].permute(0, 2, 3, 1).detach().numpy()
     assert np.corrcoef(exact.ravel(), left["layer1.0.shift"].ravel())[0, 1] > 0.98
+    assert max(left[name].max() for name in features) > 160, "all eight bits are used"
     assert done.comparison.agreement >= 0.9
     # Each tensor is rounded once, and nothing between the sum of the gates and its product with the features.
     gates = 0

@@ -115,11 +115,12 @@ def test_the_meter_counts_the_last_two_seconds(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("time.monotonic", lambda: now)
     meter = Meter()
     assert (meter.fps, meter.latency) == (0.0, None)
-    for index in range(100):
-        now = index / 25
-        meter.add(Look(Frame(picture(0), now, now), None, (), 0.04 if index < 75 else 0.08, Status()))
-    assert meter.fps == pytest.approx(25)
-    assert meter.latency == pytest.approx(0.06, abs=0.021)
+    times = [*(index / 25 for index in range(100)), *(4 + index / 10 for index in range(22))]  # the camera slows down
+    for now in times:
+        latency = 0.04 if now < 4 else 0.9 if now == 5 else 0.08  # the median is not moved by a single one
+        meter.add(Look(Frame(picture(0), now, now), None, (), latency, Status()))
+    assert meter.fps == pytest.approx(10)
+    assert meter.latency == 0.08
 
 
 def test_what_is_said_about_the_source() -> None:
@@ -131,6 +132,7 @@ def test_what_is_said_about_the_source() -> None:
     back = Status("running", 11, 2, 1, 1, lost.fault)
     assert news(lost, back) == ("the source is back",)
     assert news(Status(), back)[1:] == (f"{lost.fault}; trying again until it is back", "the source is back")
+    assert news(Status(), Status("running", 9, 0, 3, 0, "torn")) == ("left out: torn, and 2 more",)
     assert numbers(Meter(), lost) == "0.0 frames/s · 2 dropped · 1 corrupt · lost once"
 
 
@@ -149,6 +151,21 @@ def test_the_terminal_shows_class_confidence_events_and_failures() -> None:
     text = out.getvalue()
     for part in ("camera 0", "bright", "90%", "1.0 s  bright 91%", "run xdotool: cannot be started", "frames/s"):
         assert part in text
+
+
+def test_the_terminal_shows_a_gesture_in_one_line_from_its_activation_to_its_end() -> None:
+    out = io.StringIO()
+    display = Terminal("camera 0", CLASSES, Console(file=out, force_terminal=True, width=90))
+    for begin in (1.0, 3.0):
+        for end, confidence in ((None, 0.91), (begin + 1.25, 0.93)):
+            out.truncate(0)
+            event = Event("bright", begin, end, confidence, begin + 0.5)
+            display.show(Look(None, None, (event,), None, Status("ended")), Meter())
+    last = out.getvalue()
+    display.close()
+    assert "1.0 s  bright 93%, 1.2 s long" in last
+    assert "3.0 s  bright 93%, 1.2 s long" in last
+    assert "91%" not in last
 
 
 def test_an_action_may_say_something_while_the_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +311,37 @@ def test_live_and_actions_need_no_torch() -> None:
     names = "actions, capture, display, loop, pace, record, sources, window"
     code = f"import sys; from dynagest.live import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_frame_that_waits_behind_others_is_passed_on_but_looked_at_only_if_it_brings_scores() -> None:
+    class Waiting:
+        """Five frames, of which each is read when the others have come already."""
+
+        status = Status()
+
+        def __init__(self) -> None:
+            self.frames = [Frame(picture(0), index / 30, index / 30) for index in range(5)]
+
+        def oldest(self, timeout: float) -> tuple[Frame, float] | None:
+            if not self.frames:
+                self.status = Status("ended")
+                return None
+            frame = self.frames.pop(0)
+            return frame, (self.frames[-1].time - frame.time if self.frames else 0.0)
+
+    class Third(BrightnessScorer):
+        """Scores the third frame alone."""
+
+        seen = 0
+
+        def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
+            self.seen += 1
+            return super().push(frame, time, behind) if self.seen == 3 else []
+
+    scorer = Third()
+    looks = list(recognise(Waiting(), Recogniser(scorer, EventDetector(CLASSES, QUICK))))  # type: ignore[arg-type]
+    assert scorer.seen == 5
+    assert [look.frame and round(30 * look.frame.time) for look in looks] == [2, 4, None]
 
 
 def test_corrupt_frames_do_not_stop_recognition() -> None:

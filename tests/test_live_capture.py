@@ -83,6 +83,17 @@ def test_frames_taken_in_time_are_all_seen_with_rising_times() -> None:
     assert all(0 <= time.monotonic() - frame.captured < 60 for frame in frames)
 
 
+def test_latency_counts_from_when_the_camera_took_the_picture() -> None:
+    class Stamped(FakeCamera):
+        def read(self) -> tuple[np.ndarray, float] | None:
+            found = super().read()
+            return None if found is None else (found[0], 7.0 + int(found[0][0, 0, 0]))
+
+    with Capture(Stamped([picture(1), picture(3)])) as capture:
+        found = [capture.oldest(5.0) for _ in range(2)]
+    assert [(each[0].time, each[0].captured) for each in found if each is not None] == [(0.0, 8.0), (2.0, 10.0)]
+
+
 def test_an_unplugged_camera_is_tried_again_until_it_is_back() -> None:
     steps: list[Step] = [picture(1), CameraError("fake camera: unplugged"), picture(2), picture(3)]
     source = FakeCamera(steps, pause=0.03, openings=3)
@@ -164,8 +175,9 @@ STALLED = [(10.0, 9.97), (10.1, 10.07), (12.3, 10.17), (12.31, 10.27), (12.32, 1
     [
         (STALLED, [9.97, 10.07, 10.17, 10.27, 12.29]),
         ([(10.0, 0.0), (10.1, 9.0), (10.2, 10.17)], [10.0, 10.1, 10.2]),
+        ([(10.0, 99.97), (10.1, 100.07)], [10.0, 10.1]),
     ],
-    ids=["a stall longer than the oldest stamp", "stamps that are of no clock at first"],
+    ids=["a stall longer than the oldest stamp", "stamps that are of no clock at first", "a clock that is ahead"],
 )
 def test_a_camera_keeps_to_one_clock(
     moments: list[tuple[float, float]], times: list[float], monkeypatch: pytest.MonkeyPatch
@@ -180,6 +192,34 @@ def test_a_camera_keeps_to_one_clock(
     for each in found:
         assert each is not None
         clock.push(*each)  # a step back of more than a second would be refused
+
+
+def test_a_camera_whose_pictures_cannot_be_decoded_any_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After thirty in a row; a sound one in between begins the count anew."""
+
+    class Faulty(Device):
+        sound = iter([False] * 29 + [True] + [False] * 30)
+
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return next(self.sound), picture(0)
+
+    now = [0.0]
+    monkeypatch.setattr("cv2.VideoCapture", lambda _: Faulty(now, [(index / 30, 0.0) for index in range(60)]))
+    camera = Camera(0)
+    camera.open()
+    found = []
+    for _ in range(60):
+        try:
+            camera.read()
+            found.append("sound")
+        except ClipError:
+            found.append("corrupt")
+        except CameraError as error:
+            found.append(str(error))
+    assert found == [
+        *(["corrupt"] * 29 + ["sound"] + ["corrupt"] * 29),
+        "camera 0: 30 pictures in a row cannot be decoded",
+    ]
 
 
 @pytest.fixture
@@ -364,6 +404,21 @@ def test_a_stream_of_this_host_is_read_and_opened_again_when_it_ends(
     assert "the stream has ended" in status.fault
 
 
+def test_a_stream_is_opened_at_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name it could lead elsewhere a moment later."""
+    opened = []
+
+    def refuse(url: str, **_: object) -> None:
+        opened.append(url)
+        raise OSError("not served")
+
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(10, 1, 6, "", ("::1", 8000, 0, 0))])
+    monkeypatch.setattr("av.open", refuse)
+    with pytest.raises(CameraError, match="no stream that can be read"):
+        open_source("http://camera.lan:8000/video?size=2").open()
+    assert opened == ["http://[::1]:8000/video?size=2"]
+
+
 def test_a_redirect_is_not_followed(serve: Callable[[bytes], str], write_video: Callable[..., Path]) -> None:
     url = serve(write_video([0, 100]).read_bytes())
     with pytest.raises(CameraError, match="no stream that can be read"), Capture(open_source(f"{url}/elsewhere")):
@@ -377,10 +432,17 @@ def test_a_playlist_is_not_followed(serve: Callable[[bytes], str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8000/x", "http://localhost/x", "http://[::1]:80/", "http://127.9.9.9"]
+    "url",
+    [
+        "http://127.0.0.1:8000/x",
+        "http://localhost/x",
+        "http://[::1]:80/",
+        "http://127.9.9.9",
+        "http://[::ffff:127.0.0.1]",
+    ],
 )
 def test_loopback_is_this_host(url: str) -> None:
-    assert on_this_host(url, ("http",))[1] in ("127.0.0.1", "::1", "127.9.9.9")
+    assert on_this_host(url, ("http",))[1] in ("127.0.0.1", "::1", "127.9.9.9", "::ffff:127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,24 @@ def test_what_a_camera_that_was_away_has_not_given_is_not_left_out() -> None:
     for time in (0.0, 3.0, 60.0, 120.0):
         frame = Frame(np.zeros((1, 1, 3), np.uint8), time, time)
         assert pace.add(Look(frame, None, (), None, Status())) == ""
+
+
+@pytest.mark.parametrize(("missed", "told"), [(4, False), (5, True)])
+def test_a_tenth_of_the_answers_may_be_missing_and_those_of_the_beginning_do_not_count(missed: int, told: bool) -> None:
+    """In five seconds there are forty answers to give."""
+
+    class Scorer:
+        card, rate, left_out = CARD, FPS, 0
+
+    scorer = Scorer()
+    pace = Pace(scorer)  # type: ignore[arg-type]
+
+    def add(time: float) -> bool:
+        return bool(pace.add(Look(Frame(np.zeros((1, 1, 3), np.uint8), time, time), None, (), None, Status())))
+
+    assert not add(0.0)
+    scorer.left_out = 12
+    assert not add(2.0)
+    scorer.left_out += missed
+    assert not add(6.9)
+    assert add(7.0) is told

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_toys import ToyClips, toy_data, toy_recipe
 
 from dynagest.clips.dataset import Sample, UnreadableClip
@@ -18,6 +19,17 @@ class Watched(ToyClips):
     def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
         self.__dict__.setdefault("read", []).append(key[1])
         return super().__getitem__(key)
+
+
+class Flat(ToyClips):
+    """Toy clips of which the first two are as deep everywhere as can be."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
+        sample = super().__getitem__(key)
+        assert isinstance(sample, dict)
+        if key[1] < 2:
+            sample["depth"].zero_()
+        return sample
 
 
 def test_each_clip_is_read_once_for_both_masks(tmp_path: Path) -> None:
@@ -43,3 +55,40 @@ def test_each_clip_is_read_once_for_both_masks(tmp_path: Path) -> None:
         by_hand = np.mean([np.square(clip - mean).mean() for clip in unseen])
         (score,) = (each for each in scores if (each.mask, each.guess) == (mask, "mean depth"))
         assert score.mse == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_brightness_is_fitted_to_the_training_clips_and_compared_on_the_others(tmp_path: Path) -> None:
+    """By NumPy's own least squares and correlation, on raw and on binarised depth; two clips show no depth at all."""
+    training, held_out = ToyClips(sparse_depth=True), Flat(6, seed=1)
+    for binarise in (False, True):
+        recipe = toy_recipe(epochs=1, milestones=(), binarise=binarise)
+        run = tmp_path / str(binarise)
+        train(recipe, toy_data(), run)
+        scores = {(score.mask, score.guess): score for score in score_masks(run, recipe, training, held_out)}
+        for mask, side in (("local", 32), ("global", 8)):
+            loss = DepthLoss(threshold=10 / 255 if binarise else None)
+
+            def looks(clips: ToyClips, loss: DepthLoss = loss, side: int = side) -> list[tuple[np.ndarray, np.ndarray]]:
+                """Brightness and target of each clip with depth."""
+                found = []
+                for index in range(len(clips)):
+                    sample = clips[0, index]
+                    assert isinstance(sample, dict)
+                    grey = (sample["rgb"] / 255 * torch.tensor((0.299, 0.587, 0.114))[:, None, None]).sum(
+                        1, keepdim=True
+                    )
+                    small = torch.nn.functional.interpolate(grey, size=(side, side), mode="bilinear")
+                    target = loss.target(sample["depth"][None], (side, side))
+                    found += [(small.flatten().numpy(), target.flatten().numpy())] if sample["has_depth"] else []
+                return found
+
+            x, y = (np.concatenate(each) for each in zip(*looks(training), strict=True))
+            factor, offset = np.polyfit(x.astype(float), y.astype(float), 1)
+            unseen = looks(held_out)
+            errors = [np.mean((factor * guess + offset - target) ** 2) for guess, target in unseen]
+            correlations = [np.corrcoef(guess, target)[0, 1] for guess, target in unseen if target.any()]
+            found = scores[mask, "brightness"]
+            assert (found.clips, found.correlated) == (6, 4)
+            assert found.mse == pytest.approx(np.mean(errors), rel=1e-4)
+            assert found.correlation == pytest.approx(np.mean(correlations), rel=1e-4)
+            assert scores[mask, "untrained"].correlation != pytest.approx(scores[mask, "decoder"].correlation, abs=1e-3)

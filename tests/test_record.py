@@ -194,6 +194,9 @@ def test_a_session_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert count_clips(tmp_path / "mine", "wave") == 2
     prompts = session(video, tmp_path / "mine", ["wave", "push"], 2)
     assert {prompt.gesture for prompt in prompts} == {"push"}
+    (tmp_path / "mine" / "push" / "002.mkv").unlink()
+    prompts = session(video, tmp_path / "mine", ["wave", "push"], 2)
+    assert (prompts[0].number, prompts[0].left) == (2, pytest.approx(2.5)), "the name is read again"
     assert session(video, tmp_path / "mine", ["wave", "push"], 2) == []
 
 

@@ -29,7 +29,7 @@ from dynagest.testing.figures import (
     linear_axis,
     log_axis,
 )
-from dynagest.testing.history import History
+from dynagest.testing.history import History, _series
 from dynagest.testing.report import duration, write_report
 
 HOSTILE = "<script>alert('x')</script>"
@@ -123,6 +123,62 @@ def test_what_the_network_was_fed_is_said_and_counted(tmp_path: Path, inputs: st
     assert ("RGB alone" in text) == (inputs == "rgb")
     rgb = sum(parameter.numel() for parameter in create_model("tsm_resnet18", 2, 4, width=8).parameters())
     assert f"{rgb + (channels - 3) * 8 * 7 * 7:,} (depth decoders removed)" in text
+
+
+def test_the_best_and_the_worst_class_are_named(tmp_path: Path) -> None:
+    """Of a one in four is recognised, of b all, of c two in three; there is no clip of d."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    predicted = np.array([0, 1, 1, 2, 1, 1, 2, 2, 0])
+    like = made_up(("a", "b", "c", "d"), 9, 1.0)
+    test = Evaluation.from_scores(
+        like.conditions, like.classes, np.eye(4)[predicted], labels, [(k, f"{k}.avi") for k in range(9)], ()
+    )
+    text = report(fill(tmp_path / "run", test)).text
+    assert "Best: b (100 %); worst: a (25 %). 1 of 4 classes have no clip in this split." in text
+
+
+def test_the_network_of_the_last_best_epoch_is_named_as_kept(tmp_path: Path) -> None:
+    history = History((), tuple({"epoch": epoch, "best": epoch in (1, 3)} for epoch in range(1, 5)), (), 0.0)
+    assert history.best_epoch == 3
+    assert History((), ({"epoch": 1, "best": False},), (), 0.0).best_epoch is None
+
+
+def test_long_curves_are_thinned_by_means_and_unknown_values_left_out(tmp_path: Path) -> None:
+    """Of 1000 known points every three that follow each other become one."""
+    steps = [{"event": "train", "time": 0.0, "step": k, "epoch": float(k), "loss": float(k)} for k in range(1000)]
+    steps += [{**steps[-1], "epoch": 1000.0, "loss": value} for value in (None, math.nan, math.inf)]
+    series = _series("total", [(line, line) for line in steps], "loss")
+    assert len(series.x) == 334
+    assert list(series.x[:3]) == list(series.y[:3]) == [1.0, 4.0, 7.0]
+    assert (series.x[-1], series.y[-1]) == (999.0, 999.0)
+
+
+@pytest.mark.parametrize(
+    ("rates", "log"),
+    [
+        ([0.1, 0.01, 0.001], True),
+        ([0.1, 0.05], False),
+        ([0.1], False),
+        ([0.1 * 0.9**k for k in range(40)], False),
+    ],
+    ids=["the paper's steps", "a small step", "none", "a smooth fall"],
+)
+def test_a_rate_that_falls_in_large_steps_has_a_logarithmic_axis(rates: list[float], log: bool) -> None:
+    history = History(tuple({"lr": rate, "epoch": float(k)} for k, rate in enumerate(rates)), (), (), 0.0)
+    (chart,) = history.charts(None)
+    assert (chart.title, chart.keys) == ("Learning rate", ("learning rate",))
+    assert (f'text-anchor="end">{0 if not log else 0.0001:.3g}</text>' in chart.svg) == (not log)
+
+
+def test_the_cost_of_all_views_is_that_of_one_times_their_number(tmp_path: Path) -> None:
+    text = report(fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5, protocol="paper"))).text
+    found = re.search(r"one view of this test, at 64 × 64 ([\d.]+) GMAC all 30 views of a clip ([\d.]+) GMAC", text)
+    trained = re.search(r"one view of 4 × 56 × 56 ([\d.]+) GMAC", text)
+    assert found is not None
+    assert trained is not None
+    one, all_views = map(float, found.groups())
+    assert all_views == pytest.approx(30 * one, rel=0.05)  # one view is told to the million
+    assert one == pytest.approx(float(trained[1]) * (64 / 56) ** 2, rel=0.1)
 
 
 def test_the_file_needs_no_network_and_is_accessible(tmp_path: Path) -> None:
@@ -259,6 +315,17 @@ def test_no_curve_can_cover_what_chance_is(accuracy: float) -> None:
     assert words is not None
     assert curve is not None
     assert float(words[1]) - 11 > HEIGHT - BOTTOM >= float(curve[1])
+
+
+def test_a_square_of_the_confusion_matrix_is_as_dark_as_its_share_of_the_row() -> None:
+    svg = str(confusion_svg(np.array([[2, 0], [3, 1]]), ["a", "b"]))
+    squares = re.findall(r'<title>([^<]+)</title><rect class="(\w+)" [^>]* fill-opacity="([\d.]+)"/>', svg)
+    assert [(title, kind) for title, kind, _ in squares] == [
+        *(("a: 2 of 2", "hit"), ("b, taken for a: 3 of 4", "miss"), ("b: 1 of 4", "hit")),
+    ]
+    assert [float(opacity) for *_, opacity in squares] == pytest.approx(
+        [1.0, 0.15 + 0.85 * 0.75, 0.15 + 0.85 / 4], abs=0.006
+    )
 
 
 def test_the_confusion_picture_tells_hits_from_mistakes() -> None:

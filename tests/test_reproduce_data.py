@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_files import BRIGHT
 from reproduce_helpers import NO_SPEEDS
 
 from dynagest.card import NetworkCard
 from dynagest.clips.adapters.common import numbered_classes
-from dynagest.clips.depth import DepthSpec
+from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.protocols import get_protocol
 from dynagest.errors import RecipeError, WeightsError
@@ -23,19 +24,22 @@ from dynagest.reproduce.departures import departures
 from dynagest.reproduce.plan import Plan, plan, with_settings
 from dynagest.reproduce.pretrained import start_from
 from dynagest.reproduce.results import collect
+from dynagest.reproduce.runner import Outcome
 from dynagest.reproduce.scales import SCALES, get_scale
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import CLASSES, TABLES, get_table
 from dynagest.reproduce.write import markdown
 
 
-def manifest(folder: Path, splits: dict[str, int], classes: tuple[str, ...] = ("a", "b")) -> Path:
+def manifest(
+    folder: Path, splits: dict[str, int], classes: tuple[str, ...] = ("a", "b"), depth: DepthSpec = BRIGHT
+) -> Path:
     clips = [
         Clip(folder / f"{split}{index}.avi", classes[index % 2], folder / "d.avi", split=split)
         for split, count in splits.items()
         for index in range(count)
     ]
-    path = Manifest.of(clips, depth=DepthSpec(near="bright"), classes=classes).write(folder / "manifest.csv").path
+    path = Manifest.of(clips, depth=depth, classes=classes).write(folder / "manifest.csv").path
     assert path is not None
     return path
 
@@ -165,6 +169,19 @@ def test_every_network_takes_the_views_that_it_is_tested_on(table, datasets):
         assert job.protocol == ("center" if flattens else "paper")
 
 
+def test_no_difference_is_taken_between_two_protocols(datasets):
+    """C3D cannot take the paper's 30 views, so it is seen once."""
+    rows = {row.name: row for row in TABLES["I"].rows}
+    table = replace(TABLES["I"], rows=(rows["TSM"], replace(rows["C3D"], against="TSM"), rows["ACTION-Net"]))
+    made = plan(table, get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    outcomes = {job.key: Outcome(key=job.key, name="", top1=0.5) for job in made.jobs}
+    results = collect(made, outcomes)
+    assert [line.scores[0].difference for line in results.lines] == [None, None, None]
+    assert [line.scores[0].paper_difference for line in results.lines] == [None, -1.5, None]
+    text = markdown(results, "dynagest reproduce I")
+    assert "tested by 30 views as published, but by one centre view what cannot take those: C3D; no difference" in text
+
+
 def test_runs_start_from_the_weights_that_are_given(tmp_path, datasets):
     made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
 
@@ -255,13 +272,28 @@ def test_rows_that_need_depth_are_refused_where_there_is_none(tmp_path):
 
 @pytest.mark.parametrize("table", ["masks", "fig5"])
 def test_masks_need_depth_to_be_compared_with(table, tmp_path):
-    path = manifest(tmp_path, {"train": 3, "test": 3})
+    path = manifest(tmp_path, {"train": 3, "test": 3}, depth=PRESETS["isogd"])
     made = Manifest.read(path)
     assert plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS).pictured
     without = [replace(clip, depth=None) if clip.split == "test" else clip for clip in made.clips]
     replace(made, clips=tuple(without)).write(path)
     with pytest.raises(RecipeError, match=r"manifest\.csv: no clip in split test has depth, with which table"):
         plan((TABLES | STUDY)[table], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+
+
+def test_depth_is_laid_over_rgb_by_a_map_that_is_known(tmp_path):
+    """Bright depth may be NVGesture's, which is not aligned, or anybody's that is: no map is made up for it."""
+    rows = STUDY["masks"].only(["raw*", "aligned*"])
+    for raw in ("nvgesture", "isogd"):
+        aligned = PRESETS[f"{raw}-aligned"]
+        for own in (aligned, *([PRESETS[raw]] if raw == "isogd" else [])):
+            path = manifest(tmp_path, {"train": 3, "test": 3}, depth=own)
+            made = plan(rows, SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+            assert [cell.jobs[0].data.read().depth for cell in made.cells] == [PRESETS[raw], aligned]
+    path = manifest(tmp_path, {"train": 3, "test": 3})
+    with pytest.raises(RecipeError, match=r"manifest\.csv: its depth\.yaml has no affine .* --rows"):
+        plan(rows, SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+    assert len(plan(rows.only(["raw*"]), SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs) == 1
 
 
 def test_a_dry_run_tells_clips_schedule_and_cost(datasets):

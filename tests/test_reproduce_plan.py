@@ -1,16 +1,22 @@
 """The paper's tables as data, and the jobs that they become."""
 
+from pathlib import Path
+
 import pytest
 from reproduce_helpers import NO_SPEEDS
+from training_toys import toy_recipe
 
 from dynagest.errors import RecipeError
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.results import published_cost
 from dynagest.reproduce.scales import SCALES
+from dynagest.reproduce.speed import Speeds, _measure
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES, get_table
 from dynagest.synth.spec import SENSOR
+from dynagest.training.recipe import Recipe
+from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 
 
@@ -130,6 +136,35 @@ def test_a_budget_in_time_becomes_epochs():
     assert epochs["ACTION-Net + MSD"] == epochs["TSM, same time"] == 20
     # Twice the frames take twice as long, say these speeds.
     assert (epochs["C3D, same clips"], epochs["C3D, same time"]) == (20, 10)
+
+
+def test_speeds_are_measured_once_for_each_kind_of_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stage counts along. What does not change the time of a step is not measured again."""
+    measured: list[str] = []
+
+    def measure(recipe: Recipe, num_classes: int) -> float:
+        measured.append(recipe.model)
+        return 0.25
+
+    monkeypatch.setattr("dynagest.reproduce.speed._measure", measure)
+    recipe = SCALES["small"].shrink(SYSTEMS["tsm"](get_recipe("egogesture")), "tsm")
+    assert Speeds(tmp_path).seconds_per_clip(recipe, 18) == 0.25
+    again = recipe.with_overrides({"seed": 7, "epochs": 30, "lr": 0.5})
+    assert Speeds(tmp_path).seconds_per_clip(again, 18) == 0.25, "kept on disk"
+    assert measured == [recipe.model]
+    changes = {"model": "tsn_resnet18", "width": 8, "num_segments": 4, "size": 64, "batch": 4, "precision": "fp32"}
+    for place, (field, value) in enumerate((changes | {"msd": "both"}).items(), start=2):
+        assert getattr(recipe, field) != value
+        Speeds(tmp_path).seconds_per_clip(recipe.with_overrides({field: value}), 18)
+        assert len(measured) == place, field
+    two = SCALES["small"].shrink(SYSTEMS["prernn"](get_recipe("egogesture")), "prernn")
+    assert Speeds(tmp_path).seconds_per_clip(two, 18) == 0.25 * len(two.trainings) == 0.5
+
+
+def test_a_speed_is_the_median_step_without_the_first_for_one_clip(monkeypatch: pytest.MonkeyPatch):
+    times = iter([0.0, 50.0, 60.0, 61.0, 70.0, 73.0, 80.0, 82.0, 90.0, 99.0])  # steps of 50, 1, 3, 2 and 9 seconds
+    monkeypatch.setattr("dynagest.reproduce.speed.time.perf_counter", lambda: next(times))
+    assert _measure(toy_recipe(batch=2), 3) == 2.5 / 2
 
 
 def test_some_rows_of_a_table_come_with_what_they_are_compared_with():

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from reproduce_helpers import NO_SPEEDS
 from typer.testing import CliRunner
@@ -291,6 +292,87 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+class Working:
+    """Stands for the process of a run: it ends well when it has been asked twice, or is told to."""
+
+    returncode = None
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def poll(self) -> int | None:
+        self.asked += 1
+        self.returncode = 0 if self.asked > 2 and self.returncode is None else self.returncode
+        return self.returncode
+
+    def terminate(self) -> None:
+        self.returncode = -signal.SIGTERM
+
+    def wait(self) -> int | None:
+        return self.returncode
+
+
+@pytest.mark.parametrize(("parallel", "threads"), [(1, 8), (2, 4), (3, 2)])
+def test_so_many_runs_at_once_share_the_cores(tmp_path, monkeypatch, parallel, threads):
+    started: list[Working] = []
+    most, given = [], set()
+
+    def start(job, root, ledger, threads):
+        started.append(Working())
+        most.append(sum(each.returncode is None for each in started))
+        given.add(threads)
+        return started[-1]
+
+    monkeypatch.setattr("dynagest.reproduce.runner._start", start)
+    monkeypatch.setattr("dynagest.reproduce.runner.available_cores", lambda: 8)
+    monkeypatch.setattr("dynagest.reproduce.runner.time.sleep", lambda seconds: None)
+    jobs = [job(seed=seed) for seed in range(5)]
+    run_missing(jobs, tmp_path, Ledger(tmp_path / "ledger.jsonl"), parallel=parallel, told=lambda line: None)
+    assert len(started) == 5
+    assert max(most) == parallel
+    assert given == {threads}
+
+
+def test_when_the_time_is_over_no_run_is_started_and_those_at_work_stop(tmp_path, monkeypatch):
+    started: list[Working] = []
+    now = 0.0
+
+    def start(*arguments):
+        nonlocal now
+        now = 60.5  # the first one has just begun when the minute is over
+        started.append(Working())
+        return started[0]
+
+    monkeypatch.setattr("dynagest.reproduce.runner._start", start)
+    monkeypatch.setattr("dynagest.reproduce.runner.time.monotonic", lambda: now)
+    monkeypatch.setattr("dynagest.reproduce.runner.time.sleep", lambda seconds: None)
+    said: list[str] = []
+    jobs = [job(), job(seed=1)]
+    assert run_missing(jobs, tmp_path, Ledger(tmp_path / "ledger.jsonl"), seconds=60, told=said.append) == []
+    assert [each.returncode for each in started] == [-signal.SIGTERM]
+    assert [line.split()[0] for line in said] == ["start", "stopped"]
+
+
+def test_the_ledger_is_read_and_written_by_one_process_at_a_time(tmp_path, monkeypatch):
+    """Otherwise an outcome that another run adds in between would be lost."""
+    path = tmp_path / "ledger.jsonl"
+    read, held = Ledger.read, []
+
+    def reading(self: Ledger) -> dict[str, Outcome]:
+        try:
+            with FileLock(tmp_path / ".ledger.jsonl.lock", timeout=0):
+                held.append(False)
+        except Timeout:
+            held.append(True)
+        return read(self)
+
+    monkeypatch.setattr(Ledger, "read", reading)
+    for key in "ab":
+        Ledger(path).add(Outcome(key=key, name=key, top1=0.5))
+    assert held == [True, True]
+    assert list(Ledger(path).read()) == ["a", "b"]
+
+
 def test_runs_at_work_are_ended_when_another_cannot_start(tmp_path, monkeypatch):
     started = []
 
@@ -349,6 +431,13 @@ def test_a_table_of_outcomes():
     assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")
     assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
+    fewer = dict(outcomes)
+    for seed in (1, 2):
+        del fewer[made.cell("TSM + MSD", "generated").jobs[3 - seed].key]
+        told = markdown(collect(made, fewer), "the command")
+        seeds = ("56.5 ± 69.9 (2 seeds) | +1.5 ± 6.4 (2 seeds)", "51.0 (one seed) | +1.0 (one seed)")[seed - 1]
+        assert f"| TSM + MSD | {seeds} |" in told
+        assert "| TSM | 60.0 ± 24.8 | " in told
 
 
 def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):

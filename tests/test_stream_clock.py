@@ -145,3 +145,9 @@ def test_the_card_gives_the_rate_and_the_longest_gap() -> None:
         Clock.of(card.model_copy(update={"fps": None}))
     with pytest.raises(ModelError, match="rgbd"):
         Clock.of(card.model_copy(update={"options": {"inputs": "rgbd"}}))
+
+
+@pytest.mark.parametrize(("fps", "patience"), [(4.0, 0.5), (8.0, 0.25), (25.0, 0.25)])
+def test_a_frame_is_late_after_two_ticks_and_a_quarter_of_a_second(fps: float, patience: float) -> None:
+    clock = Clock(fps, LONGEST_GAP)
+    assert (clock.late(patience), clock.late(patience + 0.01)) == (False, True)

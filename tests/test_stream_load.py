@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from export_helpers import save_run
+from export_helpers import export_colours, save_run
 
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError, WeightsError
@@ -79,6 +79,14 @@ def test_a_stream_of_windows_gives_the_scores_of_its_run_and_does_not_wait_for_t
 def test_tuned_events_travel_with_the_network(forms: tuple[Path, Path]) -> None:
     for path in forms:
         assert load_recogniser(path).detector.settings == TUNED
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_an_export_of_before_the_tuning_takes_the_settings_beside_it(suffix: str, tmp_path: Path) -> None:
+    path = export_colours(tmp_path / f"network{suffix}", "left", "right")
+    assert load_recogniser(path).detector.settings == EventSettings()
+    EventsFile(settings=TUNED).write(tmp_path)
+    assert load_recogniser(path).detector.settings == TUNED
 
 
 def test_a_run_is_served_with_its_settings_of_now(

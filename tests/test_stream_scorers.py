@@ -170,6 +170,18 @@ def test_after_a_long_gap_or_a_reset_the_state_begins_anew() -> None:
     assert again.time == 0.0
 
 
+def test_after_the_end_of_a_stream_the_next_frame_begins_another() -> None:
+    """Even one that comes at once, as from a camera that is back before a gap would have ended the stream."""
+    states, windows = StateScorer(Sum()), WindowScorer(Brightness())
+    first = [states.push(grey(200), i / FPS)[0].scores for i in range(T)]
+    for i in range(T):
+        windows.push(grey(250), i / FPS)
+    assert states.finish() == windows.finish() == []
+    again = [states.push(grey(200), (T + i) / FPS)[0].scores for i in range(T)]
+    assert np.allclose(again, first)
+    assert [len(windows.push(grey(10 * i), (T + i) / FPS)) for i in range(T)] == [0, 0, 0, 1]
+
+
 def test_a_state_steps_once_for_each_tick_however_many_frames_come() -> None:
     fast, slow = Sum(), Sum()
     watch(StateScorer(fast), rate=36.0)

@@ -12,11 +12,12 @@ import dynagest.synth.write as write_module
 from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.frames import count_frames, read_depth, read_frames
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.video import video_rate
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError, RunError
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
-from dynagest.synth.spec import SENSOR, SPLITS
+from dynagest.synth.spec import FRAME_RATE, SENSOR, SPLITS
 
 SMALL = SynthSpec(
     size=32,
@@ -205,6 +206,7 @@ def test_what_is_written_reads_back(written: Path):
     assert np.array_equal(read_depth(clip.depth, range(4)), footage.depth.numpy())
     difference = read_frames(clip.video, range(4)).astype(int) - footage.rgb.permute(0, 2, 3, 1).numpy().astype(int)
     assert np.abs(difference).mean() < 6  # JPEG
+    assert video_rate(clip.video) == pytest.approx(FRAME_RATE)
     assert read_spec(written) == SMALL
 
 

@@ -11,7 +11,7 @@ from dynagest.synth import GESTURES, SynthSpec
 from dynagest.synth.film import Take, camera_of
 from dynagest.synth.gestures import Gesture
 from dynagest.synth.hand import HAND_SOLIDS, hand_solids
-from dynagest.synth.motion import Viewpoint, pose_at
+from dynagest.synth.motion import COLUMNS, Motion, Viewpoint, pose_at
 from dynagest.synth.recording import plan
 from dynagest.synth.render import Light, render
 
@@ -47,6 +47,17 @@ def stroke(name: str, view: Viewpoint, person: int) -> tuple[torch.Tensor, torch
     y = (mask * at[None, :, None]).sum((1, 2)) / area
     z = torch.stack([frame[torch.isfinite(frame)].median() for frame in layer.depth])
     return x, y, z
+
+
+def test_before_its_first_and_after_its_last_key_a_motion_holds_the_pose() -> None:
+    """And it passes through each of its keys, and beyond none."""
+    keys = np.random.default_rng(0).normal(size=(4, COLUMNS))
+    motion = Motion(np.array([0.0, 0.2, 0.5, 1.0]), keys, np.zeros((3, COLUMNS, 3)))
+    found = motion.sample(np.array([-3.0, 0.0, 0.2, 0.5, 1.0, 4.0]))
+    np.testing.assert_allclose(found, keys[[0, 0, 1, 2, 3, 3]], atol=1e-12)
+    between = motion.sample(np.linspace(0.2, 0.5, 20))
+    assert (between <= keys[1:3].max(0) + 1e-9).all()
+    assert (between >= keys[1:3].min(0) - 1e-9).all()
 
 
 def both_hands() -> set[float]:

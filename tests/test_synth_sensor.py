@@ -1,12 +1,17 @@
 """What the cameras add and lose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import dynagest.synth.film as film_module
 from dynagest.clips.depth import DepthSpec
+from dynagest.synth.motion import COLUMNS, TURN, Motion
+from dynagest.synth.recording import plan, record
 from dynagest.synth.sensor import Noise, blur, expose, misaligned, sense
-from dynagest.synth.spec import MISALIGNMENT
+from dynagest.synth.spec import MISALIGNMENT, SynthSpec
 
 SIZE = 64
 
@@ -68,7 +73,9 @@ def test_noise_grows_with_distance_and_changes_from_frame_to_frame():
 
 
 def test_depth_beyond_the_sensors_range_is_a_hole():
-    assert sense(torch.full((2, SIZE, SIZE), 2500.0), BRIGHT, noise(), grain=0.0, holes=0.0).max() == 0
+    for mm, seen in ((1499.0, 1499), (1500.0, 0), (2500.0, 0)):
+        measured = sense(torch.full((2, SIZE, SIZE), mm), BRIGHT, noise(), grain=0.0, holes=0.0)
+        assert set(measured.unique().tolist()) == {seen}
 
 
 @pytest.mark.parametrize("kind", ["nvgesture", "isogd"])
@@ -118,3 +125,24 @@ def test_exposure_is_a_factor_and_noise_keeps_the_mean():
     noisy = expose(grey, (1.0, 1.0, 1.0), noise(), 1.0).float()
     assert (noisy.mean() - 102).abs() < 0.5
     assert 8 < noisy.std() < 16
+
+
+def test_the_hand_is_smeared_as_its_middle_moves(monkeypatch: pytest.MonkeyPatch):
+    """A hand that turns clockwise about a wrist at rest moves to the right, because its fingers point up."""
+    smears: list[torch.Tensor] = []
+
+    def watch(image: torch.Tensor, velocity: torch.Tensor, sigma: float) -> torch.Tensor:
+        if image.shape[1] == 4:  # the hand, with its alpha
+            smears.append(velocity)
+        return blur(image, velocity, sigma)
+
+    spec = SynthSpec(classes=("grab",), views=("egocentric",), size=64, num_frames=4, blur=1.0)
+    take = plan(spec, "train", 0)
+    keys = np.zeros((2, COLUMNS))
+    keys[:, TURN] = (-60.0, 60.0)
+    monkeypatch.setattr(film_module, "blur", watch)
+    events = replace(take.events, shutter=1.0)
+    record(spec, replace(take, events=events, motion=Motion(np.array([0.0, 1.0]), keys, np.zeros((3, COLUMNS, 3)))))
+    (smear,) = smears
+    assert (smear[:, 0] > 0.3).all()
+    assert smear[0, 1] < 0 < smear[-1, 1], "up on the left, down on the right"

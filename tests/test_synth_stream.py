@@ -88,6 +88,31 @@ def test_a_stream_is_the_same_bit_for_bit_and_another_index_another():
     assert take.subject.name != other.subject.name
 
 
+def test_frames_are_taken_when_the_list_of_gestures_says():
+    """The unit of a take is the length of a clip, so that everything moves as fast as in clips."""
+    spec = STREAMS.model_copy(update={"fps": 20.0})
+    take, _ = plan_stream(spec, "val", 0)
+    assert (take.times[:2] * CLIPS.seconds).tolist() == pytest.approx([0.025, 0.075])
+    assert take.times[-1] * CLIPS.seconds == pytest.approx(12 - 0.025)
+    assert take.rate * np.diff(take.times) == pytest.approx(1.0)
+
+
+def test_movements_that_are_no_gestures_come_in_the_pauses(monkeypatch: pytest.MonkeyPatch):
+    """One in each pause, or none at all."""
+    drawn: list[Phrase] = []
+
+    def draw(rng: np.random.Generator) -> Phrase:
+        drawn.append(draw_movement(rng))
+        return drawn[-1]
+
+    monkeypatch.setattr(stream_module, "draw_movement", draw)
+    for share in (0.0, 1.0):
+        spec = LONG.model_copy(update={"movements": share, "repeats": 0.0})
+        motion, spans = draw_performance(spec, subject_of(CLIPS, 1), np.random.default_rng(0))
+        assert len(drawn) == share * (len(spans) + 1), "the last gesture is taken back where the stream ends"
+    assert all((motion.keys == phrase.keys[0]).all(1).any() for phrase in drawn)
+
+
 def test_chunks_are_the_frames_of_the_whole():
     take, _ = plan_stream(STREAMS, "val", 0)
     whole = record(CLIPS, take).rgb.permute(0, 2, 3, 1).numpy()

@@ -1,6 +1,7 @@
 """Tuning the event detector, and the commands that generate, tune and test on streams."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from dynagest.card import NetworkCard
 from dynagest.cli import app
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ClipError, ManifestError, RecipeError
-from dynagest.stream.events import EventSettings, EventsFile
+from dynagest.stream.events import Event, EventSettings, EventsFile
 from dynagest.stream.load import load_recogniser
-from dynagest.stream.metrics import summarise
+from dynagest.stream.metrics import Recording, summarise
 from dynagest.stream.scored import ScoredStream, detect, score_streams
 from dynagest.stream.scores import Scores
 from dynagest.stream.tune import OBJECTIVES, RANGES, draw, middle, objective_value, tune
@@ -177,6 +178,12 @@ def test_an_evaluation_reads_back_and_counts_by_class(tmp_path: Path):
     assert sum(one.gestures for one in result.per_class) == result.summary.gestures == 20
     assert sum(one.recognised for one in result.per_class) == result.summary.recognised
     assert sum(one.false for one in result.per_class) == result.summary.activations - result.summary.recognised
+    wrong = [Recording(name, 9.0, (), (Event("left", 1.0, 2.0, 0.9, 1.5),)) for name in "ab"]
+    counted = StreamEvaluation.of(
+        *((*wrong, *result.recordings), CLASSES),
+        **{"model": "m", "data": "d", "split": "test", "settings": EventSettings(), "tuned": False, "fps": 8.0},
+    )
+    assert [new.false - old.false for new, old in zip(counted.per_class, result.per_class, strict=True)] == [2, 0, 0]
     assert drawing.read_text().startswith("<svg xmlns=")
 
 
@@ -189,6 +196,27 @@ def test_a_timeline_shows_every_gesture_and_escapes_names():
     hostile = replace(recording, name="<script>", truth=(Span("<b>", 1.0, 2.0),))
     assert "<script>" not in str(timeline(hostile))
     assert "<b>" not in str(timeline(hostile))
+
+
+def test_a_timeline_tells_hits_from_false_ones_and_what_was_missed():
+    """Of three gestures the first is found; an event that is none is false."""
+    truth = (Span("left", 1.0, 3.0), Span("right", 5.0, 6.0), Span("left", 11.0, 12.0))
+    found = (Event("left", 1.0, 2.0, 0.9, 1.5), Event("right", 9.0, 10.0, 0.8, 9.5))
+    drawn = str(timeline(Recording("a.avi", 20.0, truth, found)))
+    assert ">a.avi: 1 of 3 gestures, 1 false</text>" in drawn
+    bars = re.findall(
+        r'<title>(\w+)[^<]*</title><rect class="([a-z ]+)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn
+    )
+    second = (960 - 64 - 8) / 20  # pixels
+    assert [(name, kind) for name, kind, *_ in bars] == [
+        *(("left", "true"), ("right", "true missed"), ("left", "true missed")),
+        *(("left", "hit"), ("right", "false")),
+    ]
+    for bar, (begin, end) in zip(bars, [(1, 3), (5, 6), (11, 12), (1, 2), (9, 10)], strict=True):
+        assert float(bar[2]) == pytest.approx(64 + second * begin, abs=0.1)
+        assert float(bar[3]) == pytest.approx(second * (end - begin), abs=0.1)
+    fired = re.findall(r'<line class="fired" x1="([\d.]+)"', drawn)
+    assert [float(x) for x in fired] == pytest.approx([64 + second * 1.5, 64 + second * 9.5], abs=0.1)
 
 
 def test_a_long_recording_goes_on_in_the_next_row():

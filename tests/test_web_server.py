@@ -1,6 +1,7 @@
 """The server of the web page against everything that a client can send: each is refused with words, none does harm."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export_helpers import export_colours
 from starlette.testclient import TestClient
 from teacher_files import luminance
 from web_helpers import CARD, ORIGIN, body, client_of, make_site, request, running
@@ -67,6 +69,16 @@ class TestPage:
         assert policy.startswith("default-src 'none'")
         assert "unsafe-inline" not in policy
         assert "'unsafe-eval'" not in policy
+
+    def test_what_browsers_may_keep(self, client: TestClient) -> None:
+        """For ever what is named by its content or version; a file of the page, if this server says it is the same."""
+        about = client.get("/api/model").json()
+        for path in (about["url"], f"{about['runtime']}ort.wasm.min.mjs"):
+            assert client.get(path).headers["cache-control"] == "public, max-age=31536000, immutable"
+        for path in ("/", "/static/app.js"):
+            assert client.get(path).headers["cache-control"] == "no-cache"
+        for path in ("/api/model", "/model/ffff.onnx", "/runtime/1.0/ort.wasm.min.mjs"):
+            assert client.get(path).headers["cache-control"] == "no-store"
 
     def test_model(self, client: TestClient) -> None:
         about = client.get("/api/model").json()
@@ -166,8 +178,9 @@ class TestWho:
 
     def test_too_often(self, site: Site) -> None:
         with client_of(site, writes_a_minute=8) as client:
-            codes = [client.delete("/api/training", headers=ORIGIN).status_code for _ in range(4)]
-            assert codes == [409, 409, 429, 429]
+            answers = [client.delete("/api/training", headers=ORIGIN) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [409, 409, 429, 429]
+            assert [answer.headers.get("retry-after") for answer in answers] == [None, None, "5", "5"]
             assert client.get("/api/model").status_code == 200
 
     def test_rate_refills_and_forgets(self) -> None:
@@ -177,6 +190,12 @@ class TestWho:
         assert rate.allows("b")
         now[0] = 2.0
         assert [rate.allows("a") for _ in range(3)] == [True, True, False]
+        now[0] = 9000.0
+        assert [rate.allows("a") for _ in range(16)] == [True] * 15 + [False], "as many at once as at first"
+        for other in range(3000):
+            rate.allows(str(other))
+        assert [rate.allows("c") for _ in range(16)] == [True] * 15 + [False], "the last ones are remembered"
+        assert len(rate._left) == 1024
 
 
 class TestStart:
@@ -204,6 +223,46 @@ class TestStart:
         (tmp_path / "network.xml").write_text("<net/>")
         with pytest.raises(WeightsError, match="--to onnx"):
             load_model(tmp_path / "network.xml")
+
+    def test_networks_that_the_page_cannot_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = export_colours(tmp_path / "two.onnx", "left", "right", frames=2)
+        with pytest.raises(WeightsError, match=r"two\.onnx: takes 2 frames at once, .*; export it without --frames"):
+            load_model(path)
+        path = export_colours(tmp_path / "one.onnx", "left", "right", fps=None)
+        with pytest.raises(WeightsError, match=r"one\.onnx: its card does not say how many .* give --fps"):
+            load_model(path)
+        assert load_model(path, fps=6.0).describe()["card"]["fps"] == 6.0
+        monkeypatch.setattr("dynagest.web.model.LARGEST", path.stat().st_size)
+        load_model(path, fps=6.0)
+        monkeypatch.setattr("dynagest.web.model.LARGEST", path.stat().st_size - 1)
+        with pytest.raises(WeightsError, match=r"one\.onnx: is larger than"):
+            load_model(path, fps=6.0)
+
+    def test_a_run_that_was_trained_since_is_exported_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ran: list[list[str]] = []
+
+        def export(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            ran.append(command)
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(serving.subprocess, "run", export)
+        for options, name in (({}, "network-fp32.onnx"), ({"online": True}, "network-fp32-stream.onnx")):
+            card = CARD.model_copy(update={"options": options})
+            (tmp_path / "network.json").write_text(card.model_dump_json())
+            exported = tmp_path / name
+            for file, time in ((tmp_path / "network.safetensors", 1000), (exported, 1001)):
+                file.touch()
+                os.utime(file, (time, time))
+            assert serving._exported(tmp_path) == exported
+            assert ran == []
+            os.utime(exported, (999, 999))
+            assert serving._exported(tmp_path) == exported
+            (command,) = ran
+            assert command[command.index("--mode") + 1] == ("stream" if options else "clip")
+            assert command[command.index("--out") + 1] == str(exported)
+            ran.clear()
 
     def test_what_is_no_certificate_or_no_folder_is_told_before_the_model_is_loaded(self, tmp_path: Path) -> None:
         picture = tmp_path / "s.png"

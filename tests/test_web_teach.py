@@ -76,7 +76,8 @@ class TestUploads:
         assert len(back) == 8 + length + sum(header["sizes"])
         shown = client.get("/api/gestures/thumbs up/clips/001/picture")
         assert shown.headers["content-type"] == "image/jpeg"
-        assert shown.content.startswith(b"\xff\xd8")
+        middle = cv2.imdecode(np.frombuffer(shown.content, np.uint8), cv2.IMREAD_COLOR)
+        assert int(middle[5, 5, 0]) == pytest.approx(100, abs=4), "the sixth of ten"
 
     def test_the_folder_is_what_data_check_accepts(self, client: TestClient, tmp_path: Path) -> None:
         for label in ("wave", "none", "wave"):
@@ -164,7 +165,9 @@ class TestUploads:
             (body(header=b'{"times": [NaN,1,2,3,4,5,6,7,8,9], "sizes": [1,1,1,1,1,1,1,1,1,1]}'), "rise"),
             (body(header={"times": list(range(10)), "sizes": [-1] * 10}), "as long"),
             (body(header={"times": list(range(10)), "sizes": [10**30] * 10}), "as long"),
+            (body(header=b'{"times": [], "sizes": []' + b" " * 100_000 + b"}"), "longer than the clip, or than any"),
             (body(times=[0.0] * 10), "rise"),
+            (body(times=[0.0009 * k for k in range(10)]), "rise, by a millisecond at least"),
             (body(times=[10.0 * k for k in range(10)]), "90.0 seconds"),
             (body() + b"more", "as long"),
             (body()[:-1], "as long"),
@@ -251,6 +254,7 @@ class TestUploads:
         assert status({"content-type": "multipart/form-data; boundary=x"}) == 415
         assert status({}) == 415
         assert status({"content-type": CLIP_TYPE, "content-length": "99999999999"}) == 413
+        assert status({"content-type": CLIP_TYPE, "content-length": "10"}, bytes(16_000_001)) == 413
         assert client.post("/api/gestures/wave/clips", content=iter([b"DGC1"]), headers=CLIP).status_code == 411
 
     def test_too_many(self, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Training on what Teach recorded, as a client sees it: when it starts, how far it is, how it ends."""
 
 import json
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +23,7 @@ from dynagest.clips.teacher import PSEUDO, Teacher, write_pseudo_depth
 from dynagest.errors import DynagestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
+from dynagest.processes import KILLED
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
@@ -155,6 +158,42 @@ class TestTraining:
         code = "import os, signal; print('epoch 2/40', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
         with pytest.raises(DynagestError, match=r"^Learning: Killed from outside, as when memory runs out"):
             training._do("Learning", [sys.executable, "-c", code])
+
+    def test_a_command_that_does_not_stop_when_cancelled_is_killed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        training = make_site(tmp_path).training
+        assert training is not None
+        training._status = Status("running")
+        started: list[subprocess.Popen[str]] = []
+        popen = subprocess.Popen
+
+        def start(*given: Any, **named: Any) -> "subprocess.Popen[str]":
+            started.append(popen(*given, **named))
+            return started[0]
+
+        deaf = tmp_path / "deaf"
+        code = f"import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); open({str(deaf)!r}, 'w'); "
+        code += "time.sleep(20)"
+        monkeypatch.setattr(web_training, "PATIENCE", 0.1)
+        monkeypatch.setattr(web_training.subprocess, "Popen", start)
+
+        def cancel() -> None:
+            while not deaf.exists():
+                time.sleep(0.01)
+            training.cancel()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        with pytest.raises(web_training._Stopped):
+            training._do("Learning", [sys.executable, "-c", code])
+        canceller.join()
+        assert started[0].returncode == KILLED
+
+    @pytest.mark.parametrize(("clips", "epochs"), [(4, 240), (16, 120), (17, 80), (40, 48), (41, 40), (1000, 40)])
+    def test_a_handful_of_clips_is_looked_at_more_often(self, clips: int, epochs: int) -> None:
+        """So that there are 240 steps of 8 clips, or the recipe's 40 epochs if these have more."""
+        assert web_training.enough_epochs(clips) == epochs
 
     def test_the_server_closes_while_a_training_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         training = make_site(tmp_path).training

@@ -173,10 +173,14 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
         return shipped
     if own.affine is not None:
         return own
-    for name, preset in PRESETS.items():
-        if name.endswith("-aligned") and preset.model_copy(update={"affine": None}) == own:
-            return preset
-    raise RecipeError(f"{manifest}: its depth.yaml has no affine that lays depth over RGB; add one")
+    # IsoGD's depth is known by its spec. That of NVGesture is the spec of any bright depth, aligned or not.
+    alike = [name for name, preset in PRESETS.items() if preset == own]
+    if len(alike) == 1 and f"{alike[0]}-aligned" in PRESETS:
+        return PRESETS[f"{alike[0]}-aligned"]
+    raise RecipeError(
+        f"{manifest}: its depth.yaml has no affine that lays depth over RGB; add one (NVGesture's is written by "
+        "`dynagest data index nvgesture ROOT --aligned`), or choose other rows with --rows"
+    )
 
 
 def _held_out(manifest: Path) -> Literal["val", "test"]:
