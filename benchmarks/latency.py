@@ -127,7 +127,7 @@ def file_rows(
         else:
             form = stream_form(net, card.size, to, precision)
             model, state = convert_stream(form, frames)
-            inputs = stream_inputs(form, clip[None], frames)
+            inputs = stream_inputs(form, np.repeat(clip[None], FRAMES, axis=0), frames)  # all steps of the clip
         path = folder / file_name(precision, kind, SUFFIX[to], frames)
         info = ModelInfo(mode=kind, precision=precision, frames=frames, card=card, state=state)
         try:

@@ -25,7 +25,7 @@ from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.exported import ExportedStream
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import ModelInfo
+from dynagest.runtimes.model_file import FRAME, STATE_IN, ModelInfo
 from dynagest.runtimes.torch_network import TorchStream
 
 
@@ -82,6 +82,28 @@ def test_every_convolution_of_an_exported_stream_is_2d(online: tuple[VideoNet, o
     shapes = kernels(model)
     assert {len(shape) for shape in shapes} == {4}
     assert shapes.count((1, 2, 3, 3)) == (8 if "action" in info.card.model else 0)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_every_clip_and_every_step_is_calibrated_on(
+    online: tuple[VideoNet, onnx.ModelProto, ModelInfo], frames: int
+) -> None:
+    """A step of each clip: all steps of an eighth of the clips, as it was, left out most of the classes."""
+    net, _, info = online
+    form, clips = StreamForm(net, info.card.size), np.concatenate([noise(7, 32, seed=1), noise(7, 32, seed=2)], axis=1)
+    steps = 8 // frames
+    given = list(stream_inputs(form, clips, frames))
+    assert len(given) == len(clips) == 7
+    for number, each in enumerate(given):
+        begin = number % steps * frames
+        np.testing.assert_array_equal(each[FRAME], clips[number, begin : begin + frames])
+        state = list(form.first.values())
+        with torch.inference_mode():
+            for frame in torch.from_numpy(clips[number, :begin]):
+                _, *state = form(frame[None], state)
+        assert {key.removeprefix(STATE_IN) for key in each} == {FRAME, *form.first}
+        for name, expected in zip(form.first, state, strict=True):
+            np.testing.assert_allclose(each[STATE_IN + name], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])

@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dynagest.networks.count import count
 from dynagest.networks.online import OnlineAction, OnlineConv, OnlineShift
 from dynagest.networks.temporal import TemporalConv, shift_taps
 from dynagest.networks.weights import load_network, load_weights, save_network
+from dynagest.settings import parse_settings
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.training.assemble import build_task
@@ -205,6 +207,29 @@ def test_a_recipe_trains_one_from_two_directional_weights(tmp_path: Path) -> Non
     assert not start.network.missing
     assert any(isinstance(module, OnlineShift) for module in task.modules())
     assert torch.equal(task.network.classifier.weight, both_ways.classifier.weight)
+    told = "size 64, not 224; options {'online': True}, not {}; to keep it: --set size=224 --set 'options={}'"
+    assert f"turned into another network: {told}" in str(start)
+
+
+def test_who_trains_on_from_an_online_network_by_another_recipe_is_told(tmp_path: Path) -> None:
+    """Its weights fit the two-directional network as well, so that it came out as one without a word."""
+    options = {"online": True}
+    save_network(
+        tmp_path,
+        trained("tsm_resnet18", width=8, options=options),
+        NetworkCard(
+            model="tsm_resnet18", classes=tuple("abcde"), num_segments=4, size=64, width=8, stride=3, options=options
+        ),
+    )
+    recipe = Recipe(model="tsm_resnet18", width=8, size=64, init=str(tmp_path))
+    _, start = build_task(recipe, 5, torch.device("cpu"))
+    said = str(start)
+    assert "num_segments 8, not 4; options {}, not {'online': True}; to keep it: " in said
+    way = said.partition("to keep it: ")[2].partition("\n")[0]
+    settings = [each for each in shlex.split(way) if each != "--set"]
+    kept = recipe.with_overrides(parse_settings(settings))
+    assert (kept.num_segments, kept.options, kept.chained) == (4, options, True)
+    assert "turned" not in str(build_task(kept, 5, torch.device("cpu"))[1])
 
 
 @pytest.mark.parametrize(("name", "options"), [("tea_res2net50", ONLINE), ("tsm_resnet18", {"online": "yes"})])

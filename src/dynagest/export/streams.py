@@ -111,14 +111,17 @@ def convert_stream(form: StreamForm, frames: int = 1) -> tuple[onnx.ModelProto, 
 
 
 def stream_inputs(form: StreamForm, clips: np.ndarray, frames: int) -> Iterator[dict[str, np.ndarray]]:
-    """The inputs of the exported graph, step by step, as clips (n, T, 3, s, s) pass through it, ``frames`` at a time.
+    """Inputs of the exported graph, one of each clip (n, T, 3, s, s), which passes through it ``frames`` at a time.
 
-    Each clip starts a stream. A remainder of fewer than ``frames`` frames is left out.
+    Each clip starts a stream, and each stops one step later than the one before, or at the first step again after the
+    last. So all clips are seen, and all steps, but no more states are kept than there are clips. A remainder of fewer
+    than ``frames`` frames is left out.
     """
     with torch.inference_mode():
-        for clip in clips:
-            state = list(form.first.values())
-            for begin in range(0, len(clip) - frames + 1, frames):
-                taken, named = clip[begin : begin + frames], zip(form.first, state, strict=True)
-                yield {FRAME: taken, **{STATE_IN + name: each.contiguous().numpy() for name, each in named}}
+        for number, clip in enumerate(clips):
+            steps = np.split(clip[: len(clip) // frames * frames], len(clip) // frames)
+            last, state = number % len(steps), list(form.first.values())
+            for taken in steps[:last]:
                 _, *state = form(torch.from_numpy(taken), state)
+            named = zip(form.first, state, strict=True)
+            yield {FRAME: steps[last], **{STATE_IN + name: each.contiguous().numpy() for name, each in named}}

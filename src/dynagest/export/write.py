@@ -114,8 +114,7 @@ def export(
     else:
         form = stream_form(net, card.size, to, precision)
         model, state = convert_stream(form, frames)
-        few = calibration.clips[: -(-clips // card.num_segments)]  # as many frames as there would be clips
-        inputs = stream_inputs(form, few, frames)
+        inputs = stream_inputs(form, calibration.clips, frames)
     events = tuned_settings(folder)
     info = ModelInfo(
         mode=mode,

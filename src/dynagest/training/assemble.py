@@ -1,10 +1,14 @@
 """Builds the task of a run from its recipe: the network, the parts trained along with it, and the loss."""
 
+import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from dynagest.card import NetworkCard
+from dynagest.errors import WeightsError
 from dynagest.machine import fast_bf16
 from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
@@ -24,16 +28,19 @@ from dynagest.training.recipe import Recipe
 @dataclass(frozen=True)
 class Start:
     """What was loaded from ``recipe.init``: the network's weights, the kinds of decoders that were taken over, and the
-    weights of the depth ``partner`` that trains beside the network (MTUT)."""
+    weights of the depth ``partner`` that trains beside the network (MTUT). ``turned`` says how the network differs from
+    the one in which the weights were trained."""
 
     network: LoadReport
     decoders: tuple[str, ...] = ()
     partner: LoadReport | None = None
+    turned: str = ""
 
     def __str__(self) -> str:
         kept = [f"  with its decoders: {', '.join(self.decoders)}"] if self.decoders else []
         beside = [f"its depth network from {self.partner}"] if self.partner else []
-        return "\n".join([str(self.network), *kept, *beside])
+        turned = [f"  {self.turned}"] if self.turned else []
+        return "\n".join([str(self.network), *turned, *kept, *beside])
 
 
 def build_task(
@@ -57,7 +64,30 @@ def build_task(
         if init and isinstance(task, DepthTask) and task.decoder:
             decoders = take_over_decoders(task.decoder, init, net)
     task.freeze(recipe.frozen)
-    return task.to(device), Start(report, decoders, beside) if report else None
+    return task.to(device), Start(report, decoders, beside, _turned(recipe, report)) if report else None
+
+
+def _turned(recipe: Recipe, report: LoadReport) -> str:
+    """How ``recipe`` turns the network that the weights belong to into another one, and how to keep it; "" if not.
+
+    Weights of a causal network fit a two-directional one, and of any T, so that nothing else would tell.
+    """
+    try:
+        card = NetworkCard.read(report.path.with_suffix(".json"))
+    except WeightsError:
+        return ""  # published weights, a checkpoint: they come without a card
+    fields = ["model", "num_segments", "size", "sampling", "options"]
+    fields += ["stride"] if "dense" in (recipe.sampling, card.sampling) else []
+    other = {name: getattr(card, name) for name in fields if getattr(card, name) != getattr(recipe, name)}
+    if not other:
+        return ""
+    told = "; ".join(f"{name} {getattr(recipe, name)}, not {value}" for name, value in other.items())
+    if card.options.get("online") and not recipe.chained:
+        other["chained"] = True
+    kept = (
+        shlex.quote(f"{name}={value if isinstance(value, str) else json.dumps(value)}") for name, value in other.items()
+    )
+    return f"turned into another network: {told}; to keep it: {' '.join(f'--set {each}' for each in kept)}"
 
 
 def _network(spec: NetworkSpec, weights: Path | None) -> tuple[ClipNet, LoadReport | None]:

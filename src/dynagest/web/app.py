@@ -192,7 +192,10 @@ class _Handlers:
 
 
 def _file(path: Path, kind: str, headers: dict[str, str] | None = None) -> Response:
-    return FileResponse(path, media_type=kind, headers=headers or {"cache-control": "no-cache"})
+    # The guard leaves ranges out, so none is offered.
+    return FileResponse(
+        path, media_type=kind, headers={"accept-ranges": "none"} | (headers or {"cache-control": "no-cache"})
+    )
 
 
 def _in_pieces(data: bytes, kind: str, headers: dict[str, str] | None = None) -> Response:
