@@ -127,25 +127,6 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
         load_clip_network(path).logits(clips)
 
 
-def test_int8_is_calibrated_on_the_states_that_a_stream_has(
-    online: tuple[VideoNet, onnx.ModelProto, ModelInfo],
-) -> None:
-    """Two frames at a time of two clips of five: each clip begins anew, and its fifth frame is left out."""
-    form = StreamForm(online[0], 32)
-    clips = np.concatenate([noise(2, 32, seed=1), noise(2, 32, seed=2)], axis=1)[:, :5]
-    found = list(stream_inputs(form, clips, 2))
-    assert len(found) == 4
-    for clip, steps in zip(clips, (found[:2], found[2:]), strict=True):
-        state = list(form.first.values())
-        for begin, inputs in zip((0, 2), steps, strict=True):
-            np.testing.assert_array_equal(inputs["frame"], clip[begin : begin + 2])
-            for name, each in zip(form.first, state, strict=True):
-                np.testing.assert_array_equal(inputs[f"state.{name}"], each)
-            with torch.inference_mode():
-                _, *state = form(torch.from_numpy(inputs["frame"]), state)
-        assert any(each.any() for each in state)
-
-
 def test_a_gesture_need_be_recognised_at_the_end_of_its_clip_only() -> None:
     clips = ClipSet(np.zeros((3, 4, 3, 1, 1), np.float32), np.array([2, -1, 0]), "clips")
     labels = StreamRunner(None).labels(clips)  # type: ignore[arg-type]

@@ -5,8 +5,16 @@ from network_helpers import random_clip, trained
 from torch import Tensor, nn
 
 from dynagest.networks.action import Action
+from dynagest.networks.online import OnlineAction
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
-from dynagest.networks.temporal import TemporalConv, global_average, motion_features, shift_taps
+from dynagest.networks.temporal import (
+    TemporalConv,
+    edge_means,
+    global_average,
+    mean_taps,
+    motion_features,
+    shift_taps,
+)
 from dynagest.networks.tsm import TemporalShift, shift
 
 T = 3
@@ -16,9 +24,9 @@ def frames(channels: int, *, clips: int = 2, size: int = 5, seed: int = 0) -> Te
     return torch.randn(clips * T, channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def action(channels: int) -> Action:
+def action(channels: int, kind: type[Action] = Action) -> Action:
     torch.manual_seed(0)
-    module = Action(nn.Conv2d(channels, 4, 1, bias=False)).eval()
+    module = kind(nn.Conv2d(channels, 4, 1, bias=False)).eval()
     nn.init.uniform_(module.action_p3_bn1.running_var, 0.5, 2.0)
     nn.init.normal_(module.action_p3_bn1.running_mean)
     return module
@@ -90,13 +98,13 @@ def test_ce_gate_by_loops() -> None:
             if 0 <= t + dt < T:
                 mixed += temporal[:, :, dt + 1] @ (squeeze @ pooled[t + dt])
         expected = torch.sigmoid(expand @ mixed.clamp(min=0))
-        assert torch.allclose(module.channel_excitation(x, T)[t, :, 0, 0], expected, atol=1e-6)
+        assert torch.allclose(module.channel_excitation(edge_means(x), T)[t, :, 0, 0], expected, atol=1e-6)
 
 
 def test_me_gate_by_loops_and_its_last_frame() -> None:
     module = action(32)
     x = frames(32)
-    gate = module.motion_excitation(x, T).reshape(2, T, 32)
+    gate = module.motion_excitation(x, edge_means(x), T).reshape(2, T, 32)
     squeezed = module.action_p3_bn1(module.action_p3_squeeze(x)).reshape(2, T, 2, 5, 5)
     for n in range(2):
         for t in range(T - 1):
@@ -106,14 +114,47 @@ def test_me_gate_by_loops_and_its_last_frame() -> None:
     assert torch.equal(gate[:, -1], torch.full((2, 32), 0.5))
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (2, 2), (3, 1), (5, 7)])
+def test_the_mean_of_a_convolution_follows_from_the_means_over_edges(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False).double()
+    x = torch.randn(3, 4, height, width, dtype=torch.double)
+    means = edge_means(x)
+    assert means.shape == (3, 4, 3, 3)
+    assert torch.allclose(means[..., 1, 1], x.mean((2, 3)))
+    assert torch.allclose(means[..., 1, 2], x[..., -1].mean(2))
+    assert torch.equal(means[..., 2, 0], x[..., -1, 0])
+    convolved = (means * mean_taps(conv.weight[:, 0], height, width)).sum((2, 3))
+    assert torch.allclose(convolved, conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Action, OnlineAction])
+def test_me_gives_the_same_whether_its_means_come_first_or_last(kind: type[Action]) -> None:
+    module, x = action(32, kind), frames(32)
+    first = module.motion_excitation(x, edge_means(x), T)
+    module.means_first = False
+    assert torch.allclose(first, module.motion_excitation(x, edge_means(x), T), atol=1e-6)
+    assert first.std() > 0.01, "so that equal gates mean something"
+
+
+def test_me_looks_at_every_pixel_where_batchnorm_learns_its_statistics() -> None:
+    module = action(32)
+    x = 3 + frames(32)
+    norm = module.action_p3_bn1.train()
+    assert norm.running_var is not None
+    before, squeezed = norm.running_var.clone(), module.action_p3_squeeze(x)
+    module.motion_excitation(x, edge_means(x), T)
+    assert torch.allclose(norm.running_var, 0.9 * before + 0.1 * squeezed.var((0, 2, 3)), atol=1e-5)
+
+
 def test_action_multiplies_by_three_plus_its_gates() -> None:
     module = action(16)
     module.net = nn.Identity()  # type: ignore[assignment]
     x = frames(16)
     shifted = module.action_shift(x, T)
     ste = module.spatio_temporal_excitation(shifted, T)
-    ce = module.channel_excitation(shifted, T)
-    me = module.motion_excitation(shifted, T)
+    ce = module.channel_excitation(edge_means(shifted), T)
+    me = module.motion_excitation(shifted, edge_means(shifted), T)
     branches = (shifted + shifted * ste) + (shifted + shifted * ce) + (shifted + shifted * me)
     assert torch.allclose(module(x, T), branches, atol=1e-5)
 

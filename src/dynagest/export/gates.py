@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dynagest.networks.action import Action
 from dynagest.networks.online import OnlineAction, two_taps
+from dynagest.networks.temporal import mean_taps
 
 
 class SqueezeFirst(nn.Module):
@@ -42,8 +43,7 @@ class SqueezeFirst(nn.Module):
 class MeansFirst(nn.Module):
     """Computes the inputs of the gates from the features' means over pixels, so that nothing is squeezed at full size.
 
-    The mean of a zero-padded 3x3 convolution depends only on the frame's mean and its edges: along either axis, tap -1
-    sees all lines but the last, tap +1 all but the first.
+    The mean after ME's 3x3 follows from the means over edges (see ``mean_taps``).
     """
 
     weight: Tensor
@@ -64,20 +64,16 @@ class MeansFirst(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Like ``SqueezeFirst.forward``. Volumes (N, C, T, H, W) give three means (N, T, r) and one (N, 1, T, H, W)."""
         r, (height, width) = len(self.motion), x.shape[-2:]
-        # A pooling window, because OpenVINO takes ten times as long for a mean over one axis.
+        # The ``edge_means`` of frames or volumes, of operators that are fast in OpenVINO: there a mean over one axis of
+        # whole frames takes ten times as long as a pooling window.
         pool = F.avg_pool2d(x, (height, 1)) if x.ndim == 4 else F.avg_pool3d(x, (1, height, 1))
         rows = torch.cat((x[..., :1, :], pool, x[..., -1:, :]), dim=-2)
         means = torch.cat((rows[..., :1], rows.mean(-1, keepdim=True), rows[..., -1:]), dim=-1)
         z_9R = F.linear(means.flatten(-2).movedim(1, -1), self.weight, self.bias)
-        convolved = (z_9R * self._taps(height, width)).sum(-2)
+        # CE has no use for a convolution, so its r channels are weighted by 0.
+        taps_9R = F.pad(mean_taps(self.motion, height, width).flatten(1).T, (r, 0))
+        convolved = (z_9R * taps_9R).sum(-2)
         return z_9R[..., 4, :r], z_9R[..., 4, r:], convolved[..., r:], self.mean(x)
-
-    def _taps(self, height: int, width: int) -> Tensor:
-        """The weights (9, 2r) of the nine means in the mean after ME's 3x3; zero for CE's r channels."""
-        taps = self.motion
-        taps = torch.stack((-taps[:, 2] / height, taps.sum(1), -taps[:, 0] / height), dim=1)
-        taps = torch.stack((-taps[:, :, 2] / width, taps.sum(2), -taps[:, :, 0] / width), dim=2)
-        return F.pad(taps.flatten(1).T, (len(taps), 0))
 
 
 def _mean(conv: nn.Conv2d) -> Tensor:

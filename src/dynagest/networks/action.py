@@ -2,6 +2,9 @@
 
 The three excitations are summed as x*(1 + STE) + x*(1 + CE) + x*(1 + ME) = x * (3 + STE + CE + ME). STE has one gate
 per pixel, CE and ME one per channel, so the sum takes two multiplications over the features, not three full branches.
+
+CE and ME look at means over pixels alone, and in evaluation all that stands before these means is linear. So the means
+are taken first there, and nothing is squeezed at full size. In training BatchNorm needs every pixel.
 """
 
 from typing import cast
@@ -10,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynagest.networks.temporal import TemporalConv, global_average, motion_features, shift_taps
+from dynagest.networks.temporal import (
+    TemporalConv,
+    edge_means,
+    following_difference,
+    global_average,
+    mean_taps,
+    shift_taps,
+)
 from dynagest.networks.tsm import SHIFT_DIV
 
 REDUCTION = 16  # of the channels, within CE and ME
@@ -20,8 +30,11 @@ class Action(nn.Module):
     """The ACTION module in front of a convolution, with the published parameter names ``action_*`` and ``net``.
 
     C = input channels of ``net``, r = C // 16 (at least 1). The shift starts as TSM's; all other layers keep PyTorch's
-    default initialisation.
+    default initialisation. ``means_first`` tells whether ME's means are taken first in evaluation; the answer is the
+    same, and ``count`` turns it off to count what is published.
     """
+
+    means_first = True
 
     def __init__(self, net: nn.Conv2d) -> None:
         super().__init__()
@@ -42,7 +55,8 @@ class Action(nn.Module):
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> the output of ``net`` on the excited frames."""
         x = self.action_shift(x_BCHW, num_frames)
-        channel_gate = 3 + self.channel_excitation(x, num_frames) + self.motion_excitation(x, num_frames)
+        means = edge_means(x)
+        channel_gate = 3 + self.channel_excitation(means, num_frames) + self.motion_excitation(x, means, num_frames)
         pixel_gate = self.spatio_temporal_excitation(x, num_frames)
         return cast(Tensor, self.net((x * channel_gate).addcmul_(x, pixel_gate)))
 
@@ -52,18 +66,27 @@ class Action(nn.Module):
         mean_B1HW = x_BCHW.sum(1, keepdim=True) / x_BCHW.shape[1]
         return torch.sigmoid(self.action_p1_conv1(mean_B1HW, num_frames))
 
-    def channel_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
-        """CE: a gate over channels, from how they change over T. (B, C, H, W) -> (B, C, 1, 1) in (0, 1)."""
-        squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
+    def channel_excitation(self, means_BC33: Tensor, num_frames: int) -> Tensor:
+        """CE: a gate over channels, from how they change over T. ``edge_means`` -> (B, C, 1, 1) in (0, 1)."""
+        squeezed_BR11 = self.action_p2_squeeze(means_BC33[..., 1:2, 1:2])
         squeezed_NRT = squeezed_BR11.flatten(1).unflatten(0, (-1, num_frames)).transpose(1, 2)
         mixed_NRT = self.relu(self.action_p2_conv1(squeezed_NRT))
         mixed_BR11 = mixed_NRT.transpose(1, 2).flatten(0, 1)[..., None, None]
         return torch.sigmoid(self.action_p2_expand(mixed_BR11))
 
-    def motion_excitation(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
+    def motion_excitation(self, x_BCHW: Tensor, means_BC33: Tensor, num_frames: int) -> Tensor:
         """ME: a gate over channels, from motion. (B, C, H, W) -> (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
-        squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
-        return torch.sigmoid(self.action_p3_expand(motion_features(squeezed, self.action_p3_conv1, num_frames)))
+        now, convolved = self.motion_means(x_BCHW, means_BC33)
+        return torch.sigmoid(self.action_p3_expand(following_difference(now, convolved, num_frames)))
+
+    def motion_means(self, x_BCHW: Tensor, means_BC33: Tensor) -> tuple[Tensor, Tensor]:
+        """The means over pixels of ME's squeezed features, and of these after its 3x3: two (B, R, 1, 1)."""
+        if self.action_p3_bn1.training or not self.means_first:
+            squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
+            return global_average(squeezed), global_average(self.action_p3_conv1(squeezed))
+        means_BR33 = self.action_p3_bn1(self.action_p3_squeeze(means_BC33))
+        taps_R33 = mean_taps(self.action_p3_conv1.weight[:, 0], *x_BCHW.shape[2:])
+        return means_BR33[..., 1:2, 1:2], (means_BR33 * taps_R33).sum((2, 3), keepdim=True)
 
 
 class SpatioTemporalConv(nn.Conv2d):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynagest.networks.action import Action
 from dynagest.networks.build import build_network
 from dynagest.networks.forward import evaluating, shapes_only
 from dynagest.networks.rivals.convolution import Conv3d
@@ -39,14 +40,15 @@ class Count:
 def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> Count:
     """The cost of ``net`` in evaluation mode on an input of ``clip_shape``, (N, T, 3, H, W) for a ``ClipNet``.
 
-    Only shapes are computed, which takes milliseconds at any size. The network is left as it was. A ``ClipNet`` raises
-    ``ModelError`` for a shape that it does not take.
+    Only shapes are computed, which takes milliseconds at any size. The network is left as it was. ACTION is counted as
+    published; in evaluation it does less (see ``networks.action``). A ``ClipNet`` raises ``ModelError`` for a shape that
+    it does not take.
 
         >>> print(count(create_model("action_resnet50", num_classes=83)))
         27.896 M parameters, 34.435 G multiply-adds, 29.803 GFLOPs by the legacy count
     """
     flops = FlopCounterMode(display=False)
-    with evaluating(net), _legacy_counter(net) as legacy, flops:
+    with evaluating(net), _as_published(net), _legacy_counter(net) as legacy, flops:
         shapes_only(net, torch.empty(clip_shape, device="meta"))
     return Count(
         parameters=sum(parameter.numel() for parameter in net.parameters()),
@@ -103,6 +105,19 @@ _LEGACY: dict[type[nn.Module], Callable[..., int]] = {
     nn.BatchNorm3d: _legacy_norm,
     nn.ReLU: _legacy_relu,
 }
+
+
+@contextmanager
+def _as_published(net: nn.Module) -> Iterator[None]:
+    """Let ACTION's modules do all that the published ones do."""
+    modules = [module for module in net.modules() if isinstance(module, Action) and module.means_first]
+    for module in modules:
+        module.means_first = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.means_first = True
 
 
 @contextmanager

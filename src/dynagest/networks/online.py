@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynagest.networks.action import Action, SpatioTemporalConv
-from dynagest.networks.temporal import Previous, TemporalConv, Time, convolve_in_time, global_average
+from dynagest.networks.temporal import Previous, TemporalConv, Time, convolve_in_time
 from dynagest.networks.tsm import TemporalShift
 
 
@@ -50,20 +50,18 @@ class OnlineAction(Action):
         self.action_p1_conv1 = OnlineSpatioTemporalConv()
         self.ce, self.me = Previous(), Previous()
 
-    def channel_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
-        """CE from the squeezed channels of the previous frame and this one. (B, C, H, W) -> gate (B, C, 1, 1)."""
-        squeezed_BR11 = self.action_p2_squeeze(global_average(x_BCHW))
+    def channel_excitation(self, means_BC33: Tensor, time: Time) -> Tensor:
+        """CE from the squeezed channels of the previous frame and this one. ``edge_means`` -> gate (B, C, 1, 1)."""
+        squeezed_BR11 = self.action_p2_squeeze(means_BC33[..., 1:2, 1:2])
         past_BR11 = self.ce(squeezed_BR11, time)
         weight = two_taps(self.action_p2_conv1.weight, dim=2).flatten(1)  # (R, R * 2), the two taps innermost
         both = torch.stack((past_BR11, squeezed_BR11), dim=2).flatten(1)
         mixed = self.relu(F.linear(both, weight))
         return torch.sigmoid(self.action_p2_expand(mixed[..., None, None]))
 
-    def motion_excitation(self, x_BCHW: Tensor, time: Time) -> Tensor:
+    def motion_excitation(self, x_BCHW: Tensor, means_BC33: Tensor, time: Time) -> Tensor:
         """ME from the motion since the previous frame. (B, C, H, W) -> gate (B, C, 1, 1), 0.5 for the first frame."""
-        squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
-        now = global_average(self.action_p3_conv1(squeezed))
-        pooled = global_average(squeezed)
+        pooled, now = self.motion_means(x_BCHW, means_BC33)
         # A channel of ones is remembered too: it tells a frame with a predecessor (1) from the first frame (0).
         past, exists = self.me(torch.cat((pooled, torch.ones_like(pooled[:, :1])), dim=1), time).split(
             (pooled.shape[1], 1), dim=1

@@ -108,13 +108,39 @@ def global_average(x_BCHW: Tensor) -> Tensor:
     return F.avg_pool2d(x_BCHW, (x_BCHW.shape[2], x_BCHW.shape[3]))
 
 
+def edge_means(x_BCHW: Tensor) -> Tensor:
+    """Each frame's means over its pixels, and over its edges: (B, C, H, W) -> (B, C, 3, 3).
+
+    Along either axis: the first line, the mean of all lines, the last line. So [1, 1] is the mean over the frame,
+    [0, 1] over its first row, and [0, 0] a corner. ``mean_taps`` tells what they are good for.
+    """
+    # Pooling windows: ``mean`` over one axis is slow on the CPU, even of so few numbers.
+    height, width = x_BCHW.shape[2:]
+    x_BCH3 = torch.cat((x_BCHW[..., :1], F.avg_pool2d(x_BCHW, (1, width)), x_BCHW[..., -1:]), dim=3)
+    return torch.cat((x_BCH3[:, :, :1], F.avg_pool2d(x_BCH3, (height, 1)), x_BCH3[:, :, -1:]), dim=2)
+
+
+def mean_taps(weight_R33: Tensor, height: int, width: int) -> Tensor:
+    """The factors (R, 3, 3) of ``edge_means`` in the mean over pixels of a zero-padded 3x3 convolution.
+
+    The mean of such a convolution depends on the frame's mean and its edges alone: along either axis, tap -1 sees all
+    lines but the last, tap +1 all but the first.
+    """
+    taps = weight_R33
+    taps = torch.stack((-taps[:, 2] / height, taps.sum(1), -taps[:, 0] / height), dim=1)
+    return torch.stack((-taps[:, :, 2] / width, taps.sum(2), -taps[:, :, 0] / width), dim=2)
+
+
 def motion_features(squeezed_BCHW: Tensor, conv: nn.Conv2d, num_frames: int) -> Tensor:
     """The pooled difference between the transformed next frame and this one: mean over H, W of conv(x[t+1]) - x[t].
 
     (B, C, H, W) -> (B, C, 1, 1), zero for the last frame. The mean is linear, so each term is pooled on its own and
     the difference is never formed at full resolution.
     """
-    following = global_average(conv(squeezed_BCHW)).unflatten(0, (-1, num_frames))
-    current = global_average(squeezed_BCHW).unflatten(0, (-1, num_frames))
-    difference_NTC11 = following[:, 1:] - current[:, :-1]
-    return F.pad(difference_NTC11, (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)
+    return following_difference(global_average(squeezed_BCHW), global_average(conv(squeezed_BCHW)), num_frames)
+
+
+def following_difference(now_BC11: Tensor, convolved_BC11: Tensor, num_frames: int) -> Tensor:
+    """``convolved[t+1] - now[t]`` of pooled features: (B, C, 1, 1) -> (B, C, 1, 1), zero for the last frame."""
+    convolved, now = (each.unflatten(0, (-1, num_frames)) for each in (convolved_BC11, now_BC11))
+    return F.pad(convolved[:, 1:] - now[:, :-1], (0, 0, 0, 0, 0, 0, 0, 1)).flatten(0, 1)
