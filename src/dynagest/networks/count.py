@@ -41,8 +41,8 @@ def count(net: nn.Module, clip_shape: tuple[int, ...] = (1, 8, 3, 224, 224)) -> 
     """The cost of ``net`` in evaluation mode on an input of ``clip_shape``, (N, T, 3, H, W) for a ``ClipNet``.
 
     Only shapes are computed, which takes milliseconds at any size. The network is left as it was. ACTION is counted as
-    published; in evaluation it does less (see ``networks.action``). A ``ClipNet`` raises ``ModelError`` for a shape that
-    it does not take.
+    published; in evaluation it does less (see ``networks.action``). A ``ClipNet`` raises ``ModelError`` for a shape
+    that it does not take.
 
         >>> print(count(create_model("action_resnet50", num_classes=83)))
         27.896 M parameters, 34.435 G multiply-adds, 29.803 GFLOPs by the legacy count
