@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynagest.errors import CameraError
+from dynagest.live.capture import Capture, Frame
 
 Step = np.ndarray | Exception
 
@@ -43,3 +44,14 @@ class FakeCamera:
 
     def close(self) -> None:
         pass
+
+
+def drain(capture: Capture) -> list[Frame]:
+    """The frames that come until the source ends."""
+    frames = []
+    while True:
+        frame = capture.next(1.0)
+        if frame is not None:
+            frames.append(frame)
+        elif capture.status.state == "ended":
+            return frames

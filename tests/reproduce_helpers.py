@@ -1,9 +1,12 @@
-"""Speeds that nobody measured, for plans of rows with a budget in time."""
+"""What the tests of ``reproduce`` share: a small job on a small generated set, and speeds that nobody measured."""
 
 from pathlib import Path
 
+from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.speed import Speeds
+from dynagest.synth.spec import PRESETS, PerSplit
 from dynagest.training.recipe import Recipe
+from dynagest.training.recipes import get_recipe
 
 
 class SetSpeeds(Speeds):
@@ -17,3 +20,21 @@ class SetSpeeds(Speeds):
 
 
 NO_SPEEDS = SetSpeeds()
+
+SPEC = PRESETS["demo"].model_copy(
+    update={
+        "classes": ("grab", "swipe_left"),
+        "size": 36,
+        "num_frames": 8,
+        "supersample": 1,
+        "clips_per_class": PerSplit(train=4, val=1, test=2),
+    }
+)
+
+
+def job(**fields) -> Job:
+    changes = {"model": "tsm_resnet18", "width": 8, "size": 32, "batch": 4, "epochs": 2, "precision": "fp32"}
+    recipe = get_recipe("demo").with_overrides(
+        changes | {"num_segments": 4, "workers": 0, "validate_on": None, "warmup_epochs": 0, "msd": "local"} | fields
+    )
+    return Job(recipe=recipe, data=Generated(name="generated", spec=SPEC))

@@ -9,130 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
 from filelock import FileLock, Timeout
-from matplotlib.figure import Figure
-from reproduce_helpers import NO_SPEEDS
+from reproduce_helpers import job
 from typer.testing import CliRunner
 
-import dynagest.reproduce.footage as footage_module
 from dynagest.cli import app
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.clips.rate import stream_rate
 from dynagest.errors import RunError, TrainingError
-from dynagest.reproduce.footage import RenderedClips, footage_folder, render_split
-from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest
+from dynagest.reproduce.jobs import OnDisk, digest
 from dynagest.reproduce.masks import GUESSES
-from dynagest.reproduce.plan import plan
-from dynagest.reproduce.results import collect
 from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
-from dynagest.reproduce.scales import SCALES
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
-from dynagest.reproduce.write import as_json, figure, markdown
-from dynagest.synth.dataset import SynthDataset
-from dynagest.synth.spec import PRESETS, PerSplit, Split, SynthSpec
-from dynagest.training.data import training_view
 from dynagest.training.interrupt import TrainingInterrupted
-from dynagest.training.recipes import get_recipe
-
-SPEC = PRESETS["demo"].model_copy(
-    update={
-        "classes": ("grab", "swipe_left"),
-        "size": 36,
-        "num_frames": 8,
-        "supersample": 1,
-        "clips_per_class": PerSplit(train=4, val=1, test=2),
-    }
-)
-
-
-def job(**fields) -> Job:
-    changes = {"model": "tsm_resnet18", "width": 8, "size": 32, "batch": 4, "epochs": 2, "precision": "fp32"}
-    recipe = get_recipe("demo").with_overrides(
-        changes | {"num_segments": 4, "workers": 0, "validate_on": None, "warmup_epochs": 0, "msd": "local"} | fields
-    )
-    return Job(recipe=recipe, data=Generated(name="generated", spec=SPEC))
-
-
-def test_footage_is_what_the_generator_gives(tmp_path):
-    view = training_view(job().recipe)
-    # More clips than one process takes at once.
-    spec = SPEC.model_copy(update={"clips_per_class": PerSplit(train=5, val=1, test=1)})
-    footage = RenderedClips.below(tmp_path, spec, "train", view, seed=3)
-    generated = SynthDataset(spec, "train", view, seed=3)
-    assert len(footage) == len(generated) == 10
-    for key in ((0, 0), (1, 9)):
-        ours, theirs = footage[key], generated[key]
-        assert ours["rgb"].equal(theirs["rgb"])
-        assert ours["depth"].equal(theirs["depth"])
-        assert (ours["label"], ours["has_depth"]) == (theirs["label"], True)
-    # So the card of a network that learnt them says how fast a stream is to be sampled for it.
-    assert footage.timing(9) == generated.timing(9) == (spec.num_frames, 12)
-    assert stream_rate(footage, 4) == stream_rate(generated, 4)
-    few = RenderedClips.below(tmp_path, spec, "train", view, seed=3, first=4)
-    assert len(few) == 4
-    assert few[0, 1]["rgb"].equal(footage[0, 1]["rgb"])
-    with pytest.raises(IndexError):
-        few[0, 4]
-
-
-def test_both_arms_see_the_same_pictures(tmp_path):
-    """Reading depth along draws nothing: frames, crops and colours are those of the arm without it."""
-    plain, taught = (
-        job(seed=5, msd=msd, jitter=1.0).data.training(job(seed=5, msd=msd, jitter=1.0).recipe, tmp_path).train
-        for msd in ("none", "both")
-    )
-    assert (plain.view.depth, taught.view.depth) == (False, True)
-    for key in ((0, 0), (3, 7)):
-        assert plain[key]["rgb"].equal(taught[key]["rgb"])
-    assert not plain[0, 0]["rgb"].equal(plain[1, 0]["rgb"])
-
-
-@pytest.mark.usefixtures("windows_files")
-def test_rendering_goes_on_where_it_was_killed(tmp_path, monkeypatch):
-    whole = footage_folder(tmp_path / "a", SPEC)
-    render_split(whole, SPEC, "train")
-    broken = footage_folder(tmp_path / "b", SPEC)
-    film, filmed = footage_module._film, list[int]()
-
-    def film_until_interrupted(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> None:
-        filmed.append(index)
-        if len(filmed) == 6:
-            raise KeyboardInterrupt
-        film(files, spec, split, index)
-
-    monkeypatch.setattr(footage_module, "_FLUSH", 3)
-    monkeypatch.setattr(footage_module, "_film", film_until_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        render_split(broken, SPEC, "train")
-    assert not (broken / "train.rgb.npy").exists()
-    render_split(broken, SPEC, "train")
-    assert filmed == [*range(6), *range(3, 8)]  # three were put down, the others are rendered again
-    for kind in ("rgb", "depth"):
-        assert (broken / f"train.{kind}.npy").read_bytes() == (whole / f"train.{kind}.npy").read_bytes()
-
-
-def test_rendering_killed_while_it_put_its_files_in_place_is_begun_anew(tmp_path, monkeypatch):
-    """How far the files came that are gone says nothing of those that are begun after a kill, and killed again."""
-    folder = footage_folder(tmp_path, SPEC)
-    render_split(folder, SPEC, "train")
-    whole = (folder / "train.rgb.npy").read_bytes()
-    (folder / "train.rgb.npy").rename(folder / "train.rgb.part.npy")  # depth is in place, RGB and the note not yet
-    (folder / "train.rendered.json").write_text("6")
-
-    def stop(*given: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr("dynagest.reproduce.footage.render_all", stop)
-        with pytest.raises(KeyboardInterrupt):
-            render_split(folder, SPEC, "train")
-    render_split(folder, SPEC, "train")
-    assert (folder / "train.rgb.npy").read_bytes() == whole
 
 
 def test_a_job_is_run_once(tmp_path):
@@ -402,68 +294,6 @@ def test_a_damaged_ledger_is_refused(tmp_path):
         path.write_text(f'{{"key": "a", "name": "a", "top1": {top1}}}')
         with pytest.raises(RunError, match=r"line 1 is no outcome \(top1: is .*, but must be at"):
             Ledger(path).read()
-
-
-def test_a_table_of_outcomes():
-    made = plan(TABLES["IV"], SCALES["small"], {}, range(3), NO_SPEEDS)
-    tops = {"TSM": (0.50, 0.60, 0.70), "TSM + MSD": (0.51, 0.62, 0.73), "TEA": (0.5, 0.5, 0.5)}
-    outcomes = {}
-    for cell in made.cells:
-        for seed, each in cell.jobs.items():
-            if cell.row.name in tops:
-                top1 = tops[cell.row.name][seed]
-                outcomes[each.key] = Outcome(
-                    key=each.key, name="", top1=top1, clips=100, unreadable=seed, machine="here"
-                )
-    results = collect(made, outcomes)
-    lines = {line.row.name: line.scores[0] for line in results.lines}
-    difference = lines["TSM + MSD"].difference
-    assert difference is not None
-    assert difference.mean == pytest.approx(2.0)
-    assert difference.half == pytest.approx(4.303 / 3**0.5)  # 1, 2 and 3 points
-    assert lines["TEA + MSD"].mean is None
-    assert not results.complete
-    text = markdown(results, "the command")
-    assert "| TSM + MSD | 62.0 ± 27.3 | +2.0 ± 2.5 | 93.7 | 81.9 | 23.7 M | 32.7 | 28.2 |" in text
-    assert "NOT COMPLETE" in text
-    assert "100 test clips a seed; up to 2 more could not be read and do not count;" in text
-    assert "`the command`" in text
-    assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
-    record = as_json(results, "the command")
-    assert record["rows"][1]["scores"][0]["by_seed"] == {0: 51.0, 1: 62.0, 2: 73.0}
-    fewer = dict(outcomes)
-    for seed in (1, 2):
-        del fewer[made.cell("TSM + MSD", "generated").jobs[3 - seed].key]
-        told = markdown(collect(made, fewer), "the command")
-        seeds = ("56.5 ± 69.9 (2 seeds) | +1.5 ± 6.4 (2 seeds)", "51.0 (one seed) | +1.0 (one seed)")[seed - 1]
-        assert f"| TSM + MSD | {seeds} |" in told
-        assert "| TSM | 60.0 ± 24.8 | " in told
-
-
-def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
-    """Table V compares no row with another: a second panel would be empty, on a scale that matplotlib made up."""
-    drawn: list[Figure] = []
-
-    class Kept(Figure):
-        def __init__(self, *given: Any, **named: Any) -> None:
-            super().__init__(*given, **named)
-            drawn.append(self)
-
-    monkeypatch.setattr("matplotlib.figure.Figure", Kept)
-    for name, seeds in (("V", (1,) * 6), ("IV", (2, 1, 2, 2))):
-        made = plan(TABLES[name], SCALES["small"], {}, range(2), NO_SPEEDS)
-        outcomes = {
-            job.key: Outcome(key=job.key, name="", top1=0.5 + seed / 10)
-            for cell, count in zip(made.cells, seeds, strict=True)
-            for seed, job in cell.jobs.items()
-            if seed < count
-        }
-        figure(collect(made, outcomes))
-    five, four = drawn
-    assert [axes.get_xlabel() for axes in five.axes] == ["accuracy in %"]
-    assert [axes.get_xlabel()[:20] for axes in four.axes] == ["accuracy in %", "paired difference, i"]
-    assert [len(axes.containers) for axes in four.axes] == [4, 2]
-    assert all(each.get_suptitle().endswith("; hollow: one seed") for each in drawn)
 
 
 def reproduce(out: Path) -> subprocess.Popen[bytes]:

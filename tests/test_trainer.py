@@ -16,12 +16,10 @@ from training_toys import CLASSES, ToyClips, assert_same, start, toy_data, toy_r
 
 from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import ModelError, RunError, WeightsError
-from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import trained_on
-from dynagest.task.loss import LossWeights
 from dynagest.task.saved import load_decoders
-from dynagest.training.assemble import build_task, choose_precision
+from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import Checkpoint, read_checkpoint
 from dynagest.training.data import TrainingData
 from dynagest.training.engine import Engine
@@ -173,15 +171,6 @@ def test_building_a_network_leaves_the_generators_of_gpus_alone(monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     build_task(toy_recipe(), 3, CPU)
     assert not seeded
-
-
-def test_two_arms_start_from_the_same_network() -> None:
-    arms = [toy_recipe(msd=msd, local_weight=weight) for msd, weight in [("none", 1), ("both", 1), ("local", 5)]]
-    states = [build_task(recipe, 3, CPU)[0].network.state_dict() for recipe in arms]
-    assert_same(states[0], states[1])
-    assert_same(states[0], states[2])
-    other = build_task(toy_recipe(seed=1), 3, CPU)[0].network.state_dict()
-    assert not torch.equal(other["base_model.conv1.weight"], states[0]["base_model.conv1.weight"])
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
@@ -391,32 +380,6 @@ def test_the_card_tells_how_clips_were_sampled(tmp_path: Path) -> None:
     assert (card.sampling, card.stride) == ("dense", 3)
 
 
-def test_small_network_is_what_the_recipe_says() -> None:
-    task, begun = build_task(toy_recipe(width=16, msd="global", global_scale="full"), 3, CPU)
-    assert begun is None
-    assert task.network.width == create_model("action_resnet18", 3, width=16).width
-    assert [decoder.stages for _, decoder in task.decoder.parts()] == [5]
-    assert not task.chained
-
-
-def test_task_has_every_number_of_the_recipe() -> None:
-    changes = {"local_scale": "quarter", "activation": "sigmoid", "options": {"online": True}, "chained": True}
-    weights = {"class_weight": 0.5, "local_weight": 2.0, "global_weight": 3.0}
-    task, _ = build_task(toy_recipe(binarise=True, threshold=51.0, **weights, **changes), 3, CPU)
-    assert task.loss.weights == LossWeights(0.5, 2.0, 3.0)
-    assert (task.loss.threshold, build_task(toy_recipe(), 3, CPU)[0].loss.threshold) == (0.2, None)
-    assert [(part.stages, part.activation) for _, part in task.decoder.parts()] == [(0, "sigmoid"), (3, "sigmoid")]
-    assert task.chained
-    alone = {"model": "segmentation_lstm", "task": "segmentation", "msd": "none", "size": 64, "threshold": 51.0}
-    hands, _ = build_task(toy_recipe(class_weight=0.5, mask_weight=2.0, **alone), 3, CPU)
-    assert (hands.class_weight, hands.mask_weight, hands.threshold) == (0.5, 2.0, 0.2)
-
-
-def test_the_seed_decides_the_decoders_too() -> None:
-    one, other = (build_task(toy_recipe(seed=seed), 3, CPU)[0].decoder.state_dict() for seed in (0, 1))
-    assert not any(torch.equal(value, other[name]) for name, value in one.items())
-
-
 def test_decoders_of_the_run_that_is_started_from_go_on_where_they_fit(finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     old = dict(load_decoders(run, load_network(run)[0]).parts())
@@ -438,20 +401,3 @@ def test_decoders_of_the_run_that_is_started_from_go_on_where_they_fit(finished:
     assert kept(size=64) == ("local", "global")
     (run / "decoders.safetensors").unlink()
     assert kept() == ()
-
-
-@pytest.mark.parametrize(
-    ("device", "fast", "chosen", "why"),
-    [
-        ("cpu", True, "bf16", "autodetected bf16 because the CPU computes bf16 in hardware"),
-        ("cpu", False, "fp32", "autodetected fp32 because the CPU computes no bf16 in hardware"),
-        ("cuda", True, "bf16", "autodetected bf16 because the GPU computes bf16 in hardware"),
-        ("cuda", False, "fp32", "autodetected fp32 because the GPU computes no bf16 in hardware"),
-        ("mps", False, "fp32", "autodetected fp32 because mps is not known to compute bf16 in hardware"),
-    ],
-)
-def test_precision_and_why(device: str, fast: bool, chosen: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast})
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
-    recipe, sentence = choose_precision(toy_recipe(precision="auto"), torch.device(device))
-    assert (recipe.precision, sentence) == (chosen, why)

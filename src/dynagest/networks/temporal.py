@@ -126,9 +126,9 @@ def mean_taps(weight_R33: Tensor, height: int, width: int) -> Tensor:
     The mean of such a convolution depends on the frame's mean and its edges alone: along either axis, tap -1 sees all
     lines but the last, tap +1 all but the first.
     """
-    taps = weight_R33
-    taps = torch.stack((-taps[:, 2] / height, taps.sum(1), -taps[:, 0] / height), dim=1)
-    return torch.stack((-taps[:, :, 2] / width, taps.sum(2), -taps[:, :, 0] / width), dim=2)
+    w = weight_R33
+    w = torch.stack((-w[:, 2] / height, w.sum(1), -w[:, 0] / height), dim=1)
+    return torch.stack((-w[:, :, 2] / width, w.sum(2), -w[:, :, 0] / width), dim=2)
 
 
 def motion_features(squeezed_BCHW: Tensor, conv: nn.Conv2d, num_frames: int) -> Tensor:
