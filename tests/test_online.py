@@ -12,7 +12,7 @@ from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
 from dynagest.networks.count import count
 from dynagest.networks.online import OnlineAction, OnlineConv, OnlineShift
-from dynagest.networks.temporal import TemporalConv, edge_means, shift_taps
+from dynagest.networks.temporal import TemporalConv, shift_taps
 from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.settings import parse_settings
 from dynagest.task.decoder import MultiScaleDecoder
@@ -99,13 +99,13 @@ def test_ce_gate_by_loops() -> None:
         if t > 0:
             mixed += temporal[:, :, 0] @ (squeeze @ pooled[t - 1])
         expected = torch.sigmoid(expand @ mixed.clamp(min=0))
-        assert torch.allclose(module.channel_excitation(edge_means(x), T)[t, :, 0, 0], expected, atol=1e-6)
+        assert torch.allclose(module.channel_excitation(module.means(x)[0], T)[t, :, 0, 0], expected, atol=1e-6)
 
 
 def test_me_gate_by_loops_and_its_first_frame() -> None:
     module = action(32)
     x = frames(32)
-    gate = by_clip(module.motion_excitation(x, edge_means(x), T))[..., 0, 0]
+    gate = by_clip(module.motion_excitation(*module.means(x)[1:], T))[..., 0, 0]
     squeezed = by_clip(module.action_p3_bn1(module.action_p3_squeeze(x)))
     for n in range(2):
         for t in range(1, T):
@@ -122,8 +122,8 @@ def test_online_action_multiplies_by_three_plus_its_gates() -> None:
     shifted = module.action_shift(x, T)
     gates = (
         module.spatio_temporal_excitation(shifted, T)
-        + module.channel_excitation(edge_means(shifted), T)
-        + module.motion_excitation(shifted, edge_means(shifted), T)
+        + module.channel_excitation(module.means(shifted)[0], T)
+        + module.motion_excitation(*module.means(shifted)[1:], T)
     )
     assert torch.allclose(module(x, T), shifted * (3 + gates), atol=1e-5)
 

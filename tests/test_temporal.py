@@ -98,13 +98,13 @@ def test_ce_gate_by_loops() -> None:
             if 0 <= t + dt < T:
                 mixed += temporal[:, :, dt + 1] @ (squeeze @ pooled[t + dt])
         expected = torch.sigmoid(expand @ mixed.clamp(min=0))
-        assert torch.allclose(module.channel_excitation(edge_means(x), T)[t, :, 0, 0], expected, atol=1e-6)
+        assert torch.allclose(module.channel_excitation(module.means(x)[0], T)[t, :, 0, 0], expected, atol=1e-6)
 
 
 def test_me_gate_by_loops_and_its_last_frame() -> None:
     module = action(32)
     x = frames(32)
-    gate = module.motion_excitation(x, edge_means(x), T).reshape(2, T, 32)
+    gate = module.motion_excitation(*module.means(x)[1:], T).reshape(2, T, 32)
     squeezed = module.action_p3_bn1(module.action_p3_squeeze(x)).reshape(2, T, 2, 5, 5)
     for n in range(2):
         for t in range(T - 1):
@@ -131,9 +131,9 @@ def test_the_mean_of_a_convolution_follows_from_the_means_over_edges(height: int
 @pytest.mark.parametrize("kind", [Action, OnlineAction])
 def test_me_gives_the_same_whether_its_means_come_first_or_last(kind: type[Action]) -> None:
     module, x = action(32, kind), frames(32)
-    first = module.motion_excitation(x, edge_means(x), T)
+    first = module.motion_excitation(*module.means(x)[1:], T)
     module.means_first = False
-    assert torch.allclose(first, module.motion_excitation(x, edge_means(x), T), atol=1e-6)
+    assert torch.allclose(first, module.motion_excitation(*module.means(x)[1:], T), atol=1e-6)
     assert first.std() > 0.01, "so that equal gates mean something"
 
 
@@ -143,7 +143,7 @@ def test_me_looks_at_every_pixel_where_batchnorm_learns_its_statistics() -> None
     norm = module.action_p3_bn1.train()
     assert norm.running_var is not None
     before, squeezed = norm.running_var.clone(), module.action_p3_squeeze(x)
-    module.motion_excitation(x, edge_means(x), T)
+    module.motion_excitation(*module.means(x)[1:], T)
     assert torch.allclose(norm.running_var, 0.9 * before + 0.1 * squeezed.var((0, 2, 3)), atol=1e-5)
 
 
@@ -153,8 +153,8 @@ def test_action_multiplies_by_three_plus_its_gates() -> None:
     x = frames(16)
     shifted = module.action_shift(x, T)
     ste = module.spatio_temporal_excitation(shifted, T)
-    ce = module.channel_excitation(edge_means(shifted), T)
-    me = module.motion_excitation(shifted, edge_means(shifted), T)
+    ce = module.channel_excitation(module.means(shifted)[0], T)
+    me = module.motion_excitation(*module.means(shifted)[1:], T)
     branches = (shifted + shifted * ste) + (shifted + shifted * ce) + (shifted + shifted * me)
     assert torch.allclose(module(x, T), branches, atol=1e-5)
 

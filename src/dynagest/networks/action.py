@@ -55,8 +55,10 @@ class Action(nn.Module):
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> the output of ``net`` on the excited frames."""
         x = self.action_shift(x_BCHW, num_frames)
-        means = edge_means(x)
-        channel_gate = 3 + self.channel_excitation(means, num_frames) + self.motion_excitation(x, means, num_frames)
+        mean, squeezed, convolved = self.means(x)
+        channel_gate = (
+            3 + self.channel_excitation(mean, num_frames) + self.motion_excitation(squeezed, convolved, num_frames)
+        )
         pixel_gate = self.spatio_temporal_excitation(x, num_frames)
         return cast(Tensor, self.net((x * channel_gate).addcmul_(x, pixel_gate)))
 
@@ -66,27 +68,32 @@ class Action(nn.Module):
         mean_B1HW = x_BCHW.sum(1, keepdim=True) / x_BCHW.shape[1]
         return torch.sigmoid(self.action_p1_conv1(mean_B1HW, num_frames))
 
-    def channel_excitation(self, means_BC33: Tensor, num_frames: int) -> Tensor:
-        """CE: a gate over channels, from how they change over T. ``edge_means`` -> (B, C, 1, 1) in (0, 1)."""
-        squeezed_BR11 = self.action_p2_squeeze(means_BC33[..., 1:2, 1:2])
+    def means(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What CE and ME look at: the means over pixels of the features (B, C, 1, 1), of these squeezed by ME
+        (B, R, 1, 1), and of the latter after ME's 3x3 (B, R, 1, 1).
+        """
+        if self.action_p3_bn1.training or not self.means_first:
+            mean = global_average(x_BCHW)
+            squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
+            return mean, global_average(squeezed), global_average(self.action_p3_conv1(squeezed))
+        means_BC33 = edge_means(x_BCHW)
+        means_BR33 = self.action_p3_bn1(self.action_p3_squeeze(means_BC33))
+        taps_R33 = mean_taps(self.action_p3_conv1.weight[:, 0], *x_BCHW.shape[2:])
+        convolved = (means_BR33 * taps_R33).sum((2, 3), keepdim=True)
+        return means_BC33[..., 1:2, 1:2], means_BR33[..., 1:2, 1:2], convolved
+
+    def channel_excitation(self, mean_BC11: Tensor, num_frames: int) -> Tensor:
+        """CE: a gate over channels, from how their means change over T. (B, C, 1, 1) -> (B, C, 1, 1) in (0, 1)."""
+        squeezed_BR11 = self.action_p2_squeeze(mean_BC11)
         squeezed_NRT = squeezed_BR11.flatten(1).unflatten(0, (-1, num_frames)).transpose(1, 2)
         mixed_NRT = self.relu(self.action_p2_conv1(squeezed_NRT))
         mixed_BR11 = mixed_NRT.transpose(1, 2).flatten(0, 1)[..., None, None]
         return torch.sigmoid(self.action_p2_expand(mixed_BR11))
 
-    def motion_excitation(self, x_BCHW: Tensor, means_BC33: Tensor, num_frames: int) -> Tensor:
-        """ME: a gate over channels, from motion. (B, C, H, W) -> (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
-        now, convolved = self.motion_means(x_BCHW, means_BC33)
-        return torch.sigmoid(self.action_p3_expand(following_difference(now, convolved, num_frames)))
-
-    def motion_means(self, x_BCHW: Tensor, means_BC33: Tensor) -> tuple[Tensor, Tensor]:
-        """The means over pixels of ME's squeezed features, and of these after its 3x3: two (B, R, 1, 1)."""
-        if self.action_p3_bn1.training or not self.means_first:
-            squeezed = self.action_p3_bn1(self.action_p3_squeeze(x_BCHW))
-            return global_average(squeezed), global_average(self.action_p3_conv1(squeezed))
-        means_BR33 = self.action_p3_bn1(self.action_p3_squeeze(means_BC33))
-        taps_R33 = mean_taps(self.action_p3_conv1.weight[:, 0], *x_BCHW.shape[2:])
-        return means_BR33[..., 1:2, 1:2], (means_BR33 * taps_R33).sum((2, 3), keepdim=True)
+    def motion_excitation(self, squeezed_BR11: Tensor, convolved_BR11: Tensor, num_frames: int) -> Tensor:
+        """ME: a gate over channels, from motion. Two (B, R, 1, 1) -> (B, C, 1, 1) in (0, 1), 0.5 for the last frame."""
+        motion = following_difference(squeezed_BR11, convolved_BR11, num_frames)
+        return torch.sigmoid(self.action_p3_expand(motion))
 
 
 class SpatioTemporalConv(nn.Conv2d):

@@ -50,23 +50,21 @@ class OnlineAction(Action):
         self.action_p1_conv1 = OnlineSpatioTemporalConv()
         self.ce, self.me = Previous(), Previous()
 
-    def channel_excitation(self, means_BC33: Tensor, time: Time) -> Tensor:
-        """CE from the squeezed channels of the previous frame and this one. ``edge_means`` -> gate (B, C, 1, 1)."""
-        squeezed_BR11 = self.action_p2_squeeze(means_BC33[..., 1:2, 1:2])
+    def channel_excitation(self, mean_BC11: Tensor, time: Time) -> Tensor:
+        """CE from the squeezed means of the previous frame and this one. (B, C, 1, 1) -> gate (B, C, 1, 1)."""
+        squeezed_BR11 = self.action_p2_squeeze(mean_BC11)
         past_BR11 = self.ce(squeezed_BR11, time)
         weight = two_taps(self.action_p2_conv1.weight, dim=2).flatten(1)  # (R, R * 2), the two taps innermost
         both = torch.stack((past_BR11, squeezed_BR11), dim=2).flatten(1)
         mixed = self.relu(F.linear(both, weight))
         return torch.sigmoid(self.action_p2_expand(mixed[..., None, None]))
 
-    def motion_excitation(self, x_BCHW: Tensor, means_BC33: Tensor, time: Time) -> Tensor:
-        """ME from the motion since the previous frame. (B, C, H, W) -> gate (B, C, 1, 1), 0.5 for the first frame."""
-        pooled, now = self.motion_means(x_BCHW, means_BC33)
+    def motion_excitation(self, squeezed_BR11: Tensor, convolved_BR11: Tensor, time: Time) -> Tensor:
+        """ME from the motion since the previous frame. Two (B, R, 1, 1) -> (B, C, 1, 1), 0.5 for the first frame."""
         # A channel of ones is remembered too: it tells a frame with a predecessor (1) from the first frame (0).
-        past, exists = self.me(torch.cat((pooled, torch.ones_like(pooled[:, :1])), dim=1), time).split(
-            (pooled.shape[1], 1), dim=1
-        )
-        return torch.sigmoid(self.action_p3_expand((now - past) * exists))
+        kept = torch.cat((squeezed_BR11, torch.ones_like(squeezed_BR11[:, :1])), dim=1)
+        past, exists = self.me(kept, time).split((squeezed_BR11.shape[1], 1), dim=1)
+        return torch.sigmoid(self.action_p3_expand((convolved_BR11 - past) * exists))
 
 
 class OnlineConv(TemporalConv):
