@@ -13,7 +13,7 @@ slide over a stream: by streaming files, which keep the stem's features, and by 
 speed-up over eager fp32 PyTorch: the median over rounds of PyTorch's time divided by the row's in the same round. "of
 peak" is the torch network's multiply-adds (two operations each) divided by the row's fastest time, as a share of the
 best rate of this machine in the same run on a convolution or a matrix product of that precision; a window counts as a
-clip. A line says which files cannot be made and are left out.
+clip. A line says which files cannot be made and are left out, and PyTorch's int8 where torchao is not installed.
 """
 
 import argparse
@@ -34,13 +34,15 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
-from dynagest.export.streams import convert_stream, stream_inputs
+from dynagest.export.fold import fold_batchnorm
+from dynagest.export.frames import frame_form
+from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.write import Runtime, convert_clips, stream_form, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, Mode, ModelInfo, Precision, file_name
+from dynagest.runtimes.model_file import CLIPS, FRAME, STATE_IN, Mode, ModelInfo, Precision, file_name
 from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.state import StreamNetwork
 
@@ -105,6 +107,35 @@ def autocast(step: Step) -> Step:
             return step()
 
     return run
+
+
+def compiled_row(net: ClipNet, card: NetworkCard, mode: str, clip: np.ndarray) -> Iterator[Row]:
+    """PyTorch in int8: the form for ONNX Runtime, by torchao and compiled here and now, which takes minutes."""
+    name = "PyTorch compiled"
+    try:
+        from torch_int8 import compiled_int8
+    except ImportError as error:
+        print(f"{name}, int8, {mode}: left out: {error}; pip install -c constraints.txt torchao")
+        return
+    step: Step
+    if mode == "clip":
+        whole = torch.from_numpy(clip[None])
+        step, turns = partial(compiled_int8(frame_form(fold_batchnorm(net, whole)), [(whole,)]), whole), 1
+    else:
+        form, turns = StreamForm(net, card.size), FRAMES
+        names = [FRAME, *(STATE_IN + each for each in form.first)]
+        inputs = stream_inputs(form, np.repeat(clip[None], FRAMES, axis=0), 1)
+        samples = [[torch.from_numpy(each[key]) for key in names] for each in inputs]
+        network = compiled_int8(form, [(frame, state) for frame, *state in samples])
+        state = list(form.first.values())
+
+        def step() -> None:
+            nonlocal state
+            for frame in torch.from_numpy(clip).split(1):
+                _, *state = network(frame, state)
+
+    step()
+    yield Row(name, "int8", step, turns)
 
 
 def file_rows(
@@ -230,8 +261,10 @@ def main() -> None:
                 operations = 2.0 * count(net, (1, FRAMES, 3, int(size), int(size))).multiply_adds
                 if mode == "stream":
                     operations /= FRAMES
+                own = fnmatch("PyTorch compiled int8", arguments.files) and mode != "window"
                 rows = [
                     *torch_rows(net, card, mode, clip),
+                    *(compiled_row(net, card, mode, clip) if own else ()),
                     *file_rows(net, card, mode, clip, folder, arguments.threads, arguments.files),
                 ]
                 seconds = measure([*rows, *(row for row, _ in peaks)], arguments.rounds)
