@@ -326,6 +326,14 @@ def test_weights_and_card_must_belong_together(tmp_path: Path) -> None:
         save_network(tmp_path, online, card_of(net))
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Sequential])
+def test_only_networks_of_dynagest_are_saved(tmp_path: Path, wrap: type[nn.Module]) -> None:
+    net = small()
+    with pytest.raises(WeightsError, match=rf"^{tmp_path}: {wrap.__name__} is no network of dynagest, .*create_model"):
+        save_network(tmp_path, wrap(net), card_of(net))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("lacking", ["network.json", "network.safetensors"])
 def test_both_files_are_needed(tmp_path: Path, lacking: str) -> None:
     net = small()

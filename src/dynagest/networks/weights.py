@@ -102,7 +102,7 @@ def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
     """Write ``network.safetensors`` and, beside it, ``network.json`` (the card) into ``folder``; return the former.
 
     Both are complete on disk before either replaces an older file. Raises ``RunError`` when they cannot be written (the
-    old files stay whole) and ``WeightsError`` when the card describes another network.
+    old files stay whole) and ``WeightsError`` when the card describes another network, or ``net`` is no ``ClipNet``.
     """
     folder = Path(folder)
     _check_card(card, net, str(folder))
@@ -290,6 +290,11 @@ def _source(stored: Mapping[str, Tensor]) -> str:
 
 
 def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:
+    if not isinstance(net, ClipNet):
+        raise WeightsError(
+            f"{where}: {type(net).__name__} is no network of dynagest, so a card cannot describe it; give what "
+            "create_model or load_network returned, without a wrapper around it, or save its state_dict with torch"
+        )
     described = (card.model, len(card.classes), card.num_segments, card.width, card.options)
     actual = (net.name, net.num_classes, net.num_segments, net.width, net.options)
     if described != actual:
