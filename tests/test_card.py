@@ -45,6 +45,12 @@ def test_a_wrong_field_is_named_with_what_it_should_be(change: dict[str, object]
         assert raw not in str(caught.value)
 
 
+def test_a_path_may_be_plain_text(tmp_path: Path) -> None:
+    path = tmp_path / "network.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    assert NetworkCard.read(str(path)) == NetworkCard(model="tsn_resnet18", classes=("a", "b"))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -156,7 +156,7 @@ def test_another_aspect_ratio_needs_an_affine(
 def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
     path = tmp_path / "depth.yaml"
     path.write_text(PRESETS[name].to_yaml(), encoding="utf-8")
-    assert DepthSpec.read(path) == PRESETS[name]
+    assert DepthSpec.read(path) == DepthSpec.read(str(path)) == PRESETS[name]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """DepthTask: network, decoders and loss together, and the network alone afterwards."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from dynagest.networks.streaming import StreamNet
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
+from dynagest.task.saved import load_decoders
 
 
 @pytest.fixture
@@ -50,6 +53,15 @@ def test_decoders_are_no_part_of_the_network(batch: tuple[torch.Tensor, ...]) ->
     task(*batch).loss.backward()
     assert list(task.network.state_dict()) == names
     assert {name.split(".")[0] for name in task.state_dict()} == {"network", "decoder"}
+
+
+def test_decoders_are_saved_beside_the_network(tmp_path: Path) -> None:
+    net = create_model("tsm_resnet18", 5, width=16)
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    task.save_companions(str(tmp_path))
+    saved = load_decoders(tmp_path, net).state_dict()
+    assert saved.keys() == task.decoder.state_dict().keys()
+    assert all(torch.equal(value, saved[name]) for name, value in task.decoder.state_dict().items())
 
 
 def test_without_decoders_depth_is_not_looked_at(batch: tuple[torch.Tensor, ...]) -> None:

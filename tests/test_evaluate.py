@@ -268,7 +268,8 @@ def test_metrics_json_survives_the_round_trip(
 ) -> None:
     result = evaluate(net, card, manifest)
     path = result.write(tmp_path / "run" / "metrics.json")
-    back = Evaluation.read(path)
+    assert result.write(str(path)) == path
+    back = Evaluation.read(str(path))
     assert (back.conditions, back.classes, back.summary) == (result.conditions, result.classes, result.summary)
     assert (back.per_class, back.clips, back.unreadable) == (result.per_class, result.clips, result.unreadable)
     np.testing.assert_array_equal(back.confusion, result.confusion)

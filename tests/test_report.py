@@ -273,6 +273,11 @@ def test_parts_may_be_missing(tmp_path: Path) -> None:
         write_report(tmp_path / "tested")
 
 
+def test_a_path_may_be_plain_text(tmp_path: Path) -> None:
+    run = fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5))
+    assert write_report(str(run)) == run / "report.html"
+
+
 def test_clips_that_training_could_not_read_are_listed_once(tmp_path: Path) -> None:
     run = fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5))
     line = json.dumps({"split": "train", "index": 3, "epoch": 0, "file": "x.avi", "reason": "x.avi: empty file"})

@@ -68,10 +68,10 @@ class NetworkCard(BaseModel):
         )
 
     @classmethod
-    def read(cls, path: Path) -> "NetworkCard":
+    def read(cls, path: Path | str) -> "NetworkCard":
         """Read a card from JSON. Raises ``WeightsError`` when it is missing or malformed."""
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise WeightsError(
                 f"{path}: cannot be read ({error.strerror}); a network needs its card beside its weights"

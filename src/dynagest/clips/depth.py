@@ -94,10 +94,10 @@ class DepthSpec(BaseModel):
         return self
 
     @classmethod
-    def read(cls, path: Path) -> "DepthSpec":
+    def read(cls, path: Path | str) -> "DepthSpec":
         """Read ``depth.yaml``. Raises ``DepthError`` naming the file and every field that is wrong."""
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise DepthError(f"{path}: missing; write what the depth values mean, for example:\n{EXAMPLE}") from error
         except OSError as error:

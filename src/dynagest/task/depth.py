@@ -95,7 +95,7 @@ class DepthTask(Task):
         frames_1BK = cast(VideoNet, self.network).frame_logits(clip_NTCHW.flatten(0, 1)[None])
         return frames_1BK.unflatten(1, clip_NTCHW.shape[:2])[0].mean(dim=1)
 
-    def save_companions(self, run_dir: Path) -> None:
+    def save_companions(self, run_dir: Path | str) -> None:
         """Write the decoders beside the network. Raises ``RunError`` when they cannot be written."""
         if self.decoder is not None:
-            save_decoders(run_dir, self.decoder)
+            save_decoders(Path(run_dir), self.decoder)

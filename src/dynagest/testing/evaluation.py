@@ -152,18 +152,19 @@ class Evaluation(BaseModel):
             scores=scores,
         )
 
-    def write(self, path: Path) -> Path:
+    def write(self, path: Path | str) -> Path:
         """Write ``metrics.json`` atomically, without the scores themselves, and return ``path``.
 
         Raises ``RunError`` when it cannot be written; an older file then stays as it was.
         """
+        path = Path(path)
         write_atomically(path, json_text(self.model_dump(mode="json")).encode())
         return path
 
     @classmethod
-    def read(cls, path: Path) -> "Evaluation":
+    def read(cls, path: Path | str) -> "Evaluation":
         """Read ``metrics.json``. Raises ``RunError`` when it is missing or is not a metrics file."""
-        return read_record(cls, path, "a metrics file of this version", "`dynagest evaluate` writes it")
+        return read_record(cls, Path(path), "a metrics file of this version", "`dynagest evaluate` writes it")
 
 
 def json_text(record: dict[str, Any]) -> str:

@@ -58,13 +58,14 @@ class Cost:
     facts: Facts
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path | str) -> Path:
     """Write ``report.html`` into a run folder, from the files there, and return its path.
 
     Raises ``RunError`` when the folder is missing, has nothing to report, or cannot be written.
 
-    Example: ``write_report(Path("runs/demo"))``
+    Example: ``write_report("runs/demo")``
     """
+    run = Path(run)
     if not run.is_dir():
         raise RunError(f"{run}: there is no such run folder")
     card = NetworkCard.read(run / CARD_FILE) if (run / CARD_FILE).exists() else None

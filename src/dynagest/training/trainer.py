@@ -53,7 +53,7 @@ def train(
 ) -> TrainingSummary:
     """Train a network by ``recipe`` on ``data`` and leave everything in ``run_dir`` (docs/design.md lists the files).
 
-    The report is the command's work; in a program ``dynagest.testing.report.write_report(Path(run_dir))`` writes it.
+    The report is the command's work; in a program ``dynagest.testing.report.write_report(run_dir)`` writes it.
     ``init`` overrides ``recipe.init``. With ``resume`` the run in ``run_dir`` continues from its checkpoint and reaches
     the same weights as without the interruption (on a GPU similar ones, because some kernels add in another order each
     time); a finished run is only summarised. ``console`` shows progress; without one nothing is printed. Under
