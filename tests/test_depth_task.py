@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dynagest.errors import ModelError
 from dynagest.networks.build import create_model
@@ -104,6 +105,40 @@ def test_attributes_of_foreign_networks_are_their_own(batch: tuple[torch.Tensor,
     task = DepthTask(net)
     assert (task.inputs, task.uses_depth) == ("rgb", False)
     assert torch.equal(task(*batch).logits, net(batch[0]))
+
+
+class Images(nn.Sequential):
+    """A network for images (B, 3, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Clips(nn.Module):
+    """The module around it that the error describes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Images()
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.net(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]).mean(dim=1)
+
+
+def test_a_network_for_images_is_to_be_put_into_one_for_clips(batch: tuple[torch.Tensor, ...]) -> None:
+    decoder = MultiScaleDecoder.for_model(Images(), "0", "1", image_size=32)
+    for task in (DepthTask(Images()), DepthTask(Images(), decoder)):
+        with pytest.raises(ModelError, match=r"^Images takes images, .*forward\(clip\).*net\(clip\.flatten\(0, 1\)\)"):
+            task(*batch)
+    net = Clips()
+    output = DepthTask(net, MultiScaleDecoder.for_model(net, "net.0", "net.1", image_size=32))(*batch)
+    assert torch.equal(output.logits, net(batch[0]))
+    assert output.terms["local"] > 0
+
+
+def test_other_errors_of_a_network_are_its_own(batch: tuple[torch.Tensor, ...]) -> None:
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        DepthTask(nn.Sequential(nn.Flatten(), nn.Linear(7, 5)))(*batch)
 
 
 def test_zero_weights_give_the_class_gradient_alone(batch: tuple[torch.Tensor, ...]) -> None:

@@ -15,6 +15,8 @@ from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts, DepthLoss
 from dynagest.task.saved import save_decoders
 
+_FOR_IMAGES = "Expected 3D (unbatched) or 4D (batched) input"  # a 2D convolution's answer to a clip
+
 
 @dataclass(frozen=True, slots=True)
 class DepthOutput(TaskOutput):
@@ -76,7 +78,10 @@ class DepthTask(Task):
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
     ) -> DepthOutput:
-        """See ``Task.forward``. ``depth`` and ``has_depth`` are required where there is a ``decoder``."""
+        """See ``Task.forward``. ``depth`` and ``has_depth`` are required where there is a ``decoder``.
+
+        Raises ``ModelError`` for a network that takes images instead of clips.
+        """
         clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
             logits, masks = self._logits(clip), None
@@ -91,7 +96,16 @@ class DepthTask(Task):
     def _logits(self, clip_NTCHW: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of the clips."""
         if not (self.chained and self.training):
-            return cast(torch.Tensor, self.network(clip_NTCHW))
+            try:
+                return cast(torch.Tensor, self.network(clip_NTCHW))
+            except RuntimeError as error:
+                if _FOR_IMAGES not in str(error):
+                    raise
+                raise ModelError(
+                    f"{type(self.network).__name__} takes images, and is given clips (N, T, C, H, W): put it, as net, "
+                    "into a module whose forward(clip) returns net(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])"
+                    ".mean(dim=1), and make task and decoders of that module"
+                ) from error
         frames_1BK = cast(VideoNet, self.network).frame_logits(clip_NTCHW.flatten(0, 1)[None])
         return frames_1BK.unflatten(1, clip_NTCHW.shape[:2])[0].mean(dim=1)
 
