@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from literal import literal_model
@@ -200,6 +203,13 @@ def test_small_widths_train(name: str, width: int) -> None:
     net(random_clip(frames=3, size=32)).sum().backward()
     assert net.base_model.conv1.weight.shape[0] == width
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_the_smallest_width_trains_at_full_size() -> None:
+    """In another process, because torch's kernel for 8 channels in channels_last may crash; see ``resnet.py``."""
+    net = 'create_model("action_resnet18", 3, width=8)(torch.ones(2, 4, 3, 192, 192))'
+    code = f"import torch; from dynagest.networks.build import create_model; {net}.sum().backward()"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_bfloat16_autocast_and_channels_last_weights_stay_close() -> None:
