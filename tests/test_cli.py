@@ -286,6 +286,10 @@ def test_predict_goes_on_after_a_missing_video(clips: Path, tmp_path: Path) -> N
     assert isinstance(result.exception, ClipError)
     assert "missing.mp4" in str(result.exception)
     assert str(video) in result.stdout
+    assert result.stderr.startswith("on c")
+    nothing = CliRunner().invoke(app, ["predict", str(tmp_path), "missing.mp4"])
+    assert isinstance(nothing.exception, ClipError)
+    assert nothing.output == "", "the error alone is told"
 
 
 def test_index_keeps_what_a_user_wrote(clips: Path, tmp_path: Path) -> None:

@@ -270,8 +270,6 @@ def predict(
 
     place = device_of(run, device)
     predictor = Predictor.load(run, place)
-    if place is not None:
-        print(f"on {place}", file=sys.stderr)
     failed: list[str] = []
     for video in videos:
         try:
@@ -279,6 +277,9 @@ def predict(
         except ClipError as error:
             failed.append(str(error))
             continue
+        if place is not None:  # not before it is known that there is something to predict
+            print(f"on {place}", file=sys.stderr)
+            place = None
         if as_json:
             print(json.dumps({"video": str(video), "top": [{"class": name, "score": score} for name, score in best]}))
         else:
