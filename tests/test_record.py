@@ -1,5 +1,6 @@
 """Recording clips of one's own: the files, the manifest beside them, and the session with its countdown."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from dynagest.clips.frames import count_frames, read_frames
 from dynagest.clips.gesture_folder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.video import iterate_video, video_rate
-from dynagest.errors import CameraError, ClipError, ManifestError
+from dynagest.errors import CameraError, ClipError, ManifestError, RunError
 from dynagest.live.capture import Capture, Frame, Status
 from dynagest.live.record import Prompt, record
 from dynagest.live.sources import VideoFile
@@ -227,6 +228,27 @@ def test_a_bad_name_is_told_before_the_camera_is_opened(tmp_path: Path) -> None:
     assert isinstance(result.exception, ManifestError)
     assert "'../b'" in str(result.exception)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_camera_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(folder: Path) -> str:
+        arguments = ["record", str(folder), "--gestures", "wave,push", "--camera", str(tmp_path / "none.mp4")]
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, RunError)
+        return str(result.exception)
+
+    (tmp_path / "file").touch()
+    says = f"{tmp_path / 'file' / 'mine'}: no clip can be written there: {tmp_path / 'file'} is a file; choose another"
+    assert told(tmp_path / "file" / "mine").startswith(says)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "push").touch()
+    assert f"{tmp_path / 'mine' / 'push'} is a file" in told(tmp_path / "mine")
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and Path(path).exists())
+    assert f"{tmp_path} may not be written by you" in told(tmp_path / "new" / "mine")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_command_records_and_data_check_accepts(tmp_path: Path) -> None:

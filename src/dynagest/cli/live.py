@@ -108,7 +108,7 @@ def record(
     fast: Annotated[bool, typer.Option("--fast/--realtime", help="Read a video file as fast as it goes.")] = False,
 ) -> None:
     """Record clips of your own gestures, each after a countdown; the same command goes on where it was stopped."""
-    from dynagest.clips.gesture_folder import check_label
+    from dynagest.clips.gesture_folder import check_label, check_writable
     from dynagest.live.capture import Capture
     from dynagest.live.record import record as record_clips
     from dynagest.live.sources import open_source
@@ -119,6 +119,7 @@ def record(
         raise ManifestError("--gestures is missing: name them with commas between, as in --gestures wave,swipe,none")
     for name in names:
         check_label(name, folder)
+    check_writable(folder, names)
     found = open_source(camera)
     if fast and found.live:
         raise RecipeError(f"--fast: {found.name} cannot be read faster than it gives pictures; leave --fast out")

@@ -85,6 +85,15 @@ def check_label(label: str, folder: Path | None = None) -> str:
     return label
 
 
+def check_writable(folder: Path, labels: Sequence[str]) -> None:
+    """Raise ``RunError`` unless clips of these gestures could be written into ``folder``, which may be missing yet."""
+    for home in (folder, *(folder / label for label in labels)):
+        there = next(path for path in (home, *home.absolute().parents) if os.access(path, os.F_OK))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            reason = "may not be written by you" if there.is_dir() else "is a file"
+            raise RunError(f"{folder}: no clip can be written there: {there} {reason}; choose another folder")
+
+
 def _folded(label: str) -> str:
     return unicodedata.normalize("NFC", label).lower()
 
