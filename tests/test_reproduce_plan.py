@@ -161,6 +161,22 @@ def test_speeds_are_measured_once_for_each_kind_of_recipe(tmp_path: Path, monkey
     assert Speeds(tmp_path).seconds_per_clip(two, 18) == 0.25 * len(two.trainings) == 0.5
 
 
+def test_why_speeds_are_measured_is_told_once_and_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lines: list[str] = []
+
+    def measure(recipe: Recipe, num_classes: int) -> float:
+        lines.append("a measurement")
+        return 0.25
+
+    monkeypatch.setattr("dynagest.reproduce.speed._measure", measure)
+    recipe, speeds = get_recipe("demo").with_overrides({"stages": []}), Speeds(tmp_path, lines.append)
+    for width in (16, 24, 16):
+        speeds.seconds_per_clip(recipe.with_overrides({"width": width}), 18)
+    kept = f"measured 250 ms a clip to train {recipe.model}: kept in {tmp_path / 'speeds.json'}"
+    assert lines[0].startswith("some runs are to take as long as others: their epochs follow from")
+    assert lines[1:] == ["a measurement", kept] * 2
+
+
 def test_a_speed_is_the_median_step_without_the_first_for_one_clip(monkeypatch: pytest.MonkeyPatch):
     times = iter([0.0, 50.0, 60.0, 61.0, 70.0, 73.0, 80.0, 82.0, 90.0, 99.0])  # steps of 50, 1, 3, 2 and 9 seconds
     monkeypatch.setattr("dynagest.reproduce.speed.time.perf_counter", lambda: next(times))

@@ -31,6 +31,7 @@ class Speeds:
 
     def __init__(self, root: Path, told: Callable[[str], None] = lambda line: None) -> None:
         self.path, self.told = root / SPEEDS_FILE, told
+        self._why_told = False
 
     def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
         """Seconds for one clip, summed over the recipe's trainings; measured if not known yet.
@@ -42,6 +43,9 @@ class Speeds:
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:
+                if not self._why_told:
+                    self.told("some runs are to take as long as others: their epochs follow from speeds, measured now")
+                    self._why_told = True
                 known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
                 torch.cuda.empty_cache()  # the runs are separate processes, which need the GPU's memory
                 self.told(f"measured {1000 * known[key]:.0f} ms a clip to train {recipe.model}: kept in {self.path}")
