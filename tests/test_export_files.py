@@ -236,7 +236,7 @@ STREAM_LIES = CARD_LIES | {
     "no state": ({"state": {}}, "takes state.seen as float32 .*, and not as nothing"),
     "shape": ({"state": {"seen": {"shape": [1, 3]}}}, r"\[1, 2\], and not as float32 \[1, 3\]"),
     "kind": ({"state": {"seen": {"shape": [1, 2], "dtype": "uint8"}}}, "and not as uint8"),
-    "negative": ({"state": {"seen": {"shape": [1, -2]}}}, "state.seen.shape.1: is -2, but must be at least 1"),
+    "negative": ({"state": {"seen": {"shape": [1, -2]}}}, "state.seen.shape, entry 2: is -2, but must be at least 1"),
     "huge": ({"state": {"seen": {"shape": [10**9, 10**9]}}}, "state.seen.shape: .* more than 67,108,864 numbers"),
 }
 

@@ -97,7 +97,16 @@ def test_one_fault_is_told_once(tmp_path: Path) -> None:
     path = write(tmp_path, "actions: [{gesture: wave, print: a, timeout: soon}]")
     with pytest.raises(ActionError) as error:
         read_actions(path, CLASSES)
-    assert str(error.value).startswith(f"{path}: actions.0.timeout: is 'soon', but must be a number; for example:\n")
+    says = f"{path}: actions, entry 1: timeout: is 'soon', but must be a number; for example:\n"
+    assert str(error.value).startswith(says)
+
+
+def test_entries_are_counted_from_1(tmp_path: Path) -> None:
+    entries = "{gesture: wave, print: a}, {gesture: [wave, [push]], print: a}, {gesture: wave}"
+    with pytest.raises(ActionError) as error:
+        read_actions(write(tmp_path, f"actions: [{entries}]"), CLASSES)
+    assert "actions, entry 2: gesture, entry 2: is ['push'], but must be text" in str(error.value)
+    assert "actions, entry 3: give one of print, run and post" in str(error.value)
 
 
 def test_text_stays_text(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def field_faults(kind: type[BaseModel], error: ValidationError) -> str:
 
 def field_fault(kind: type[BaseModel], fault: Any) -> str:
     """The clause of ``field_faults`` for one entry of ``ValidationError.errors()``."""
-    name, what = ".".join(str(part) for part in fault["loc"]), fault["type"]
+    name, what = _place(fault["loc"]), fault["type"]
     if what == "json_invalid":
         return f"it is not JSON ({fault['ctx']['error']})"
     if what == "value_error":
@@ -78,6 +78,17 @@ def field_fault(kind: type[BaseModel], fault: Any) -> str:
     given = repr(fault["input"])
     given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
     return f"{name}: is {given}, but must be {wanted}" if name else f"it holds {given}, but must be {wanted}"
+
+
+def _place(parts: tuple[str | int, ...]) -> str:
+    """A field's name: ``"affine.scale"``; of a list's entries, counted from 1: ``"actions, entry 1: timeout"``."""
+    name = ""
+    for before, part in zip(("", *parts), parts, strict=False):
+        if isinstance(part, int):
+            name += f", entry {part + 1}"
+        else:
+            name += f": {part}" if isinstance(before, int) else f".{part}"
+    return name.lstrip("., ")
 
 
 def yaml_fault(error: YAMLError) -> str:
