@@ -327,9 +327,11 @@ def test_weights_and_card_must_belong_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Sequential])
-def test_only_networks_of_dynagest_are_saved(tmp_path: Path, wrap: type[nn.Module]) -> None:
+def test_only_networks_of_dynagest_are_saved_and_loaded(tmp_path: Path, wrap: type[nn.Module]) -> None:
     net = small()
-    with pytest.raises(WeightsError, match=rf"^{tmp_path}: {wrap.__name__} is no network of dynagest, .*create_model"):
+    with pytest.raises(WeightsError, match=rf"^any: {wrap.__name__} is no network of dynagest; .*create_model"):
+        load_weights(wrap(net), "any")
+    with pytest.raises(WeightsError, match=rf"^{tmp_path}: {wrap.__name__} is no network of dynagest; .*create_model"):
         save_network(tmp_path, wrap(net), card_of(net))
     assert not list(tmp_path.iterdir())
 

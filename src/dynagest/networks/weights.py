@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
@@ -68,8 +68,9 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
     the mean of the colour channels' kernels. Nothing in the file is executed.
 
     Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, incomplete, holds
-    pickled code, or belongs to another network.
+    pickled code, or belongs to another network, and when ``net`` is no ``ClipNet``.
     """
+    _check_ours(net, str(path))
     path = _weights_file(Path(path))
     stored = _read_tensors(path)
     ours = net.state_dict()
@@ -289,12 +290,16 @@ def _source(stored: Mapping[str, Tensor]) -> str:
     return "published" if any("base_model." in name for name in stored) else "ImageNet"
 
 
-def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:
+def _check_ours(net: nn.Module, where: str) -> None:
     if not isinstance(net, ClipNet):
         raise WeightsError(
-            f"{where}: {type(net).__name__} is no network of dynagest, so a card cannot describe it; give what "
-            "create_model or load_network returned, without a wrapper around it, or save its state_dict with torch"
+            f"{where}: {type(net).__name__} is no network of dynagest; give what create_model or load_network returned, "
+            "without a wrapper around it, or load and save its state_dict with torch"
         )
+
+
+def _check_card(card: NetworkCard, net: ClipNet, where: str) -> None:
+    _check_ours(net, where)
     described = (card.model, len(card.classes), card.num_segments, card.width, card.options)
     actual = (net.name, net.num_classes, net.num_segments, net.width, net.options)
     if described != actual:
