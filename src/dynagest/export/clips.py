@@ -12,13 +12,15 @@ from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, p
 from dynagest.errors import ClipError, ManifestError
 from dynagest.run_folder import ENVIRONMENT_FILE, recorded_data
 from dynagest.runtimes.arrays import normalise_frames
+from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
 from dynagest.synth.spec import PerSplit, Split, SynthSpec
 
 _HOW = get_protocol("center")
 _RECIPES = ("demo", "live")  # the recipes for generated gestures
-_SOURCES = ("SynthDataset", "generated")  # the data that runs without a manifest record: in programs, in `reproduce`
+# What runs on generated clips without a manifest record as their data: in programs, in `reproduce`.
+_SOURCES = (SynthDataset.__name__, "generated")
 
 
 @dataclass(frozen=True)

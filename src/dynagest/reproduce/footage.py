@@ -10,13 +10,13 @@ from typing import Self
 import numpy as np
 
 from dynagest.atomic import write_atomically
-from dynagest.clips.dataset import Sample, make_sample
 from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.reproduce.lock import locked
+from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.pool import render_all
-from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import FRAME_RATE, Split, SynthSpec
+from dynagest.synth.recording import plan, record
+from dynagest.synth.spec import Split, SynthSpec
 from dynagest.synth.write import SPEC_FILE
 
 _FLUSH = 64  # clips between two notes of how far the rendering has come
@@ -84,8 +84,8 @@ def _film(files: dict[str, Path], spec: SynthSpec, split: Split, index: int) -> 
     np.load(files["depth"], mmap_mode="r+")[index] = footage.millimetres()
 
 
-class RenderedClips:
-    """A ``ClipSource`` of a rendered split through a view: the samples of ``SynthDataset`` without the rendering.
+class RenderedClips(SynthDataset):
+    """The samples of a ``SynthDataset`` from a rendered split.
 
     ``first`` cuts the split to its first clips (a multiple of the number of classes keeps them balanced), so that there
     can be less training data with the same test subjects.
@@ -94,18 +94,17 @@ class RenderedClips:
     def __init__(
         self, folder: Path, spec: SynthSpec, split: Split, view: View, *, seed: int, first: int | None = None
     ) -> None:
-        self.spec, self.split, self.view, self.seed, self.folder = spec, split, view, seed, folder
-        self._length = min(first or spec.length(split), spec.length(split))
-        self._flipped = view.flip_table(spec.labels)
+        super().__init__(spec, split, view, seed=seed)
+        self.folder, self._length = folder, min(first or spec.length(split), spec.length(split))
         self._open()
 
     def _open(self) -> None:
         self._rgb = np.load(self.folder / f"{self.split}.rgb.npy", mmap_mode="r")
-        self._depth = np.load(self.folder / f"{self.split}.depth.npy", mmap_mode="r")
+        self._raw = np.load(self.folder / f"{self.split}.depth.npy", mmap_mode="r")
 
     def __getstate__(self) -> dict[str, object]:
         # A worker maps the files itself, because pickling the arrays would copy them.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_rgb", "_depth")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_rgb", "_raw")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -124,31 +123,8 @@ class RenderedClips:
         """The same clips through another view."""
         return type(self)(self.folder, self.spec, self.split, view, seed=self.seed, first=self._length)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.spec.labels
-
     def __len__(self) -> int:
         return self._length
 
-    def label(self, index: int) -> int:
-        """The class of clip ``index``."""
-        return label_of(self.spec, index)
-
-    def name(self, index: int) -> str:
-        return f"clip {index}"
-
-    def timing(self, index: int) -> tuple[int, float]:
-        """Frames of clip ``index``, and frames a second."""
-        return self.spec.num_frames, FRAME_RATE
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        if not 0 <= index < self._length:
-            raise IndexError(f"clip {index} of {self._length}")
-        rng = np.random.default_rng((self.seed, epoch, index))
-        frames = self.view.indices(self.spec.num_frames, rng)
-        raw = self._depth[index][frames] if self.view.depth else None
-        rgb, depth, flip = self.view.transform(self._rgb[index][frames], raw, self.spec.depth_spec(), rng)
-        label = self.label(index)
-        return make_sample(rgb, depth, self._flipped[label] if flip else label, index)
+    def _filmed(self, epoch: int, index: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._rgb[index][frames], self._raw[index][frames] if self.view.depth else None

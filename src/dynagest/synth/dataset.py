@@ -27,7 +27,6 @@ class SynthDataset(Dataset[Sample]):
             raise RecipeError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
         self.spec, self.split, self.view = spec, split, view
         self.seed = spec.seed if seed is None else seed
-        self._depth = spec.depth_spec()
         self._flipped = view.flip_table(spec.labels)
 
     @property
@@ -53,12 +52,15 @@ class SynthDataset(Dataset[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
         rng = np.random.default_rng((self.seed, epoch, index))
-        frames = self.view.indices(self.spec.num_frames, rng)
-        footage = record(self.spec, plan(self.spec, self.split, self._number(epoch, index)), frames)
-        raw = footage.millimetres() if self.view.depth else None
-        seen, depth, flip = self.view.transform(footage.pictures(), raw, self._depth, rng)
+        pictures, raw = self._filmed(epoch, index, self.view.indices(self.spec.num_frames, rng))
+        seen, depth, flip = self.view.transform(pictures, raw, self.spec.depth_spec(), rng)
         label = self.label(index)
         return make_sample(seen, depth, self._flipped[label] if flip else label, index)
+
+    def _filmed(self, epoch: int, index: int, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The frames ``frames`` (T,) of a clip: RGB uint8 (T, S, S, 3), and if the view has depth, that in mm."""
+        footage = record(self.spec, plan(self.spec, self.split, self._number(epoch, index)), frames)
+        return footage.pictures(), footage.millimetres() if self.view.depth else None
 
     def _number(self, epoch: int, index: int) -> int:
         """The clip's number in the endless sequence of clips, where clips a whole epoch apart have the same class."""
