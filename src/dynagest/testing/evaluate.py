@@ -9,15 +9,14 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
-from dynagest.clips.labelled import VideoSource, match_classes
-from dynagest.clips.manifest import Manifest
+from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
+from dynagest.clips.manifest import SPLITS, Manifest
 from dynagest.clips.protocols import get_protocol
-from dynagest.errors import ClipError, RecipeError, WeightsError, first_line
+from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
-from dynagest.testing.sources import open_source
 from dynagest.testing.views import Seen, read_views
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -61,7 +60,7 @@ def evaluate(
     how = get_protocol(protocol)
     if dtype not in DTYPES:
         raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
-    videos = open_source(source, split, card)
+    videos = _open(source, split, card)
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))
 
@@ -86,7 +85,7 @@ def evaluate(
             raise WeightsError(f"the network's scores for {videos.name(index)} are not finite: its weights are broken")
     conditions = Conditions(
         model=card.model,
-        data=describe(source),
+        data=_source_name(source),
         split=split,
         protocol=how.name,
         seed=seed,
@@ -108,7 +107,33 @@ def evaluate(
     )
 
 
-def describe(source: object) -> str:
+def _open(source: Manifest | VideoSource | ClipSource, split: str, card: NetworkCard) -> VideoSource | ClipSource:
+    """Open the source of the tested frames: the videos of a manifest's ``split``, or any other source as it is.
+
+    Raises ``ManifestError`` when there are no clips; for a network that is fed depth, ``ModelError`` when the videos
+    are of RGB alone, and ``DepthError`` as ``ManifestVideos.probe_depth`` does.
+    """
+    if isinstance(source, Manifest):
+        if not source.split(split).clips:
+            name = str(source.path or "the manifest")
+            counts = [f"{each!r} ({len(source.split(each))})" for each in SPLITS if source.split(each).clips]
+            raise ManifestError(
+                f"{name}: split {split!r} has no clips to test on; there are clips in {' and '.join(counts) or 'none'}"
+            )
+        source = ManifestVideos(source.split(split))
+    if card.inputs != "rgb" and isinstance(source, VideoSource):
+        if not isinstance(source, ManifestVideos):
+            raise ModelError(
+                f"this network is fed {card.inputs}, so it cannot be tested on videos of RGB; give a manifest of clips "
+                "with depth, or a dataset whose view gives depth"
+            )
+        source.probe_depth()
+    if len(source) == 0:
+        raise ManifestError(f"{type(source).__name__}: has no clips to test on")
+    return source
+
+
+def _source_name(source: object) -> str:
     """The name of the data in a report: the manifest's path, or the type of the dataset."""
     if isinstance(source, Manifest):
         return str(source.path or "a manifest in memory")

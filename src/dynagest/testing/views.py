@@ -66,7 +66,7 @@ def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int,
         plan = plan_frames(how, videos.num_frames(index), card, seed, index)
         frames = videos.frames(index, plan.frames)
         if card.inputs != "rgb":
-            assert isinstance(videos, ManifestVideos)  # ``open_source`` refuses others
+            assert isinstance(videos, ManifestVideos)  # ``evaluate`` refuses others
             depth = _cut_depth(videos, how, card, index, plan.frames, frames.shape[1:3])
     except ClipError as error:
         return Unread(index, videos.name(index), str(error))
