@@ -28,6 +28,7 @@ from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import MASKS_FILE
 from dynagest.task.decoder import GLOBAL, LOCAL, MultiScaleDecoder
+from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
@@ -118,13 +119,14 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
     net, _ = load_network(run)
     decoder = load_decoders(run, net)
     fresh, _ = build_task(recipe, len(train.classes), torch.device("cpu"), load_init=False)
-    assert isinstance(fresh.decoder, MultiScaleDecoder)
+    assert isinstance(fresh, DepthTask)
+    assert fresh.decoder is not None
     untrained = (fresh.network.eval(), fresh.decoder)
     masks = {kind: _Mask(kind) for kind, _ in decoder.parts()}
-    for kind, target, guesses in _guesses(recipe, train, (net, decoder), untrained):
+    for kind, target, guesses in _guesses(fresh.loss, train, (net, decoder), untrained):
         masks[kind].fit(target, guesses)
     assert all(mask.frames for mask in masks.values()), "no training clip has depth, though decoders were trained"
-    for kind, target, guesses in _guesses(recipe, held_out, (net, decoder), untrained):
+    for kind, target, guesses in _guesses(fresh.loss, held_out, (net, decoder), untrained):
         masks[kind].compare(target, guesses)
     if not all(mask.found["decoder"] for mask in masks.values()):
         raise RunError(f"{run}: none of the held-out clips has readable depth to compare the masks with")
@@ -154,13 +156,12 @@ def _correlation(guess: np.ndarray, target: np.ndarray) -> float:
 
 @torch.inference_mode()
 def _guesses(
-    recipe: Recipe,
+    loss: DepthLoss,
     source: ClipSource,
     trained: tuple[ClipNet, MultiScaleDecoder],
     untrained: tuple[torch.nn.Module, MultiScaleDecoder],
 ) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
     """For each clip with depth and each kind of mask: the target (T, h, w), and the guesses by name, of that shape."""
-    loss = DepthLoss(threshold=recipe.threshold / 255 if recipe.binarise else None)
     for index in range(len(source)):
         sample = source[(0, index)]
         if isinstance(sample, UnreadableClip) or not sample["has_depth"]:
