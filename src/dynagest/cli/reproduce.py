@@ -145,7 +145,7 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
     from dynagest.reproduce.panels import write_panels_figure
     from dynagest.reproduce.results import collect
     from dynagest.reproduce.runner import kept_network
-    from dynagest.reproduce.write import markdown, write_results
+    from dynagest.reproduce.write import write_results
 
     command = shlex.join(["dynagest", *sys.argv[1:]])
     there = all(kept_network(folder, job.key) for job in plan.pictured)
@@ -157,8 +157,7 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
             return
         text, paths = write_masks(plan, folder, command)
     else:
-        results = collect(plan, ledger.read())
-        text, paths = markdown(results, command), write_results(folder, results, command)
+        text, paths = write_results(folder, collect(plan, ledger.read()), command)
     if plan.pictured and there:
         paths += write_panels_figure(plan, folder)
     # Into a pipe or a log, rich assumes 80 columns, which would cut off half of the headers.

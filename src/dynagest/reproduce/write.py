@@ -14,19 +14,19 @@ from dynagest.reproduce.results import Line, Results, Score
 from dynagest.reproduce.tables import DATASETS
 
 
-def write_results(folder: Path, results: Results, command: str) -> list[Path]:
-    """Write ``table-NAME.md``, ``.json`` and ``.png`` into ``folder``, all or none, and return their paths.
+def write_results(folder: Path, results: Results, command: str) -> tuple[str, list[Path]]:
+    """Write ``table-NAME.md``, ``.json`` and ``.png``, all or none. Returns the Markdown and the three paths.
 
     Raises ``RunError`` when they cannot be written.
     """
-    stem = folder / f"table-{results.plan.table.name}"
+    stem, text = folder / f"table-{results.plan.table.name}", markdown(results, command)
     files = {
-        stem.with_suffix(".md"): markdown(results, command).encode(),
+        stem.with_suffix(".md"): text.encode(),
         stem.with_suffix(".json"): (json.dumps(as_json(results, command), indent=1) + "\n").encode(),
         stem.with_suffix(".png"): figure(results),
     }
     write_together(files)
-    return list(files)
+    return text, list(files)
 
 
 def markdown(results: Results, command: str) -> str:
