@@ -29,42 +29,32 @@ def _decoders() -> Table:
     return Table("decoders", "No MSD, local, global, both, on four networks", (), tuple(rows))
 
 
-# The depth sensor in several states, fewer and more clips, and scenes from empty to crowded.
-_CONDITIONS: dict[str, Mapping[str, Any]] = {
+# The fields of a row that a condition sets: the state of the depth sensor, fewer and more clips, scenes from empty to
+# crowded. ``rounds``: as many steps on fewer or more clips, or more steps on as many; does longer training give what
+# the decoders give? ``before``: clips that were learnt first; do decoders give more than a start?
+_EMPTY, _CROWDED = {"clutter": 0.0, "distractors": 0.0}, {"clutter": 1.0, "distractors": 1.0}
+_CONDITIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "clean depth": {"depth_noise": 0.0, "depth_holes": 0.0},
-    "noisy depth, as IsoGD's": {"depth_noise": 1.0, "depth_holes": 1.0},
-    "misaligned depth, as NVGesture's": {"misalign": "nvgesture"},
-    "a quarter of the clips and steps": {"share": 0.25},
-    "a quarter of the clips": {"share": 0.25},
-    "four times the clips": {"share": 4.0},
-    "no clutter": {"clutter": 0.0, "distractors": 0.0},
-    "hard clutter": {"clutter": 1.0, "distractors": 1.0},
-    "twice the epochs": {},
-    "hard clutter, twice the epochs": {"clutter": 1.0, "distractors": 1.0},
-    "first without, then hard clutter": {"clutter": 1.0, "distractors": 1.0},
-}
-# Clips that a network learnt first, where it does not start from random weights: do decoders give more than a start?
-_BEFORE = {"first without, then hard clutter": _CONDITIONS["no clutter"]}
-# The same number of steps on fewer or more clips, and more steps: does longer training give what the decoders give?
-_ROUNDS = {
-    "a quarter of the clips": 4,
-    "four times the clips": 0.25,
-    "twice the epochs": 2,
-    "hard clutter, twice the epochs": 2,
+    "clean depth": {"data": {"depth_noise": 0.0, "depth_holes": 0.0}},
+    "noisy depth, as IsoGD's": {"data": {"depth_noise": 1.0, "depth_holes": 1.0}},
+    "misaligned depth, as NVGesture's": {"data": {"misalign": "nvgesture"}},
+    "a quarter of the clips and steps": {"data": {"share": 0.25}},
+    "a quarter of the clips": {"data": {"share": 0.25}, "rounds": 4},
+    "four times the clips": {"data": {"share": 4.0}, "rounds": 0.25},
+    "no clutter": {"data": _EMPTY},
+    "hard clutter": {"data": _CROWDED},
+    "twice the epochs": {"rounds": 2},
+    "hard clutter, twice the epochs": {"data": _CROWDED, "rounds": 2},
+    "first without, then hard clutter": {"data": _CROWDED, "before": _EMPTY},
 }
 
 
 def _conditions() -> Table:
-    rows = []
-    for condition, data in _CONDITIONS.items():
-        rounds = _ROUNDS.get(condition, 1)
-        for arm in ("none", "both", _STRONG):
-            against = None if arm == "none" else f"{condition}: none"
-            before = _BEFORE.get(condition)
-            rows.append(
-                Row(f"{condition}: {arm}", "tsm", _ARMS[arm], data=data, rounds=rounds, before=before, against=against)
-            )
+    rows = [
+        Row(f"{condition}: {arm}", "tsm", _ARMS[arm], against=None if arm == "none" else f"{condition}: none", **fields)
+        for condition, fields in _CONDITIONS.items()
+        for arm in ("none", "both", _STRONG)
+    ]
     return Table("conditions", "Depth, data and clutter (TSM)", (), tuple(rows))
 
 
