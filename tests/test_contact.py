@@ -12,7 +12,8 @@ from clip_files import make_clip, make_manifest, rgb_frames, save_video
 from dynagest.clips import captions
 from dynagest.clips.captions import caption, letters_without_font
 from dynagest.clips.checks.contact import _name, contact_sheet
-from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import ManifestError, RunError
 
 

@@ -7,9 +7,10 @@ from reproduce_helpers import SPEC, job
 
 import dynagest.reproduce.footage as footage_module
 from dynagest.clips.rate import stream_rate
+from dynagest.clips.splits import Split
 from dynagest.reproduce.footage import RenderedClips, footage_folder, render_split
 from dynagest.synth.dataset import SynthDataset
-from dynagest.synth.spec import PerSplit, Split, SynthSpec
+from dynagest.synth.spec import PerSplit, SynthSpec
 from dynagest.training.data import training_view
 
 

@@ -12,12 +12,13 @@ import dynagest.synth.write as write_module
 from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.frames import count_frames, read_depth, read_frames
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.splits import SPLITS
 from dynagest.clips.video import video_rate
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError, RunError
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
-from dynagest.synth.spec import FRAME_RATE, SENSOR, SPLITS
+from dynagest.synth.spec import FRAME_RATE, SENSOR
 
 SMALL = SynthSpec(
     size=32,

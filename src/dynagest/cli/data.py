@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dynagest.cli.progress import progress_bar, rendering
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import RecipeError, some
 
 app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
@@ -52,7 +53,7 @@ def index(
         print(f"{streams.path}: {len(streams)} streams")
     for note in found.notes:
         print(f"note: {note}")
-    counts = {split: len(found.manifest.split(split)) for split in ("train", "val", "test")}
+    counts = {split: len(found.manifest.split(split)) for split in SPLITS}
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
     print(f"{path}: {told} clips of {len(found.manifest.classes)} classes: {some(found.manifest.classes)}")
     print(f"next: dynagest data check {shlex.quote(str(path))}")
@@ -120,7 +121,7 @@ def synth(
         return
     with rendering("clips", folder) as progress:
         path = write_synth(folder, spec, workers=workers, progress=progress)
-    told = ", ".join(f"{spec.length(split)} {split}" for split in ("train", "val", "test"))
+    told = ", ".join(f"{spec.length(split)} {split}" for split in SPLITS)
     print(f"{path}: {told} clips of {len(spec.labels)} classes")
     if sheet is not None:
         print(f"sheet: {write_sheet(spec, sheet)}")

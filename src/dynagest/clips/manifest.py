@@ -19,12 +19,12 @@ import pydantic.dataclasses
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
+from dynagest.clips.splits import SPLITS
 from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, read_text, relative, table_text
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
 CLASSES_FILE = "classes.txt"
-SPLITS = ("train", "val", "test")
 NEEDED = ("video", "label")
 COLUMNS = (*NEEDED, "depth", "start", "end", "depth_start", "depth_end", "split", "subject", "fps")
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
-from dynagest.clips.manifest import CLASSES_FILE, SPLITS, natural_order, read_classes
+from dynagest.clips.manifest import CLASSES_FILE, natural_order, read_classes
+from dynagest.clips.splits import SPLITS
 from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, relative, table_text
 from dynagest.clips.video import iterate_video
 from dynagest.errors import ClipError, ManifestError

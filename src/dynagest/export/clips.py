@@ -9,13 +9,14 @@ from dynagest.card import BACKGROUND, NetworkCard
 from dynagest.clips.labelled import ManifestVideos, VideoSource
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
+from dynagest.clips.splits import Split
 from dynagest.errors import ClipError, ManifestError
 from dynagest.run_folder import ENVIRONMENT_FILE, recorded_data
 from dynagest.runtimes.arrays import normalise_frames
 from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import PerSplit, Split, SynthSpec
+from dynagest.synth.spec import PerSplit, SynthSpec
 
 _HOW = get_protocol("center")
 _RECIPES = ("demo", "live")  # the recipes for generated gestures

@@ -10,13 +10,14 @@ from typing import Self
 import numpy as np
 
 from dynagest.atomic import write_atomically
+from dynagest.clips.splits import Split
 from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.reproduce.lock import locked
 from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.pool import render_all
 from dynagest.synth.recording import plan, record
-from dynagest.synth.spec import Split, SynthSpec
+from dynagest.synth.spec import SynthSpec
 from dynagest.synth.write import SPEC_FILE
 
 _FLUSH = 64  # clips between two notes of how far the rendering has come

@@ -4,10 +4,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dynagest.clips.dataset import Sample, epoch_and_index, make_sample
+from dynagest.clips.splits import SPLITS, Split
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError
 from dynagest.synth.recording import label_of, plan, record
-from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
+from dynagest.synth.spec import FRAME_RATE, SynthSpec
 
 
 class SynthDataset(Dataset[Sample]):

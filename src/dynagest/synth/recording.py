@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from dynagest.card import BACKGROUND
+from dynagest.clips.splits import SPLITS, Split
 from dynagest.synth.film import Footage, Take, film
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.idle import draw_background, draw_loose
 from dynagest.synth.motion import draw_motion
 from dynagest.synth.scene import Scene, draw_events, draw_scene
 from dynagest.synth.sensor import Noise
-from dynagest.synth.spec import SPLITS, Split, SynthSpec
+from dynagest.synth.spec import SynthSpec
 from dynagest.synth.subject import Subject, draw_subject
 
 # The second word of each seed sequence, after the spec's seed, so that subjects, scenes and clips are drawn apart.

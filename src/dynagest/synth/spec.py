@@ -8,12 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from dynagest.card import BACKGROUND
 from dynagest.clips.depth import PRESETS as DEPTH_PRESETS
 from dynagest.clips.depth import DepthAffine, DepthSpec
+from dynagest.clips.splits import Split
 from dynagest.errors import RecipeError
 from dynagest.synth.gestures import GESTURES
 from dynagest.synth.motion import Viewpoint
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Misalignment = Literal["none", "nvgesture", "isogd"]
 
 # The maps from depth to colour, as measured on the real data sets.

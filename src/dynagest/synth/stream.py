@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dynagest.clips.splits import SPLITS, Split
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
 from dynagest.fields import read_record
@@ -27,7 +28,7 @@ from dynagest.synth.pool import Progress, render_all, stopping
 from dynagest.synth.recording import first_scene, first_subject, record, scene_of, subject_of
 from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
-from dynagest.synth.spec import SPLITS, PerSplit, Split, SynthSpec
+from dynagest.synth.spec import PerSplit, SynthSpec
 from dynagest.synth.subject import Subject
 from dynagest.synth.write import claim, place, write_mjpeg
 

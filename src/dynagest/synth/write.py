@@ -21,11 +21,12 @@ from pydantic import BaseModel
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
+from dynagest.clips.splits import SPLITS, Split
 from dynagest.errors import RunError
 from dynagest.fields import read_record
 from dynagest.synth.pool import Progress, render_all
 from dynagest.synth.recording import label_of, plan, record, subject_number
-from dynagest.synth.spec import FRAME_RATE, SPLITS, Split, SynthSpec
+from dynagest.synth.spec import FRAME_RATE, SynthSpec
 
 SPEC_FILE = "synth.json"
 _QUALITY = "3"  # quantiser of MJPEG, 2 (best) to 31

@@ -10,8 +10,9 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
-from dynagest.clips.manifest import SPLITS, Manifest
+from dynagest.clips.manifest import Manifest
 from dynagest.clips.protocols import get_protocol
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
 from dynagest.runtimes.torch_network import check_device

@@ -6,12 +6,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from dynagest.clips.splits import Split
 from dynagest.errors import RecipeError
 from dynagest.networks.spec import NetworkSpec, inputs_of
 from dynagest.settings import override
 
 Precision = Literal["auto", "bf16", "fp32"]
-Split = Literal["train", "val", "test"]
 
 # These may change when a run is resumed, because they do not affect its result.
 WITHOUT_EFFECT = frozenset(

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynagest.clips.depth import DepthSpec
-from dynagest.clips.manifest import SPLITS, Clip
+from dynagest.clips.manifest import Clip
+from dynagest.clips.splits import SPLITS
 from dynagest.clips.streams import Stream
 from dynagest.errors import ManifestError, some
 
@@ -176,7 +177,7 @@ def find_lists(
         raise ManifestError(
             f"no annotation list in {places}; say where it is (--list FILE:train), or lay it out as\n{layout}"
         )
-    lists, notes = [], []
+    lists, notes = list[tuple[Path, str]](), list[str]()
     for split in SPLITS:
         paths = found.get(split, [])
         preferred = [path for path in paths if prefer and prefer.lower() in path.name.lower()]

@@ -21,8 +21,9 @@ from dynagest.clips.checks.polarity import Polarity, vote
 from dynagest.clips.checks.report import CheckReport, Lengths, Problem, Severity
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec, shape_fault
 from dynagest.clips.frames import FrameReader, is_folder
-from dynagest.clips.manifest import SPLITS, Manifest
+from dynagest.clips.manifest import Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, DepthError
 
 SMEARED_HOLES = 0.005

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from dynagest.clips.captions import caption
 from dynagest.clips.frames import FrameReader
-from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.png import write_png
 from dynagest.clips.sampling import segment_indices
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, DepthError, ManifestError
 
 FRAMES = 3

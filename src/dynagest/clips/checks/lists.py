@@ -9,7 +9,8 @@ from dynagest.clips.adapters.common import IndexOptions
 from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.checks.files import equal_files
 from dynagest.clips.checks.report import Problem
-from dynagest.clips.manifest import SPLITS, Clip, Manifest
+from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.splits import SPLITS
 from dynagest.errors import ManifestError, some
 
 _NAMED = 10
