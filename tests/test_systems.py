@@ -10,7 +10,7 @@ from dynagest.errors import RecipeError
 from dynagest.networks.weights import load_network
 from dynagest.testing.evaluate import evaluate
 from dynagest.training.recipe import Recipe
-from dynagest.training.recipes import PAPERS, get_recipe, system_recipe
+from dynagest.training.recipes import PAPERS, get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
 from dynagest.training.trainer import train
 
@@ -75,9 +75,9 @@ def test_published_training() -> None:
     assert (segmentation.class_weight, segmentation.mask_weight, segmentation.frozen) == (1, 1, ())
     assert get_recipe("prernn").stage(0).model == "c3d"
     assert get_recipe("redundancy").options == {"gated": True}
-    assert system_recipe("tsm-msd", "nvgesture").with_overrides({"name": "x"}) == get_recipe(
-        "nvgesture"
-    ).with_overrides({"model": "tsm_resnet50", "name": "x"})
+    assert get_recipe("tsm-msd@nvgesture").with_overrides({"name": "x"}) == get_recipe("nvgesture").with_overrides(
+        {"model": "tsm_resnet50", "name": "x"}
+    )
     assert get_recipe("tsm").msd == "none"
     assert [get_recipe(f"action-{inputs}").inputs for inputs in ("msd", "rgbd", "depth")] == ["rgb", "rgbd", "depth"]
 

@@ -106,16 +106,9 @@ def get_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     system, at, dataset = name.partition("@")
-    if at or system in SYSTEMS:
-        return system_recipe(system, dataset if at else "egogesture")
-    raise _unknown("recipe", name, (*RECIPES, *SYSTEMS))
-
-
-def system_recipe(system: str, dataset: str = "egogesture") -> Recipe:
-    """The recipe of a system in the paper's tables on a data set's schedule (see ``recipes_systems``).
-
-    Raises ``RecipeError`` for an unknown system or data set.
-    """
+    dataset = dataset if at else "egogesture"
+    if not at and system not in SYSTEMS:
+        raise _unknown("recipe", name, (*RECIPES, *SYSTEMS))
     if system not in SYSTEMS:
         raise _unknown("system", system, tuple(SYSTEMS))
     if dataset not in PAPERS:
