@@ -6,7 +6,6 @@ It needs no state of loaders or random generators, because data order, augmentat
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,10 +15,8 @@ from safetensors.torch import save
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 from dynagest.run_folder import CHECKPOINT_FILE, ENVIRONMENT_FILE, RECIPE_FILE
+from dynagest.task.base import Task
 from dynagest.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from dynagest.task.base import Task
 
 STATE, WEIGHTS, OPTIMISER = "state", "task.", "optimiser."
 
@@ -63,7 +60,7 @@ class Checkpoint(BaseModel):
     version: int = 1
 
 
-def save_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(run_dir: Path, task: Task, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
     """Write ``run_dir/checkpoint.safetensors`` and return its path.
 
     Raises ``RunError`` when it cannot be written; the previous checkpoint is then unchanged.
@@ -93,7 +90,7 @@ def read_checkpoint(run_dir: Path) -> Checkpoint:
         ) from error
 
 
-def load_checkpoint(run_dir: Path, task: "Task", optimiser: torch.optim.Optimizer) -> None:
+def load_checkpoint(run_dir: Path, task: Task, optimiser: torch.optim.Optimizer) -> None:
     """Load a checkpoint's weights and optimiser state into ``task`` and ``optimiser``, bit for bit.
 
     Raises ``RunError`` when the tensors are those of another network.
