@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -33,25 +34,10 @@ def start_run(
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; name a folder for the run")
-    if (run_dir / CHECKPOINT_FILE).exists() and not overwrite:
-        progress = read_checkpoint(run_dir).progress
-        state = "a finished run" if progress.finished else f"a run that stopped after {progress.step} steps"
-        resume = "" if progress.finished else "continue it with --resume, "
-        raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
-    stages = [] if keep_stages else _begun_stages(run_dir)
-    if stages and not overwrite:
-        raise RunError(
-            f"{run_dir}: holds a run that stopped in its stage {stages[-1].name}; continue it with --resume, name "
-            "another folder, or replace it with --overwrite"
-        )
     names = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
     contents = [path for name in names for path in run_dir.glob(name)]
-    killed_early = (run_dir / RECIPE_FILE).exists() and not (run_dir / NETWORK_FILE).exists()
-    if contents and not overwrite and not killed_early:
-        found = some([path.name for path in contents])
-        raise RunError(
-            f"{run_dir}: holds {found}, but no run to resume; name another folder, or remove them by --overwrite"
-        )
+    if not overwrite:
+        _refuse_to_remove(run_dir, contents, stages=[] if keep_stages else _begun_stages(run_dir))
     for path in contents:
         try:
             if path.is_dir():
@@ -62,6 +48,26 @@ def start_run(
             raise RunError(f"{path}: cannot be removed ({error.strerror}); name another folder for the run") from error
     write_atomically(run_dir / RECIPE_FILE, recipe.model_dump_json(indent=1).encode())
     write_atomically(run_dir / ENVIRONMENT_FILE, json.dumps(asdict(environment), indent=1).encode())
+
+
+def _refuse_to_remove(run_dir: Path, contents: Sequence[Path], stages: Sequence[Path]) -> None:
+    """Raise ``RunError`` if a run would be lost with ``contents``, or files that may not be a run's."""
+    if (run_dir / CHECKPOINT_FILE).exists():
+        progress = read_checkpoint(run_dir).progress
+        state = "a finished run" if progress.finished else f"a run that stopped after {progress.step} steps"
+        resume = "" if progress.finished else "continue it with --resume, "
+        raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
+    if stages:
+        raise RunError(
+            f"{run_dir}: holds a run that stopped in its stage {stages[-1].name}; continue it with --resume, name "
+            "another folder, or replace it with --overwrite"
+        )
+    killed_early = (run_dir / RECIPE_FILE).exists() and not (run_dir / NETWORK_FILE).exists()
+    if contents and not killed_early:
+        found = some([path.name for path in contents])
+        raise RunError(
+            f"{run_dir}: holds {found}, but no run to resume; name another folder, or remove them by --overwrite"
+        )
 
 
 def has_run(run_dir: Path, *, stages: bool = True) -> bool:
