@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +103,7 @@ def train(
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
     print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
     print(f"report: {write_report(done.run_dir)}")
-    split, how = _split_to_test(manifest, chosen.train_splits), ""
+    split, how = manifest.held_out(chosen.train_splits), ""
     if (dataset := chosen.name.rpartition("@")[2]) in PAPERS:
         published, protocol = tested_by(chosen, dataset)
         split = published if manifest.split(published).clips and published not in chosen.train_splits else split
@@ -161,12 +161,6 @@ def _errors_told_once() -> Iterator[None]:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             raise
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
-
-
-def _split_to_test(manifest: "Manifest", used: Sequence[str]) -> str | None:
-    """The split to test a network on, or None: test, else val, if it has clips and is not in ``used`` for training."""
-    candidates = [split for split in ("test", "val") if split not in used]
-    return next((split for split in candidates if manifest.split(split).clips), None)
 
 
 def evaluate(

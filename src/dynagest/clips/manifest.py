@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pydantic.dataclasses
 
@@ -154,6 +155,11 @@ class Manifest:
         if name not in SPLITS:
             raise ManifestError(f"there is no split {name!r}; the splits are {', '.join(SPLITS)}")
         return replace(self, clips=tuple(clip for clip in self.clips if clip.split == name))
+
+    def held_out(self, used: Sequence[str] = ()) -> Literal["test", "val"] | None:
+        """The split to test on: test, else val, if it has clips and is not among ``used``; ``None`` if neither."""
+        present = {clip.split for clip in self.clips} - set(used)
+        return "test" if "test" in present else "val" if "val" in present else None
 
     def index(self, label: str) -> int:
         """The index of a label's class, and so of its logit. Raises ``ManifestError`` if it is not a class."""

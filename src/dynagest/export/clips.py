@@ -87,10 +87,8 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calib
             _read(GeneratedVideos(spec, "train"), card, count, 0, f"generated train clips ({manifest})"),
             _read(GeneratedVideos(spec, "test"), card, count, 0, f"generated test clips ({manifest})"),
         )
-    training = manifest.split("train")
-    held_out = next((part for name in ("test", "val") if len(part := manifest.split(name))), None)
-    if held_out is None:
-        training, held_out = _halves(training)
+    training, split = manifest.split("train"), manifest.held_out()
+    training, held_out = (training, manifest.split(split)) if split else _halves(training)
     return (
         _read(ManifestVideos(training), card, count, 0, f"{manifest.path} (train)"),
         _read(ManifestVideos(held_out), card, count, 1, f"{manifest.path} ({held_out.clips[0].split})"),

@@ -185,12 +185,10 @@ def _depth(manifest: Path, wanted: str) -> DepthSpec:
 
 def _held_out(manifest: Path) -> Literal["val", "test"]:
     """The split to report on: test, or val if there is no test split. Raises ``RecipeError`` if there is neither."""
-    clips = read_once(manifest, digest(manifest))
-    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
-    for split in splits:
-        if clips.split(split).clips:
-            return split
-    raise RecipeError(f"{manifest}: has no clips in split test or val to report on; hold some out when indexing")
+    split = read_once(manifest, digest(manifest)).held_out()
+    if split is None:
+        raise RecipeError(f"{manifest}: has no clips in split test or val to report on; hold some out when indexing")
+    return split
 
 
 def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tuple[int, ...]) -> Plan:
