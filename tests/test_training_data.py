@@ -10,9 +10,11 @@ from training_toys import ToyClips, toy_recipe
 
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.view import View
 from dynagest.errors import DepthError, ManifestError, RecipeError
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.data import TrainingData, build_loader, choose_workers, training_view, validation_view
+from dynagest.training.recipe import Recipe
 from dynagest.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -51,6 +53,8 @@ def test_views_of_a_recipe() -> None:
     view = asdict(training_view(recipe))
     assert (view.pop("augment"), view.pop("depth")) == (True, True)
     assert view == {name: getattr(recipe, name) for name in view}
+    # A view by itself has the paper's numbers, too; only its stride, which frames of segments do not need, is 1.
+    assert replace(training_view(Recipe()), stride=1) == View(augment=True)
 
 
 def test_choosing_workers() -> None:

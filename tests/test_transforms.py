@@ -319,11 +319,11 @@ def test_jitter_is_one_draw_for_the_clip_on_the_given_share() -> None:
     rng = np.random.default_rng(0)
     changed = 0
     for _ in range(300):
-        out = ColourJitter()(frames, rng)
+        out = ColourJitter(0.4, 0.8, 0.8, 0.8, 0.2)(frames, rng)
         assert (out == out[:1]).all()
         changed += bool((out != frames).any())
     assert 95 < changed < 145  # 40 % of 300
-    assert (ColourJitter(probability=0.0)(frames, rng) == frames).all()
+    assert (ColourJitter(0.0, 0.8, 0.8, 0.8, 0.2)(frames, rng) == frames).all()
 
 
 def test_jitter_draws_each_change_within_its_strength_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:

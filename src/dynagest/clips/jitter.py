@@ -17,13 +17,13 @@ _GREY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Jitters the colours of a share ``probability`` of the clips. The defaults are the paper's (III-D)."""
+    """Jitters the colours of a share ``probability`` of the clips. ``View`` has the paper's strengths."""
 
-    probability: float = 0.4
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
+    probability: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
 
     def __call__(self, frames: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Jitter the RGB frames of a clip, uint8 (T, H, W, 3), all in the same way."""
