@@ -278,6 +278,24 @@ def test_class_folders_hold_all_that_can_be_read(tmp_path: Path) -> None:
     assert not any("no clips" in note for note in index.notes)
 
 
+def test_depth_beside_a_clip_may_be_in_capitals(tmp_path: Path) -> None:
+    _write(tmp_path / "wave" / "A.MP4")
+    _write(tmp_path / "wave" / "a.Depth.MKV")
+    clip = _index("folders", tmp_path, depth="egogesture").manifest.clips[0]
+    assert (clip.video.name, clip.depth and clip.depth.name) == ("A.MP4", "a.Depth.MKV")
+
+
+def test_class_folders_without_clips_are_told(tmp_path: Path) -> None:
+    for name in ("train/wave", "train/push", "test/wave"):
+        _write(tmp_path / name / "a.mp4")
+    assert not any("no clip" in note for note in _index("folders", tmp_path).notes)
+    for name in ("train/pull", "test/push"):
+        (tmp_path / name).mkdir()
+    index = _index("folders", tmp_path)
+    assert "2 class folders have no clip in them: test/push, train/pull" in index.notes
+    assert index.manifest.classes == ("push", "wave")
+
+
 def test_class_folders_without_a_clip_say_what_they_hold(tmp_path: Path) -> None:
     _write(tmp_path / "wave" / "a.flv")
     with pytest.raises(ManifestError, match=r"found no clip with a label; 1 files are no clips .*a\.flv"):
@@ -412,7 +430,9 @@ def test_a_folder_that_holds_no_clips_is_no_subject(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         _index("folders", tmp_path)
     assert f"{tmp_path / 'wave' / 'ben'}: neither a folder of frames" in str(caught.value)
-    assert f"{tmp_path / 'wave' / 'anna' / 'monday'}: neither a folder of frames" in str(caught.value)
+    anna = tmp_path / "wave" / "anna"
+    assert f"{anna / 'monday'}: its clips lie one folder too deep; move them up, into {anna}\n" in str(caught.value)
+    assert f"{anna}: " not in str(caught.value)  # it has nothing wrong of its own
 
 
 @pytest.mark.parametrize("name", ["isogd", "nvgesture", "tsm", "jester", "ipn-hand", "egogesture", "folders"])

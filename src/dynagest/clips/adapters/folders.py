@@ -9,7 +9,7 @@ from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import ARRAY_SUFFIX, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
-from dynagest.errors import ManifestError
+from dynagest.errors import ManifestError, some
 
 LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,...}   (or <root>/<class>/..., all train)
     depth, if there is any: <clip>.depth.{mkv,avi,...,npz} beside the clip
@@ -40,10 +40,14 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
     clips: list[Clip] = []
     ignored = [path for path in _entries(root) if path.is_file()]
     wrong: list[str] = []
+    empty: list[str] = []
     for split, folder in _split_folders(root):
         for class_folder in _entries(folder):
             if class_folder.is_dir():
-                clips += _clips_in(class_folder, class_folder.name, split, ignored, wrong)
+                inside = list(_clips_in(class_folder, class_folder.name, split, ignored, wrong))
+                clips += inside
+                if not inside:
+                    empty.append(class_folder.relative_to(root).as_posix())
     if not clips and any(_holds_frames(path) for path in ignored):
         raise ManifestError(
             f"{root}: has videos, but in no class folder, so nothing says what they show; name the folder above, or "
@@ -58,6 +62,8 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
         suffixes = Counter(path.suffix or "no suffix" for path in unknown)
         kinds = ", ".join(f"{suffix} ({count})" for suffix, count in suffixes.most_common())
         notes.append(f"{len(unknown)} files are no clips and were left out, the first {unknown[0]}; by suffix: {kinds}")
+    if empty:
+        notes.append(f"{len(empty)} class folders have no clip in them: {some(empty, _SHOWN)}")
     spec = root / DEPTH_FILE
     depth = DepthSpec.read(spec) if spec.is_file() and options.depth is None else None
     return Found(clips, natural_order(clip.label for clip in clips), depth, notes)
@@ -97,7 +103,7 @@ def _clips_in(
     Adds files that are no clips to ``ignored``, and to ``wrong`` a message for each thing that has to be mended.
     """
     entries = _entries(folder)
-    depth_of = {path.name.removesuffix(f".depth{path.suffix}").lower(): path for path in entries if _is_depth(path)}
+    depth_of = {path.stem[: -len(".depth")].lower(): path for path in entries if _is_depth(path)}
     for path in entries:
         who = subject or _subject_of(path)
         if _is_depth(path):
@@ -113,8 +119,11 @@ def _clips_in(
             depth = depth_of.pop(path.stem.lower(), None) if path.is_file() else folders.get("depth")
             yield Clip(path, label, depth, split=split, subject=who)
         elif path.is_dir():
+            faults = len(wrong)
             inside = [] if subject else list(_clips_in(path, label, split, ignored, wrong, subject=path.name))
-            if not inside:
+            if subject and any(map(_holds_frames, _entries(path))):
+                wrong.append(f"{path}: its clips lie one folder too deep; move them up, into {path.parent}")
+            elif not inside and len(wrong) == faults:
                 wrong.append(f"{path}: neither a folder of frames nor one with color/ or with clips in it")
             yield from inside
         else:
@@ -135,7 +144,7 @@ def _subject_of(path: Path) -> str:
 
 
 def _is_depth(path: Path) -> bool:
-    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name)) and path.suffix.lower() in _DEPTH_SUFFIXES
+    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name, re.IGNORECASE)) and path.suffix.lower() in _DEPTH_SUFFIXES
 
 
 def _entries(folder: Path) -> list[Path]:
