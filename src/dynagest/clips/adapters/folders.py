@@ -144,7 +144,7 @@ def _subject_of(path: Path) -> str:
 
 
 def _is_depth(path: Path) -> bool:
-    return path.is_file() and bool(re.search(r"\.depth\.\w+$", path.name, re.IGNORECASE)) and path.suffix.lower() in _DEPTH_SUFFIXES
+    return path.is_file() and path.stem.lower().endswith(".depth") and path.suffix.lower() in _DEPTH_SUFFIXES
 
 
 def _entries(folder: Path) -> list[Path]:
