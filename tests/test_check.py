@@ -25,6 +25,7 @@ from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.polarity import Polarity
 from dynagest.clips.checks.report import Problem
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
+from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Clip
 
 
@@ -46,6 +47,40 @@ def test_sound_clips_have_no_problem(tmp_path: Path) -> None:
     )
     assert report.polarity == Polarity("bright", bright=4)
     assert report.majority("test") == 0.5
+
+
+def test_a_whole_recording_as_one_clip_is_told(tmp_path: Path) -> None:
+    """901 frames are a warning, 900 none; a range within a longer recording is a gesture like any other."""
+    clips = [Clip(save_video(tmp_path / f"{n}.avi", rgb_frames(n, n)), "a") for n in (900, 901)]
+    report = check(make_manifest(*clips, replace(clips[1], end=40, label="b"), depth=None))
+    assert [(p.severity, p.row, p.message) for p in of_files(report) if p.kind == "long"] == [
+        (
+            "warning",
+            3,
+            "901 frames, of which a network takes 8: hardly one gesture; name its range (start, end) in the manifest, "
+            "or cut it out",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "off"),
+    [
+        ([33] * 40, ""),
+        ([33, 34, 66] * 13, ""),  # a dropped picture now and then
+        ([33] * 20 + [100] * 20, "0.7 s"),  # 0.66 s and 2 s: picture 20 comes at 0.66 s, in an even video at 1.33
+    ],
+    ids=["even", "jitter", "slower"],
+)
+def test_a_rate_that_changes_within_a_clip_is_told(steps: list[int], off: str, tmp_path: Path) -> None:
+    pictures = rgb_frames(len(steps) + 1)
+    paths = [write_clip(tmp_path, name, pictures, np.cumsum([0, *steps]) / 1000) for name in ("a", "b")]
+    # The same pictures in even times, as a folder, and by a rate that the manifest states in place of the file's.
+    images = Clip(save_images(tmp_path / "images", pictures), "a")
+    report = check(make_manifest(Clip(paths[0], "a"), images, Clip(paths[1], "b", fps=30), depth=None))
+    pace = [problem for problem in report.problems if problem.kind == "pace"]
+    assert [(problem.row, problem.severity) for problem in pace] == ([(2, "warning")] if off else [])
+    assert all(f"are off by {off}; store it, and depth beside it, at one rate" in problem.message for problem in pace)
 
 
 def test_every_bad_file_is_found_in_one_go(tmp_path: Path) -> None:

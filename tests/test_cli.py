@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import typer
 from cli_helpers import run
-from clip_files import make_clip, make_manifest
+from clip_files import make_clip, make_manifest, rgb_frames, save_video
 from typer.testing import CliRunner
 
 import dynagest
@@ -290,6 +290,18 @@ def test_predict_goes_on_after_a_missing_video(clips: Path, tmp_path: Path) -> N
     nothing = CliRunner().invoke(app, ["predict", str(tmp_path), "missing.mp4"])
     assert isinstance(nothing.exception, ClipError)
     assert nothing.output == "", "the error alone is told"
+
+
+def test_predict_says_that_a_recording_is_more_than_one_gesture(tmp_path: Path) -> None:
+    card = NetworkCard(model="tsm_resnet18", classes=("left", "right"), num_segments=4, size=32, width=8)
+    save_network(tmp_path, create_model("tsm_resnet18", 2, 4, width=8), card)
+    videos = [save_video(tmp_path / f"{n} frames.avi", rgb_frames(n)) for n in (900, 901)]
+    result = CliRunner().invoke(app, ["predict", str(tmp_path), *map(str, videos)])
+    assert result.stderr.count("note: ") == 1
+    told = (
+        f"note: {videos[1]}: 901 frames are taken for one gesture; for those in it: dynagest live '{videos[1]}' --model"
+    )
+    assert told in result.stderr
 
 
 def test_index_keeps_what_a_user_wrote(clips: Path, tmp_path: Path) -> None:

@@ -260,6 +260,8 @@ def predict(
     device: Device = None,
 ) -> None:
     """Name the gesture in each video, best classes first with their scores."""
+    from dynagest.clips.frames import count_frames
+    from dynagest.clips.sampling import LONG
     from dynagest.predictor import Predictor
 
     place = device_of(run, device)
@@ -267,6 +269,10 @@ def predict(
     failed: list[str] = []
     for video in videos:
         try:
+            if (count := count_frames(video)) > LONG:  # told first, because reading so many takes its time
+                live = f"dynagest live {shlex.quote(str(video))} --model {shlex.quote(str(run))} --fast"
+                others = "" if video.is_dir() else f"; for those in it: {live}"
+                print(f"note: {video}: {count} frames are taken for one gesture{others}", file=sys.stderr)
             best = predictor.predict(video, protocol).top(top)
         except ClipError as error:
             failed.append(str(error))

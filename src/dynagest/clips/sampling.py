@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 DEPTH_LENGTH_TOLERANCE = 3
+LONG = 900  # frames, half a minute at 30 a second; the longest gestures of EgoGesture and IsoGD have 162 and 405
 
 
 def segment_indices(n: int, segments: int, rng: np.random.Generator | None = None) -> npt.NDArray[np.int64]:

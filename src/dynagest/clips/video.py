@@ -58,13 +58,19 @@ def video_rate(path: Path) -> float | None:
     Raises ``ClipError`` as ``count_video`` does for a file that cannot be read.
     """
     with _Video(path) as video:
-        times = [picture.pts for picture in video.pictures()]
-        known = [time for time in times if time is not None]
-        if len(known) == len(times) > 1 and video.stream.time_base is not None:
-            span = float((max(known) - min(known)) * video.stream.time_base)
-            if span > 0:
-                return (len(known) - 1) / span
+        times = video.times()
+        if times and times[-1] > times[0]:
+            return (len(times) - 1) / (times[-1] - times[0])
         return float(video.stream.average_rate) if video.stream.average_rate else None
+
+
+def video_times(path: Path) -> list[float] | None:
+    """The times of the pictures in seconds, ascending; ``None`` if one of them has none. Decodes as ``count_video``.
+
+    Raises ``ClipError`` as ``count_video`` does for a file that cannot be read.
+    """
+    with _Video(path) as video:
+        return video.times()
 
 
 def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
@@ -192,6 +198,13 @@ class _Video:
             yield from (frame for _, frame in self.decode_all())
         else:
             yield from self.packets()
+
+    def times(self) -> list[float] | None:
+        """See ``video_times``."""
+        stamps = [picture.pts for picture in self.pictures()]
+        known = [stamp for stamp in stamps if stamp is not None]
+        base = self.stream.time_base
+        return None if base is None or len(known) < len(stamps) else [float(stamp * base) for stamp in sorted(known)]
 
     def packets(self) -> Iterator[av.Packet]:
         """Yield the packets with one picture each, in order of decoding. Raises ``ClipError`` if some are missing."""

@@ -22,8 +22,9 @@ from dynagest.clips.checks.report import CheckReport, Lengths, Problem, Severity
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec, shape_fault
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import Manifest
-from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, segment_indices
+from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, LONG, segment_indices
 from dynagest.clips.splits import SPLITS
+from dynagest.clips.video import video_times
 from dynagest.errors import ClipError, DepthError
 
 SMEARED_HOLES = 0.005
@@ -104,6 +105,7 @@ class _Examiner:
         self.thorough = thorough
         self.reader = FrameReader()
         self.faults: dict[Path, dict[int, str]] = {}
+        self.times: dict[Path, list[float] | None] = {}
         with_depth = [index for index, clip in enumerate(manifest.clips) if clip.depth is not None]
         # Spread evenly over the manifest, so that all subjects and splits are represented.
         self.voters = set(with_depth[:: max(1, len(with_depth) // _VOTERS)])
@@ -119,6 +121,11 @@ class _Examiner:
         result.length = rgb.length
         if rgb.length is not None and rgb.length < self.num_segments:
             add("warning", "short", f"{rgb.length} frames, fewer than {self.num_segments}: some repeat", clip.video)
+        if rgb.length is not None and rgb.length > LONG:
+            told = f"{rgb.length} frames, of which a network takes {self.num_segments}: hardly one gesture"
+            add("warning", "long", f"{told}; name its range (start, end) in the manifest, or cut it out", clip.video)
+        if rgb.frames is not None and clip.fps is None and not is_folder(clip.video):
+            self._pace(clip.video, clip.start, clip.end, add)
         if clip.depth is None:
             return result
         tolerance = DEPTH_LENGTH_TOLERANCE
@@ -173,6 +180,19 @@ class _Examiner:
         except ClipError as error:
             add("error", "unreadable", str(error), path)
             return _Read(end - start)
+
+    def _pace(self, path: Path, start: int, end: int | None, add: _Add) -> None:
+        """Add a warning if frames drawn by number are further from those drawn by time than a segment is long."""
+        if path not in self.times:
+            self.times[path] = video_times(path)
+        times = np.array((self.times[path] or [])[start:end])
+        if len(times) < self.num_segments:
+            return
+        off = float(np.abs(times - np.linspace(times[0], times[-1], len(times))).max())
+        if off > (times[-1] - times[0]) / self.num_segments:
+            message = f"its pictures come at uneven times, so that some, taken by their numbers, are off by {off:.1f} s"
+            advice = "store it, and depth beside it, at one rate, as `ffmpeg -i IN -r 30 OUT` does"
+            add("warning", "pace", f"{message}; {advice}", path)
 
     def _faults(self, path: Path) -> dict[int, str]:
         if path not in self.faults:
