@@ -34,6 +34,16 @@ def test_labels_classes_and_subjects(tmp_path: Path) -> None:
     assert "'Ann' is in more than one split (1 clips in train, 1 clips in test)" in messages[4]
 
 
+def test_names_of_one_class_that_look_alike_are_told(tmp_path: Path) -> None:
+    labels = ("Wave", "wave", "cafe\u0301", "caf\u00e9", "cafe", "wave 2")
+    clips = [make_clip(tmp_path, f"clip{i}", label) for i, label in enumerate(labels)]
+    report = check(make_manifest(*clips, classes=labels))
+    assert [(p.severity, p.message.split(" are ")[0]) for p in report.problems] == [
+        ("warning", "'Wave' and 'wave'"),
+        ("warning", "'cafe\u0301' and 'caf\u00e9'"),
+    ]
+
+
 def test_clips_that_came_after_the_manifest_are_told(tmp_path: Path) -> None:
     for name in ("a/one", "b/two"):
         make_clip(tmp_path, name)

@@ -1,6 +1,7 @@
 """Finds the faults of a manifest that show without decoding: in its rows, copied files, unlisted clips. No torch."""
 
 import shlex
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,16 @@ def _classes(manifest: Manifest) -> Iterator[Problem]:
             "perhaps the folders of the classes lie one level deeper than was indexed"
         )
         yield Problem("error", "class", message, manifest.path)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in manifest.classes:
+        alike[unicodedata.normalize("NFC", name).casefold()].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            message = (
+                f"{' and '.join(map(repr, names))} are different classes, though only their capitals or the encoding "
+                "of their accents differ; if one gesture is meant, give it one name"
+            )
+            yield Problem("warning", "class", message, manifest.path)
     for split in SPLITS:
         absent = [name for name in manifest.classes if name not in labels[split]]
         if labels[split] and absent:
