@@ -139,6 +139,11 @@ def test_split(tmp_path: Path) -> None:
         manifest.split("dev")
 
 
+def test_a_clip_of_no_split_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"b\.mp4: split 'valid' is none of train, val, test"):
+        Manifest.of([Clip(Path("a.mp4"), "x"), Clip(Path("b.mp4"), "x", split="valid")])
+
+
 def test_every_bad_row_is_listed_with_its_line(tmp_path: Path) -> None:
     rows = [
         "video,label,depth,start,end,depth_start,depth_end,split",

@@ -8,10 +8,12 @@ import pytest
 import torch
 from training_toys import ToyClips, toy_recipe
 
+from dynagest.card import NetworkCard
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 from dynagest.errors import DepthError, ManifestError, RecipeError
+from dynagest.testing.evaluate import evaluate
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.data import TrainingData, build_loader, choose_workers, training_view, validation_view
 from dynagest.training.recipe import Recipe
@@ -30,6 +32,14 @@ def test_epochs_are_permutations_cut_evenly() -> None:
         assert sorted(keys) == [(epoch, index) for index in range(17)]
     assert [index for _, index in batches[0]] != [index for _, index in batches[5]]
     assert plan.keys(2) == BatchPlan(17, 4, 3).keys(2) != BatchPlan(17, 4, 4).keys(2)
+
+
+def test_a_path_in_place_of_clips_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"clips: a path .*: Manifest.read\('clips'\)"):
+        train(toy_recipe(), "clips", tmp_path)  # type: ignore[arg-type]
+    card = NetworkCard(model="tsm_resnet18", classes=("x", "y"), num_segments=4, size=32, width=8)
+    with pytest.raises(ManifestError, match=r"clips: a path .*: Manifest.read\('clips'\)"):
+        evaluate(torch.nn.Identity(), card, Path("clips"))  # type: ignore[arg-type]
 
 
 def test_processes_share_a_batch_and_resuming_skips() -> None:

@@ -82,8 +82,14 @@ class Manifest:
     def of(
         cls, clips: Iterable[Clip], depth: DepthSpec | None = None, classes: Sequence[str] | None = None
     ) -> "Manifest":
-        """Make a manifest of ``clips``. Without ``classes``, the classes are the clips' labels in natural order."""
+        """Make a manifest of ``clips``. Without ``classes``, the classes are the clips' labels in natural order.
+
+        Raises ``ManifestError`` for a split that is none of ``SPLITS``: such a clip would be in no split.
+        """
         clips = tuple(clips)
+        strange = next((clip for clip in clips if clip.split not in SPLITS), None)
+        if strange is not None:
+            raise ManifestError(f"{strange.name}: split {strange.split!r} is none of {', '.join(SPLITS)}")
         return cls(clips, natural_order(clip.label for clip in clips) if classes is None else tuple(classes), depth)
 
     @classmethod
@@ -167,6 +173,12 @@ class Manifest:
             return self.classes.index(label)
         except ValueError:
             raise ManifestError(f"{self.path or 'manifest'}: {label!r} is not one of its classes") from None
+
+
+def refuse_path(data: object) -> None:
+    """Raise ``ManifestError`` if ``data`` is the path of clips, which the command line takes but a program reads."""
+    if isinstance(data, str | Path):
+        raise ManifestError(f"{data}: a path where clips are wanted; read them first: Manifest.read({str(data)!r})")
 
 
 def natural_order(labels: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, normalise
 from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
-from dynagest.clips.manifest import Manifest
+from dynagest.clips.manifest import Manifest, refuse_path
 from dynagest.clips.protocols import get_protocol
 from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError, first_line
@@ -111,9 +111,10 @@ def evaluate(
 def _open(source: Manifest | VideoSource | ClipSource, split: str, card: NetworkCard) -> VideoSource | ClipSource:
     """Open the source of the tested frames: the videos of a manifest's ``split``, or any other source as it is.
 
-    Raises ``ManifestError`` when there are no clips; for a network that is fed depth, ``ModelError`` when the videos
-    are of RGB alone, and ``DepthError`` as ``ManifestVideos.probe_depth`` does.
+    Raises ``ManifestError`` when there are no clips, or for a path in place of a manifest; for a network that is fed
+    depth, ``ModelError`` when the videos are of RGB alone, and ``DepthError`` as ``ManifestVideos.probe_depth`` does.
     """
+    refuse_path(source)
     if isinstance(source, Manifest):
         if not source.split(split).clips:
             name = str(source.path or "the manifest")

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, UnreadableClip, collate, read_clip
-from dynagest.clips.manifest import Clip, Manifest
+from dynagest.clips.manifest import Clip, Manifest, refuse_path
 from dynagest.clips.table import relative
 from dynagest.clips.view import View
 from dynagest.clips.workers import open_loader
@@ -120,8 +120,10 @@ DataOfRecipe = Callable[[Recipe], TrainingData]
 def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole: Recipe) -> TrainingData:
     """The training data of ``recipe``, which is a stage of ``whole`` or ``whole`` itself.
 
-    Raises ``RecipeError`` for a ready-made ``TrainingData`` whose views do not suit that stage.
+    Raises ``RecipeError`` for a ready-made ``TrainingData`` whose views do not suit that stage, and ``ManifestError``
+    for a path in place of a manifest.
     """
+    refuse_path(data)
     if isinstance(data, Manifest):
         return TrainingData.of_manifest(data, recipe)
     if not isinstance(data, TrainingData):
