@@ -25,6 +25,7 @@ import numpy as np
 
 from dynagest.clips.adapters import IndexOptions, index_dataset
 from dynagest.clips.adapters.common import SPLIT_WORDS
+from dynagest.clips.checks.lists import unlisted
 from dynagest.clips.frames import check_frames
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest, natural_order
 from dynagest.errors import ClipError, ManifestError, RunError, some
@@ -135,7 +136,8 @@ def open_clips(path: Path | str) -> tuple[Manifest, str]:
     """Read the manifest of ``path``, and return it with a text about it for the user.
 
     A folder of class folders without a manifest is indexed and its manifest written. The text then says so, and has the
-    notes of ``data index folders`` in further lines. Raises ``ManifestError`` if there is no manifest and no clip.
+    notes of ``data index folders`` in further lines; those of a manifest that was there tell of clips that it does not
+    list. Raises ``ManifestError`` if there is no manifest and no clip.
     """
     path = Path(path)
     there = not path.is_dir() or (path / MANIFEST_FILE).exists()
@@ -143,7 +145,8 @@ def open_clips(path: Path | str) -> tuple[Manifest, str]:
     manifest = found.manifest.write(path / MANIFEST_FILE) if found else Manifest.read(path)
     told = f"{len(manifest)} clips of {len(manifest.classes)} classes: {some(manifest.classes)}"
     lines = [f"{manifest.path}: {'written, ' if found else ''}{told}"]
-    lines += [f"note: {note}" for note in found.notes] if found else []
+    notes = found.notes if found else [problem.message for problem in unlisted(manifest)]
+    lines += [f"note: {note}" for note in notes]
     return manifest, "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ def list_problems(manifest: Manifest) -> Iterator[Problem]:
     yield from _subjects(manifest)
     yield from _repeated(manifest)
     yield from _copies(manifest)
-    yield from _unlisted(manifest)
+    yield from unlisted(manifest)
 
 
 def _labels(manifest: Manifest) -> Iterator[Problem]:
@@ -133,7 +133,7 @@ def _copies(manifest: Manifest) -> Iterator[Problem]:
             yield Problem("error" if apart else "warning", "duplicate", message, path, clip.row or None)
 
 
-def _unlisted(manifest: Manifest) -> Iterator[Problem]:
+def unlisted(manifest: Manifest) -> Iterator[Problem]:
     """Yield a problem if class folders beside the manifest hold clips that it does not list: new or renamed ones."""
     if manifest.path is None:
         return
