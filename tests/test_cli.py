@@ -1,7 +1,9 @@
 """The command line as a user meets it: help, output, exit codes."""
 
+import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -56,6 +58,14 @@ def test_help_shows_an_example(command: list[str]) -> None:
     assert f"dynagest {' '.join(command)}" in output
     examples = output[output.index("Example") :].splitlines()
     assert all(line.count("dynagest ") <= 1 for line in examples), "each has a line of its own"
+
+
+@pytest.mark.parametrize("name", [name for name in dynagest.__all__ if name != "__version__"])
+def test_every_public_name_shows_an_example(name: str) -> None:
+    text = inspect.getdoc(getattr(dynagest, name)) or ""
+    assert re.search("Example|>>>", text)
+    for code in re.findall(r"Example: ``(.+?)``", text, re.DOTALL):
+        compile(code, name, "exec")
 
 
 def test_help_needs_no_torch() -> None:

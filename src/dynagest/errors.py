@@ -30,7 +30,15 @@ def first_line(error: BaseException) -> str:
 
 
 class DynagestError(Exception):
-    """Something that the user can mend; the message says how."""
+    """Something that the user can mend; the message says how. All other errors here derive from it.
+
+    Example::
+
+        try:
+            net, card = load_network(path)
+        except DynagestError as error:
+            sys.exit(str(error))
+    """
 
 
 class ManifestError(DynagestError):

@@ -67,6 +67,8 @@ class DepthSpec(BaseModel):
     * ``erode``: the width in pixels of the rim of a hole, in all eight directions, that is dropped with the hole,
       because compression has smeared it.
     * ``affine``: where depth lies in the RGB frame; ``None`` lays the whole depth image over the whole RGB frame.
+
+    Example: ``DepthSpec(near="dark", scale_mm=1.0, min_mm=200, max_mm=1200).canonical(raw)``
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -39,6 +39,8 @@ class Clip:
     the file. Depth frame ``depth_start + i`` belongs to frame ``start + i``. ``row`` is the line in the manifest, 0 if
     the clip does not come from one. ``fps`` is in frames a second; ``None`` takes the rate that the video states, which
     a folder of images cannot.
+
+    Example: ``Clip(Path("session1.avi"), "wave", Path("session1_depth.avi"), start=120, end=200, split="test")``
     """
 
     video: Path

@@ -41,6 +41,8 @@ class View:
       of the clips, RGB and depth, and maps their labels; labels that are not in it stay the same when mirrored.
 
     ``depth``: whether depth is read at all. Raises pydantic's ``ValidationError`` for a field of the wrong type.
+
+    Example: ``View(num_segments=8, size=112, augment=True, flip_labels={"left": "right", "right": "left"})``
     """
 
     num_segments: int = Field(default=8, ge=1)

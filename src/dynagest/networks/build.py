@@ -35,7 +35,10 @@ OPTIONS: dict[str, Options] = {"tsn": INPUTS, "tsm": _ONLINE, "action": _ONLINE,
 
 
 def list_models() -> list[str]:
-    """The names that ``create_model`` knows: first the networks that depth can supervise, then the rivals."""
+    """The names that ``create_model`` knows: first the networks that depth can supervise, then the rivals.
+
+    Example: ``[name for name in list_models() if name.startswith("tsm_")]``
+    """
     return [*(f"{temporal}_{resnet}" for temporal in TEMPORAL for resnet in RESNETS), "tea_res2net50", *RIVALS]
 
 
@@ -63,6 +66,8 @@ def create_model(
     ``online`` (TSM and ACTION) makes a network that looks at no future frame and so has a streaming form; a rival's
     options are in the docstring of its class (``dynagest.networks.rivals``).
     Raises ``ModelError`` for an unknown network or option, and for numbers that the network cannot be built with.
+
+    Example: ``net = create_model("action_resnet50", num_classes=25, options={"online": True})``
     """
     return build_network(NetworkSpec(name, num_classes, num_segments, width, dropout, size, options or {}))
 

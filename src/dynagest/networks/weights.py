@@ -69,6 +69,8 @@ def load_weights(net: ClipNet, path: str | Path) -> LoadReport:
 
     Raises ``WeightsError``, and leaves ``net`` as it was, for a file that is missing, damaged, incomplete, holds
     pickled code, or belongs to another network, and when ``net`` is no ``ClipNet``.
+
+    Example: ``print(load_weights(create_model("tsm_resnet50", num_classes=25), "resnet50.pth"))``
     """
     _check_ours(net, str(path))
     path = _weights_file(Path(path))
@@ -104,6 +106,8 @@ def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
 
     Both are complete on disk before either replaces an older file. Raises ``RunError`` when they cannot be written (the
     old files stay whole) and ``WeightsError`` when the card describes another network, or ``net`` is no ``ClipNet``.
+
+    Example: ``save_network("runs/mine", net, card); net, card = load_network("runs/mine")``
     """
     folder = Path(folder)
     _check_card(card, net, str(folder))
@@ -124,6 +128,8 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
     ``path`` is the folder, or the ``.safetensors`` file with its ``.json`` beside it. The network is in evaluation mode
     on the CPU. Raises ``WeightsError`` when a file is missing or damaged, or when weights and card do not belong
     together.
+
+    Example: ``net, card = load_network("runs/demo")``
     """
     weights = _weights_file(Path(path))
     if weights.suffix != Path(NETWORK_FILE).suffix or weights.name == CHECKPOINT_FILE:

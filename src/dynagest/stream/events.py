@@ -26,6 +26,8 @@ class EventSettings(BaseModel):
 
     ``smoothing``, ``cooldown``, ``longest`` and ``lag`` are seconds; ``threshold`` and ``dip`` are in (0, 1), with
     ``dip`` at most ``threshold``. Raises pydantic's ``ValidationError`` for other values.
+
+    Example: ``EventDetector(card.classes, EventSettings(threshold=0.7))``
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

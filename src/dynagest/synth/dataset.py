@@ -21,6 +21,8 @@ class SynthDataset(Dataset[Sample]):
     their crop and their colours. With ``spec.fresh`` each epoch of the training split has new clips of the same
     subjects. Only the frames that the view asks for are rendered. Raises ``RecipeError`` for an unknown split, and for
     ``flip_labels`` of the view that do not fit the classes.
+
+    Example: ``SynthDataset(SynthSpec(num_frames=12, size=72), "train", View(size=64))[(0, 0)]["rgb"]``
     """
 
     def __init__(self, spec: SynthSpec, split: Split, view: View, *, seed: int | None = None) -> None:

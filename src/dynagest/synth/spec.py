@@ -46,6 +46,8 @@ class SynthSpec(BaseModel):
 
     The same spec gives the same clips everywhere. Shares and strengths lie in [0, 1]. No two splits share subjects or
     scenes. ``dynagest.synth.get_preset("demo")`` gives one of the presets.
+
+    Example: ``SynthSpec(num_frames=12, size=72, clutter=0.9).labels``
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
