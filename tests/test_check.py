@@ -3,8 +3,10 @@
 import json
 import os
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -81,6 +83,26 @@ def test_a_rate_that_changes_within_a_clip_is_told(steps: list[int], off: str, t
     pace = [problem for problem in report.problems if problem.kind == "pace"]
     assert [(problem.row, problem.severity) for problem in pace] == ([(2, "warning")] if off else [])
     assert all(f"are off by {off}; store it, and depth beside it, at one rate" in problem.message for problem in pace)
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+    """FFmpeg writes such videos where a wide one is scaled to 320x240, and players show them wide again."""
+    clips = []
+    for label, pixels in (("a", Fraction(4, 3)), ("b", Fraction(1)), ("b", None)):
+        clips.append(Clip(tmp_path / f"{len(clips)}.mkv", label))
+        with av.open(str(clips[-1].video), "w") as container:
+            stream = container.add_stream("mjpeg", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+            if pixels:
+                stream.codec_context.sample_aspect_ratio = pixels
+            for picture in rgb_frames(12, len(clips)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    told = [(p.severity, p.kind, p.row, p.message) for p in of_files(check(make_manifest(*clips, depth=None)))]
+    assert [each[:3] for each in told] == [("warning", "pixels", 2)]
+    assert told[0][3].startswith(
+        "its pixels are meant 1.33 times as wide as high, but taken as square, unlike a camera"
+    )
 
 
 def test_every_bad_file_is_found_in_one_go(tmp_path: Path) -> None:

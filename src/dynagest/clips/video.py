@@ -73,6 +73,15 @@ def video_times(path: Path) -> list[float] | None:
         return video.times()
 
 
+def pixel_shape(path: Path) -> float:
+    """How many times as wide as high the pixels of a video are meant to be shown; 1 where it does not say.
+
+    Raises ``ClipError`` as ``count_video`` does for a file that cannot be read.
+    """
+    with _Video(path) as video:
+        return float(video.stream.sample_aspect_ratio or 1)
+
+
 def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
     """Read the frames ``wanted`` (ascending, without repetition, counted from 0). Returns them by their indices.
 

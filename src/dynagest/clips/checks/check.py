@@ -19,12 +19,12 @@ from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.lists import list_problems
 from dynagest.clips.checks.polarity import Polarity, vote
 from dynagest.clips.checks.report import CheckReport, Lengths, Problem, Severity
-from dynagest.clips.depth import DEPTH_FILE, DepthSpec, shape_fault
+from dynagest.clips.depth import ASPECT_TOLERANCE, DEPTH_FILE, DepthSpec, shape_fault
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, LONG, segment_indices
 from dynagest.clips.splits import SPLITS
-from dynagest.clips.video import video_times
+from dynagest.clips.video import pixel_shape, video_times
 from dynagest.errors import ClipError, DepthError
 
 SMEARED_HOLES = 0.005
@@ -124,8 +124,10 @@ class _Examiner:
         if rgb.length is not None and rgb.length > LONG:
             told = f"{rgb.length} frames, of which a network takes {self.num_segments}: hardly one gesture"
             add("warning", "long", f"{told}; name its range (start, end) in the manifest, or cut it out", clip.video)
-        if rgb.frames is not None and clip.fps is None and not is_folder(clip.video):
-            self._pace(clip.video, clip.start, clip.end, add)
+        if rgb.frames is not None and not is_folder(clip.video):
+            _compare_pixels(clip.video, add)
+            if clip.fps is None:
+                self._pace(clip.video, clip.start, clip.end, add)
         if clip.depth is None:
             return result
         tolerance = DEPTH_LENGTH_TOLERANCE
@@ -246,6 +248,15 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _compare_pixels(path: Path, add: _Add) -> None:
+    """Add a warning for a video whose pixels are not square, because they are taken as if they were."""
+    wide = pixel_shape(path)
+    if abs(wide - 1) > ASPECT_TOLERANCE:
+        message = f"its pixels are meant {wide:.2f} times as wide as high, but taken as square, unlike a camera's"
+        advice = "store it with square ones, as `ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT` does"
+        add("warning", "pixels", f"{message}; {advice}", path)
 
 
 def _compare_sizes(
