@@ -299,8 +299,8 @@ def _source(stored: Mapping[str, Tensor]) -> str:
 def _check_ours(net: nn.Module, where: str) -> None:
     if not isinstance(net, ClipNet):
         raise WeightsError(
-            f"{where}: {type(net).__name__} is no network of dynagest; give what create_model or load_network returned, "
-            "without a wrapper around it, or load and save its state_dict with torch"
+            f"{where}: {type(net).__name__} is no network of dynagest; give what create_model or load_network "
+            "returned, without a wrapper around it, or load and save its state_dict with torch"
         )
 
 
