@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from cli_helpers import run
 from export_helpers import CLASSES, make_network, noise
 from onnx import TensorProto, helper
 
@@ -19,9 +20,10 @@ from dynagest.export.convert import set_metadata
 from dynagest.export.write import _staged
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.exported import ExportedNetwork
-from dynagest.runtimes.load import load_clip_network, load_stream_network
+from dynagest.runtimes.load import load_clip_file, load_clip_network, load_stream_network
 from dynagest.runtimes.model_file import KEY, ModelInfo, StateTensor
 from dynagest.stream.load import load_recogniser
+from dynagest.testing.evaluation import Evaluation
 
 WITHOUT_TORCH = """
 import sys
@@ -138,6 +140,33 @@ def test_a_network_in_memory_a_run_folder_and_a_file_have_one_interface(tmp_path
     save_network(tmp_path, net, card)
     in_memory, folder = dg.Predictor.of(net, card), dg.Predictor.load(tmp_path)
     np.testing.assert_array_equal(in_memory.predict(video).scores, folder.predict(video).scores)
+
+
+@pytest.mark.parametrize("mode", ["clip", "stream"])
+def test_a_file_is_tested_on_clips_as_a_network_is(tmp_path: Path, mode: str) -> None:
+    """The last class has the largest weight, so that clips brighter than the mean are a push, darker ones a wave."""
+    file, data = tmp_path / "network-fp32.onnx", tmp_path / "clips"
+    onnx.save(tiny_model(mode), file)
+    for name, grey in (("push/light", 200), ("wave/dark", 10), ("wave/light", 210)):
+        (data / "test" / name).mkdir(parents=True)
+        for number in range(6):
+            cv2.imwrite(str(data / "test" / name / f"{number:03}.png"), np.full((64, 64, 3), grey, np.uint8))
+    run("data", "index", "folders", str(data), "--out", str(data / "manifest.csv"))
+    code, output = run("evaluate", str(file), "--data", str(data))
+    assert code == 0
+    assert "top-1 66.7%" in output
+    assert "protocol center, fp32 on cpu" in output
+    metrics = Evaluation.read(tmp_path / "network-fp32.onnx.metrics.json")
+    np.testing.assert_array_equal(metrics.confusion, [[1, 0, 1], [0, 0, 0], [0, 0, 1]])
+    assert not (tmp_path / "report.html").exists()
+    for option in (["--dtype", "bfloat16"], ["--device", "cpu"], ["--panels", "3"]):
+        with pytest.raises(RecipeError, match=f"^{option[0]} is for networks that torch runs; leave it out for an exp"):
+            run("evaluate", str(file), "--data", str(data), *option)
+    network = load_clip_file(file)
+    with pytest.raises(RecipeError, match=r"^device and dtype are for networks that torch runs"):
+        dg.evaluate(network, network.card, dg.Manifest.read(data), dtype="bfloat16")
+    with pytest.raises(RunError, match=r"does not tell what the run was trained on .*--data"):
+        run("evaluate", str(file))
 
 
 def test_a_stream_file_steps(tmp_path: Path) -> None:

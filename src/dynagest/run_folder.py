@@ -33,7 +33,7 @@ CONTENTS = (
     *(METRICS_FILE, REPORT_FILE, PANELS_FOLDER, PANELS_FILE, MASKS_FILE),
     *(EVENTS_FILE, STREAM_METRICS_FILE, STREAM_TIMELINE_FILE),
     *("network-*.onnx", "network-*.xml", "network-*.bin"),
-    *(f"network-*.{name}" for name in (STREAM_METRICS_FILE, STREAM_TIMELINE_FILE)),
+    *(f"network-*.{name}" for name in (METRICS_FILE, STREAM_METRICS_FILE, STREAM_TIMELINE_FILE)),
 )
 
 

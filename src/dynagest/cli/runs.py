@@ -4,11 +4,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -165,7 +165,7 @@ def _errors_told_once() -> Iterator[None]:
 
 def evaluate(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(help="A run folder; with --stream also an exported .onnx or .xml.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx or .xml.")],
     data: Annotated[Path | None, typer.Option(help="A manifest. [default: the one the run was trained on]")] = None,
     stream: Annotated[
         Path | None, typer.Option(help="Test on the gestures in these streams (a streams.csv or its folder) instead.")
@@ -182,21 +182,31 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; the latter two by autocast.")] = "float32",
     panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
 ) -> None:
-    """Test on RGB alone and write metrics.json and report.html into the run folder; with --stream, on streams."""
+    """Test on RGB alone and write metrics.json and report.html into the run folder; with --stream, on streams.
+
+    The metrics of an exported file are written beside it, as network-int8.onnx.metrics.json, without a report.
+    """
+    from dynagest.runtimes.load import is_exported, load_clip_file
+
     if stream is not None:
         if data is not None:
             raise RecipeError("--data names clips and --stream recordings; give one of them")
-        for name in ("protocol", "seed", "batch", "workers", "dtype", "panels"):
-            source = context.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                raise RecipeError(f"--{name} is for a test on clips; leave it out with --stream")
+        _leave_out(
+            context,
+            ("protocol", "seed", "batch", "workers", "dtype", "panels"),
+            "is for a test on clips",
+            "with --stream",
+        )
         from dynagest.cli.stream import evaluate_streams
 
         evaluate_streams(run, stream, split, device, fps)
         return
     if fps is not None:
         raise RecipeError("--fps is for a test on streams; leave it out, or give --stream")
-    if run.is_file():
+    exported = is_exported(run)
+    if exported:
+        _leave_out(context, ("device", "dtype", "panels"), "is for networks that torch runs", "for an exported file")
+    elif run.is_file():
         raise RunError(f"{run}: is a file; evaluate writes its report into a run folder: name that, as in {run.parent}")
 
     from dynagest.clips.captions import letters_without_font
@@ -208,35 +218,41 @@ def evaluate(
     from dynagest.testing.panels import make_panels
     from dynagest.testing.report import write_report
 
-    place = choose_device(device)
-    net, card = load_network(run)
-    if card.inputs != "rgb":
-        print(f"note: this network is fed {SEEN[card.inputs]}")
-    manifest = Manifest.read(data or trained_on(run))
-    with progress_bar("testing") as progress:
-        result = test(
-            net,
-            card,
-            manifest,
-            split=split,
-            protocol=protocol,
-            seed=seed,
-            batch=batch,
-            workers=int(shared_memory_suffices()) if workers is None else workers,
-            device=place,
-            dtype=dtype,
-            progress=progress,
-        )
-    _print_result(result)  # first, so that it is not lost if the folder cannot be written
-    result.write(run / METRICS_FILE)
-    missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
-    if missing:
-        print(f"note: no panels: {missing}")
-    elif boxes := letters_without_font(card.classes):
-        print(f"note: {PANELS_FILE}: {boxes}")
-    print(f"report: {write_report(run)}")
+    workers = int(shared_memory_suffices()) if workers is None else workers
+    how: dict[str, Any] = {"split": split, "protocol": protocol, "seed": seed, "batch": batch, "workers": workers}
+    if exported:
+        file = load_clip_file(run)
+        manifest = Manifest.read(data or trained_on(run.parent))
+        with progress_bar("testing") as progress:
+            result = test(file, file.card, manifest, progress=progress, **how)
+        _print_result(result)
+        print(f"metrics: {result.write(run.with_name(f'{run.name}.{METRICS_FILE}'))}")
+    else:
+        place = choose_device(device)
+        net, card = load_network(run)
+        if card.inputs != "rgb":
+            print(f"note: this network is fed {SEEN[card.inputs]}")
+        manifest = Manifest.read(data or trained_on(run))
+        with progress_bar("testing") as progress:
+            result = test(net, card, manifest, device=place, dtype=dtype, progress=progress, **how)
+        _print_result(result)  # first, so that it is not lost if the folder cannot be written
+        result.write(run / METRICS_FILE)
+        missing = make_panels(run, net, card, manifest, result, count=panels, seed=seed)
+        if missing:
+            print(f"note: no panels: {missing}")
+        elif boxes := letters_without_font(card.classes):
+            print(f"note: {PANELS_FILE}: {boxes}")
+        print(f"report: {write_report(run)}")
     if not result.complete:
         raise typer.Exit(1)
+
+
+def _leave_out(context: typer.Context, names: Iterable[str], use: str, when: str) -> None:
+    """Raise ``RecipeError`` if one of these options was given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise RecipeError(f"--{name} {use}; leave it out {when}")
 
 
 def _print_result(result: "Evaluation") -> None:

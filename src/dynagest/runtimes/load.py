@@ -29,8 +29,13 @@ def load_clip_network(
     """
     path = Path(path)
     _check_options(path, device, threads, providers)
-    if not is_exported(path):
-        return TorchNetwork.load(path, device or "cpu")
+    return load_clip_file(path, threads, providers) if is_exported(path) else TorchNetwork.load(path, device or "cpu")
+
+
+def load_clip_file(
+    path: Path, threads: int | None = None, providers: Sequence[str] | None = None
+) -> ExportedNetwork | StreamedClips:
+    """Load an exported file as a network of clips. Options and errors are those of ``load_clip_network``."""
     network = load_exported(path, threads, providers)
     return StreamedClips(network) if isinstance(network, ExportedStream) else network
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,16 +17,20 @@ from dynagest.clips.protocols import get_protocol
 from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
+from dynagest.runtimes.exported import ExportedNetwork, StreamedClips
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
 from dynagest.testing.views import Seen, read_views
 
+_LogitsOf = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""Logits (N, K) of RGB (N, T, 3, s, s) uint8 and, for a network that is fed it, depth (N, T, 1, s, s)."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def evaluate(
-    net: nn.Module,
+    net: nn.Module | ExportedNetwork | StreamedClips,
     card: NetworkCard,
     source: Manifest | VideoSource | ClipSource,
     *,
@@ -39,12 +45,15 @@ def evaluate(
 ) -> Evaluation:
     """Score every clip of a split and compute the accuracies.
 
-    ``net`` maps clips (N, T, 3, H, W), normalised as ``card`` says, to logits (N, K). ``source`` is a manifest, of
-    which the clips of ``split`` are tested; any ``VideoSource``; or a ``ClipSource`` (a dataset with its own view, such
-    as generated clips), which is tested as it is and only by ``center``. Labels are matched with ``card.classes`` by
-    name. ``batch`` views run through the network at once; the result depends neither on it nor on ``workers``.
+    ``net`` maps clips (N, T, 3, H, W), normalised as ``card`` says, to logits (N, K); or it is an exported file, opened
+    by ``dynagest.runtimes.load.load_clip_file``. ``source`` is a manifest, of which the clips of ``split`` are tested;
+    any ``VideoSource``; or a ``ClipSource`` (a dataset with its own view, such as generated clips), which is tested as
+    it is and only by ``center``. Labels are matched with ``card.classes`` by name. ``batch`` views run through the
+    network at once; the result depends neither on it nor on ``workers``. ``progress(done, total)`` is called after each
+    clip.
+
     A ``dtype`` other than "float32" runs under autocast. ``device``: where to compute (default: where ``net`` is); the
-    network is moved there and stays. ``progress(done, total)`` is called after each clip.
+    network is moved there and stays. An exported file takes neither: it computes on the CPU as it was exported.
 
     A network whose ``card.inputs`` are "rgbd" or "depth" is fed the depth under the same squares of the same frames; a
     clip without depth then counts as unreadable. Of a ``VideoSource``, only ``ManifestVideos`` has depth.
@@ -53,7 +62,8 @@ def evaluate(
     split or labels that the network does not know, ``ClipError`` if no clip can be read, ``DepthError`` if depth.yaml
     is wrong for a network that is fed depth, ``ModelError`` when a dataset's view does not fit the network,
     ``WeightsError`` when scores are not finite, and ``RecipeError`` for an unknown protocol or type, a view that
-    augments, a device that is not there, or a ``batch`` too large for its memory.
+    augments, a device that is not there or a ``batch`` too large for its memory, and a ``device`` or ``dtype`` for an
+    exported file.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -65,16 +75,24 @@ def evaluate(
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))
 
-    if device is not None:
-        check_device(str(device), f"device {str(device)!r}")
-    device = torch.device(device) if device is not None else next(net.parameters()).device
+    logits_of: _LogitsOf
+    if isinstance(net, nn.Module):
+        if device is not None:
+            check_device(str(device), f"device {str(device)!r}")
+        place = torch.device(device) if device is not None else next(net.parameters()).device
+        logits_of = partial(_by_torch, net.to(place), card, place, DTYPES[dtype])
+    else:
+        if device is not None or dtype != "float32":
+            raise RecipeError("device and dtype are for networks that torch runs; a file computes as it was exported")
+        place, dtype = torch.device("cpu"), net.info.precision
+        logits_of = partial(_by_file, net)
     unread: list[Unread] = []
     views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
     try:
-        scores = _score(net.to(device), card, views, len(videos), batch, device, DTYPES[dtype])
+        scores = _score(logits_of, views, len(videos), len(card.classes), batch)
     except torch.OutOfMemoryError as error:  # of a GPU
         raise RecipeError(
-            f"batch: {batch} views at once do not fit into the memory of {device} ({first_line(error)})"
+            f"batch: {batch} views at once do not fit into the memory of {place} ({first_line(error)})"
         ) from error
 
     lost = {clip.index for clip in unread}
@@ -93,7 +111,7 @@ def evaluate(
         segments=card.num_segments,
         size=how.size(card.size),
         views=how.views,
-        device=str(device),
+        device=str(place),
         dtype=dtype,
         seconds=time.perf_counter() - started,
         inputs=card.inputs,
@@ -142,34 +160,45 @@ def _source_name(source: object) -> str:
     return type(source).__name__
 
 
-def _score(
-    net: nn.Module,
-    card: NetworkCard,
-    views: Iterable[Seen],
-    clips: int,
-    batch: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> np.ndarray:
+def _score(logits_of: _LogitsOf, views: Iterable[Seen], clips: int, classes: int, batch: int) -> np.ndarray:
     """Sum of the softmax scores of each clip's views: (clips, K) float64. Memory holds ``batch`` views at once."""
-    scores = np.zeros((clips, len(card.classes)))
+    scores = np.zeros((clips, classes))
     waiting: list[Seen] = []
 
     def run() -> None:
-        rgb = normalise(torch.stack([rgb for _, rgb, _ in waiting]).to(device), card.mean, card.std)
         frames = [depth for *_, depth in waiting if depth is not None]
-        logits = net(network_input(rgb, torch.stack(frames).to(device) if frames else None, card.inputs))
+        logits = logits_of(torch.stack([rgb for _, rgb, _ in waiting]), torch.stack(frames) if frames else None)
         # Accumulated in double precision on the CPU, so that the mean of 30 views is exact to float32.
         softmax = logits.cpu().double().softmax(dim=1).numpy()
         np.add.at(scores, [index for index, *_ in waiting], softmax)
         waiting.clear()
 
+    for view in views:
+        waiting.append(view)
+        if len(waiting) == batch:
+            run()
+    if waiting:
+        run()
+    return scores
+
+
+def _by_torch(
+    net: nn.Module,
+    card: NetworkCard,
+    device: torch.device,
+    dtype: torch.dtype,
+    rgb_NTCHW: torch.Tensor,
+    depth_NT1HW: torch.Tensor | None,
+) -> torch.Tensor:
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     with evaluating(net), torch.inference_mode(), autocast:
-        for view in views:
-            waiting.append(view)
-            if len(waiting) == batch:
-                run()
-        if waiting:
-            run()
-    return scores
+        rgb = normalise(rgb_NTCHW.to(device), card.mean, card.std)
+        depth = None if depth_NT1HW is None else depth_NT1HW.to(device)
+        return cast(torch.Tensor, net(network_input(rgb, depth, card.inputs)))
+
+
+def _by_file(
+    net: ExportedNetwork | StreamedClips, rgb_NTCHW: torch.Tensor, depth_NT1HW: torch.Tensor | None
+) -> torch.Tensor:
+    assert depth_NT1HW is None, "a network of depth is not exported"
+    return torch.from_numpy(net.logits(normalise(rgb_NTCHW, net.card.mean, net.card.std).numpy()))
