@@ -72,6 +72,19 @@ def test_hold_out_keeps_subjects_whole() -> None:
     assert len(others) > 1
 
 
+def test_hold_out_keeps_recordings_whole_where_nobody_is_named() -> None:
+    clips = [Clip(Path(f"/{k}.mp4"), label, start=s, end=s + 9) for k in range(8) for s, label in enumerate("aab")]
+    held, note = hold_out(clips, 0.25, seed=0)
+    videos = {split: {clip.video for clip in held if clip.split == split} for split in ("train", "val")}
+    assert (len(videos["train"]), len(videos["val"])) == (6, 2)
+    assert not videos["train"] & videos["val"]
+    assert f"by recording ({', '.join(sorted(map(str, videos['val'])))})" in note
+    # Half of all is too far from a fifth, and a recording that is alone cannot be spared: by clip.
+    for some, share in ((clips[:6], 0.2), (clips[:3], 0.4)):
+        held, note = hold_out(some, share, seed=0)
+        assert (sum(clip.split == "val" for clip in held), "by clip" in note) == (1, True)
+
+
 def test_hold_out_never_takes_a_class_whole() -> None:
     clips = _clips(("a", "1"), ("b", "1"), ("a", "2"), ("c", "2"), ("a", "3"), ("b", "3"), ("c", "3"))
     for seed in range(10):

@@ -7,16 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from dynagest.clips.manifest import Clip
-from dynagest.errors import ManifestError
+from dynagest.errors import ManifestError, some
 
 
 def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip], str]:
     """Move about ``share`` of the train clips to ``val``. Returns all clips in their order and a note on the split.
 
     Moves whole subjects if every train clip names one and there are at least two, so that no subject is in both splits;
-    else single clips, in proportion from each class. Either way every class keeps at least one of its train clips. The
-    same seed gives the same split. Raises ``ManifestError`` if ``share`` is not between 0 and 1 (both excluded), if
-    there is a val split already, or if nothing can be held out.
+    else whole recordings, if the clips were cut from several and one can be spared; else single clips, in proportion
+    from each class. In any case every class keeps at least one of its train clips. The same seed gives the same split.
+    Raises ``ManifestError`` if ``share`` is not between 0 and 1 (both excluded), if there is a val split already, or if
+    nothing can be held out.
     """
     if not 0 < share < 1:
         raise ManifestError(f"--holdout {share}: expected a share between 0 and 1, such as 0.25")
@@ -25,9 +26,16 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
     train = [index for index, clip in enumerate(clips) if clip.split == "train"]
     rng = np.random.default_rng(seed)
     subjects = {clips[index].subject for index in train}
+    recordings = {clips[index].video for index in train}
     if "" not in subjects and len(subjects) > 1:
-        chosen, how = _by_subject(clips, train, share, rng)
+        chosen, names = _by_group(clips, train, [clip.subject for clip in clips], share, rng)
+        how = f"by subject ({', '.join(sorted(names))})"
+    elif 1 < len(recordings) < len(train):
+        chosen, names = _by_group(clips, train, [str(clip.video) for clip in clips], share, rng)
+        how = f"by recording ({some(sorted(names))}), since the subjects are not known" if chosen else ""
     else:
+        chosen, how = set(), ""
+    if not how:
         chosen, how = _by_clip(clips, train, share, rng), "by clip, since the subjects are not known"
         alone = sum(count == 1 for count in Counter(clips[index].label for index in train).values())
         if alone and len(chosen) < round(share * len(train)):
@@ -38,29 +46,29 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
     return held, f"held out {len(chosen)} of {len(train)} train clips as val, {how}; seed {seed}"
 
 
-def _by_subject(
-    clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator
-) -> tuple[set[int], str]:
-    """Go through the subjects in random order; take each that brings the number of clips nearer to the share.
+def _by_group(
+    clips: Sequence[Clip], train: list[int], groups: Sequence[str], share: float, rng: np.random.Generator
+) -> tuple[set[int], list[str]]:
+    """Go through the groups (one for each clip) in random order; take each that brings their clips nearer to the share.
 
-    A subject that would leave a class without train clips is not taken.
+    A group that would leave a class without train clips is not taken.
     """
     clips_of: dict[str, list[int]] = {}
     for index in train:
-        clips_of.setdefault(clips[index].subject, []).append(index)
+        clips_of.setdefault(groups[index], []).append(index)
     left = Counter(clips[index].label for index in train)
     target = share * len(train)
     chosen: set[int] = set()
     names = []
-    for subject in rng.permutation(sorted(clips_of)):
-        candidate = clips_of[subject]
+    for group in rng.permutation(sorted(clips_of)):
+        candidate = clips_of[group]
         taken = Counter(clips[index].label for index in candidate)
         nearer = abs(len(chosen) + len(candidate) - target) < abs(len(chosen) - target)
         if nearer and all(left[label] > count for label, count in taken.items()):
             chosen.update(candidate)
             left -= taken
-            names.append(str(subject))
-    return chosen, f"by subject ({', '.join(sorted(names))})"
+            names.append(str(group))
+    return chosen, names
 
 
 def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator) -> set[int]:
