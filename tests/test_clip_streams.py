@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from video_files import write_timed_video
 
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ClipError, ManifestError
@@ -91,23 +91,9 @@ def test_classes_are_read_as_a_manifest_s(tmp_path: Path):
         _read(tmp_path, row)
 
 
-def _video(path: Path, times_ms: list[int]) -> None:
-    with av.open(str(path), "w") as container:
-        out = container.add_stream("ffv1", rate=30)
-        out.width = out.height = 16
-        out.pix_fmt = "bgr0"
-        out.time_base = out.codec_context.time_base = Fraction(1, 1000)
-        for index, time in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 10 * index, np.uint8), format="rgb24")
-            frame.pts = time
-            frame.time_base = out.codec_context.time_base
-            container.mux(out.encode(frame))
-        container.mux(out.encode())
-
-
 def test_a_video_keeps_its_own_times_unless_a_rate_is_given(tmp_path: Path):
     path = tmp_path / "uneven.mkv"
-    _video(path, [500, 540, 700, 720])
+    write_timed_video(path, [500, 540, 700, 720])
     frames = list(Stream(path).frames())
     assert [round(time, 3) for _, time in frames] == [0.0, 0.04, 0.2, 0.22]
     assert [int(frame[0, 0, 0]) for frame, _ in frames] == [0, 10, 20, 30]

@@ -1,6 +1,7 @@
 """Videos that carry the number of each frame in its picture."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -49,4 +50,20 @@ def write_video(
                 file.mux(packet)
         for packet in stream.encode():
             file.mux(packet)
+    return path
+
+
+def write_timed_video(path: Path, times_ms: list[int]) -> Path:
+    """A lossless video (mkv) whose picture i has the grey 10 * i % 250 and is shown at ``times_ms[i]``."""
+    with av.open(str(path), "w") as container:
+        out = container.add_stream("ffv1", rate=30)
+        out.width = out.height = 16
+        out.pix_fmt = "bgr0"
+        out.time_base = out.codec_context.time_base = Fraction(1, 1000)
+        for index, time in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 10 * index % 250, np.uint8), format="rgb24")
+            frame.pts = time
+            frame.time_base = out.codec_context.time_base
+            container.mux(out.encode(frame))
+        container.mux(out.encode())
     return path

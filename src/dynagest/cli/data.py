@@ -22,7 +22,10 @@ app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or g
 def index(
     dataset: Annotated[
         str,
-        typer.Argument(help="egogesture, nvgesture, isogd, congd, jester, ipn-hand, tsm, or folders for your own."),
+        typer.Argument(
+            help="egogesture, nvgesture, isogd, congd, jester, ipn-hand, tsm; for your own clips folders, for long "
+            "recordings of your own streams."
+        ),
     ],
     root: Annotated[Path, typer.Argument(help="The folder in which the dataset lies.")],
     out: Annotated[Path | None, typer.Option(help="The manifest, or its folder. [default: data/DATASET]")] = None,

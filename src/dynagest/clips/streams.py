@@ -10,17 +10,18 @@ manifest.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dynagest.atomic import write_together
-from dynagest.clips.frames import FrameReader, is_folder
+from dynagest.clips.frames import FrameReader, count_frames, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, natural_order, read_classes
 from dynagest.clips.splits import SPLITS
 from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, relative, table_text
-from dynagest.clips.video import iterate_video
+from dynagest.clips.video import iterate_video, video_times
 from dynagest.errors import ClipError, ManifestError
 
 STREAMS_FILE = "streams.csv"
@@ -30,11 +31,12 @@ COLUMNS = (*NEEDED, "fps", "split", "subject")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One true gesture, from ``begin`` to ``end`` in seconds from the stream's first frame."""
+    """One true gesture, from ``begin`` to ``end`` in seconds from the stream's first frame; ``row`` is its line."""
 
     label: str
     begin: float
     end: float
+    row: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,32 @@ class Stream:
         if not is_folder(self.video):
             yield from iterate_video(self.video, self.fps)
             return
+        fps = self._rate_of_images()
+        reader = FrameReader()
+        for index in range(reader.count(self.video)):
+            yield reader.frames(self.video, [index])[0], index / fps
+
+    def edges(self) -> npt.NDArray[np.float64]:
+        """The seconds at which each frame begins to be shown and the last one ends, (frames + 1,), without decoding.
+
+        The last frame of a video with its own times counts as long as the one before it or the median one, whichever
+        is longer. Raises ``ClipError`` as ``frames`` does.
+        """
+        if self.fps is not None or is_folder(self.video):
+            fps = self.fps or self._rate_of_images()
+            return np.arange(count_frames(self.video) + 1) / fps
+        times = np.array(video_times(self.video) or [])
+        if len(times) < 2:
+            raise ClipError(f"{self.video}: its pictures have no times; give the stream an fps in {STREAMS_FILE}")
+        shown = np.diff(times)
+        return np.append(times, times[-1] + max(shown[-1], np.median(shown))) - times[0]
+
+    def _rate_of_images(self) -> float:
         if self.fps is None:
             raise ClipError(
                 f"{self.video}: images have no times of their own; give the stream an fps in {STREAMS_FILE}"
             )
-        reader = FrameReader()
-        for index in range(reader.count(self.video)):
-            yield reader.frames(self.video, [index])[0], index / self.fps
+        return self.fps
 
 
 @dataclass(frozen=True)
@@ -99,7 +120,7 @@ class StreamSet:
             needed=NEEDED,
             columns=COLUMNS,
             what="gesture",
-            writer="`dynagest data streams FOLDER` generates streams",
+            writer=f"`dynagest data streams FOLDER` generates streams; a list of your own begins {','.join(NEEDED)}",
         )
         streams = tuple(replace(stream, spans=in_order(stream.spans)) for stream in found.values())
         known = natural_order(span.label for stream in streams for span in stream.spans)
@@ -165,5 +186,5 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream])
         return [] if math.isnan(begin) and math.isnan(end) else ["begin or end without a label"]
     if not 0 <= begin < end < math.inf:
         return [f"{row['begin'] or 'nothing'} to {row['end'] or 'nothing'} is no range of seconds"]
-    found[name] = replace(stream, spans=(*stream.spans, Span(label, begin, end)))
+    found[name] = replace(stream, spans=(*stream.spans, Span(label, begin, end, line)))
     return []

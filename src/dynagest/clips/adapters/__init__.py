@@ -1,5 +1,6 @@
 """Adapters, each of which turns one kind of dataset on disk into a manifest. They read lists and names, never a frame.
 
+The one for ``streams`` also reads the times of the recordings' pictures.
 ``dynagest data index NAME ROOT`` calls ``index_dataset``. ``ADAPTERS`` maps each name to its adapter.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from dynagest.clips.adapters import congd, egogesture, folders, ipn_hand, isogd, jester, nvgesture, tsm
+from dynagest.clips.adapters import streams as own_streams
 from dynagest.clips.adapters.common import Found, IndexOptions, parse_lists
 from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS, DepthSpec
@@ -93,6 +95,12 @@ ADAPTERS: dict[str, Adapter] = {
     "folders": Adapter(
         "your own clips, a folder for each class, depth beside them", folders.LAYOUT, folders.index_folders
     ),
+    "streams": Adapter(
+        "your own long recordings, their gestures listed in seconds",
+        own_streams.LAYOUT,
+        own_streams.index_streams,
+        frozenset({"labels"}),
+    ),
 }
 
 _COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
@@ -101,10 +109,11 @@ _COMMON_OPTIONS = {"depth", "holdout", "seed", "require_files"}
 def index_dataset(name: str, root: Path | str, options: IndexOptions | None = None) -> Index:
     """List the clips of the dataset ``name`` that lies under ``root``.
 
-    Reads annotations and folder names only; ``clips.checks.check`` finds out whether each clip can be read. Raises
-    ``ManifestError`` for an unknown dataset, an option that it does not take, bad rows (all are counted, the first 20
-    shown with file and line), a root that does not have the dataset's layout, and a folder that may not be read;
-    ``DepthError`` if clips have depth but nothing declares what its values mean.
+    Reads annotations and folder names only (of ``streams``, also when the pictures are shown); ``clips.checks.check``
+    finds out whether each clip can be read. Raises ``ManifestError`` for an unknown dataset, an option that it does not
+    take, bad rows (all are counted, the first 20 shown with file and line), a root that does not have the dataset's
+    layout, and a folder that may not be read; ``DepthError`` if clips have depth but nothing declares what its values
+    mean.
 
     Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
     """
