@@ -101,17 +101,14 @@ class MultiScaleDecoder(nn.Module):
         taps = {kind: name or _default_tap(net, place) for kind, (name, _, place) in wanted.items()}
         maps = _dry_run(net, list(taps.values()), num_frames, image_size)
         generator = torch.Generator().manual_seed(seed)
-        decoders = {
-            kind: Decoder.from_stride(
-                maps[taps[kind]].shape[1], image_size / maps[taps[kind]].shape[2], scale, activation
-            )
-            for kind, (_, scale, _) in wanted.items()
-        }
-        for kind, decoder in decoders.items():
+        decoders = {}
+        for kind, (_, scale, _) in wanted.items():
+            tapped = maps[taps[kind]]
+            channels, height, width = tapped.shape[1:]
+            decoder = Decoder.from_stride(channels, image_size / height, scale, activation)
             decoder.initialise(generator)
-            height, width = maps[taps[kind]].shape[2:]
             decoder.tap_size = (height, width)
-            decoder.to(maps[taps[kind]].device)
+            decoders[kind] = decoder.to(tapped.device)
         return cls(taps, decoders)
 
     def attached(self, net: nn.Module) -> Taps:
