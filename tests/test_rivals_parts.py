@@ -18,7 +18,7 @@ from dynagest.networks.count import count
 from dynagest.networks.rivals.central_difference import CentralDifferenceConv, Centre
 from dynagest.networks.rivals.convlstm import ConvLSTM, GatedAttentionLSTM, spatial_softmax
 from dynagest.networks.rivals.convolution import Sizes, convolution
-from dynagest.networks.rivals.genotype import DEFAULT_GENOTYPE, Edge, Genotype
+from dynagest.networks.rivals.genotype import DEFAULT_GENOTYPE, Edge, parse_genotype
 from dynagest.networks.rivals.i3d import MaxPool, Unit, pad_same
 from dynagest.networks.rivals.prernn_c3d import PreRnnC3D, short_clips
 from dynagest.networks.rivals.residual import Res3D
@@ -334,9 +334,9 @@ def test_segmentation_lstm_decides_with_the_last_frame_and_looks_at_none_to_come
 
 
 def test_genotype_reads_json() -> None:
-    genotype = Genotype.parse(DEFAULT_GENOTYPE)
-    assert genotype.high[0] == (Edge("cdc_t_0.6", 1), Edge("skip", 0))
-    assert genotype.low[3] == (Edge("conv_1x3x3", 4), Edge("skip", 3))
+    cells = parse_genotype(DEFAULT_GENOTYPE)
+    assert cells["high"][0] == (Edge("cdc_t_0.6", 1), Edge("skip", 0))
+    assert cells["low"][3] == (Edge("conv_1x3x3", 4), Edge("skip", 3))
 
 
 CELL = DEFAULT_GENOTYPE["high"]

@@ -22,27 +22,19 @@ class Edge:
 
 
 Cell = tuple[tuple[Edge, Edge], ...]
+"""The nodes of a cell. A node is the sum of two edges; a cell's output is the concatenation of its nodes."""
 
 
-@dataclass(frozen=True)
-class Genotype:
-    """One cell for each branch. A node is the sum of two edges; a cell's output is the concatenation of its nodes."""
+def parse_genotype(value: Any) -> dict[str, Cell]:
+    """The cell of each branch, from ``{"high": cell, "mid": cell, "low": cell}``.
 
-    high: Cell
-    mid: Cell
-    low: Cell
-
-    @classmethod
-    def parse(cls, value: Any) -> "Genotype":
-        """The genotype from ``{"high": cell, "mid": cell, "low": cell}``.
-
-        A cell is a list of four nodes, a node two pairs of [operation, state], as in
-        ``[["cdc_t_0.6", 1], ["skip", 0]]``. Raises ``ModelError`` that says what is wrong and where.
-        """
-        if not isinstance(value, dict) or set(value) != set(BRANCHES):
-            found = f"the keys {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else repr(value)
-            raise ModelError(f"genotype: it has {found}; give one cell for each of {', '.join(BRANCHES)}")
-        return cls(**{branch: _cell(branch, value[branch]) for branch in BRANCHES})
+    A cell is a list of four nodes, a node two pairs of [operation, state], as in ``[["cdc_t_0.6", 1], ["skip", 0]]``.
+    Raises ``ModelError`` that says what is wrong and where.
+    """
+    if not isinstance(value, dict) or set(value) != set(BRANCHES):
+        found = f"the keys {', '.join(map(str, value)) or 'none'}" if isinstance(value, dict) else repr(value)
+        raise ModelError(f"genotype: it has {found}; give one cell for each of {', '.join(BRANCHES)}")
+    return {branch: _cell(branch, value[branch]) for branch in BRANCHES}
 
 
 def _cell(branch: str, value: Any) -> Cell:

@@ -2,7 +2,7 @@
 Networks for Gesture Recognition" (TIP 2021).
 
 Three branches see the clip at its full, half and quarter frame rate; a slower branch is wider. Their cells come from a
-``Genotype``. Lateral convolutions pass features from each rate to the next lower one.
+genotype. Lateral convolutions pass features from each rate to the next lower one.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.rivals.central_difference import CentralDifferenceConv
 from dynagest.networks.rivals.convolution import ConvUnit, scaled, volume
-from dynagest.networks.rivals.genotype import BRANCHES, DEFAULT_GENOTYPE, NODES, Cell, Genotype
+from dynagest.networks.rivals.genotype import BRANCHES, DEFAULT_GENOTYPE, NODES, Cell, parse_genotype
 from dynagest.networks.spec import NetworkSpec
 
 WIDTHS = {"high": 16, "mid": 32, "low": 48}  # of the stem at width 64; cells start with twice that
@@ -77,7 +77,7 @@ class Branch(nn.Module):
 class NAS1(ClipNet):
     """Three branches of 12 cells, global average pooling of each, the classifier on 512 + 1024 + 1536 features.
 
-    Takes any size, and a T that is a multiple of 4. Option ``genotype``: see ``Genotype.parse``; the default is
+    Takes any size, and a T that is a multiple of 4. Option ``genotype``: see ``parse_genotype``; the default is
     ``DEFAULT_GENOTYPE``, our choice and not the published search result. Published dropout: 0.5. Raises ``ModelError``
     for another T and for a malformed genotype.
     """
@@ -85,12 +85,9 @@ class NAS1(ClipNet):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self._check_frames(self.num_segments)
-        genotype = Genotype.parse(self.options.get("genotype", DEFAULT_GENOTYPE))
+        cells = parse_genotype(self.options.get("genotype", DEFAULT_GENOTYPE))
         self.branches = nn.ModuleDict(
-            {
-                branch: Branch(getattr(genotype, branch), self.channels, scaled(WIDTHS[branch], self.width))
-                for branch in BRANCHES
-            }
+            {name: Branch(cell, self.channels, scaled(WIDTHS[name], self.width)) for name, cell in cells.items()}
         )
         self.laterals = nn.ModuleDict(
             {f"{high}_to_{low}": self._laterals(high, low) for high, low in pairwise(BRANCHES)}
