@@ -26,7 +26,7 @@ import numpy as np
 
 from dynagest.card import NetworkCard
 from dynagest.clips.depth import DepthSpec
-from dynagest.clips.sampling import dense_indices, segment_indices
+from dynagest.clips.sampling import sample_indices
 from dynagest.clips.transforms import WHOLE_FRAME, Crop, apply, apply_depth, center_crop, three_crops
 from dynagest.errors import RecipeError
 
@@ -95,15 +95,10 @@ class FramePlan:
 def plan_frames(protocol: Protocol, num_frames: int, card: NetworkCard, seed: int, index: int) -> FramePlan:
     """Plan the frames of clip ``index``, sampled as ``card`` says. Random draws depend on ``(seed, index)`` alone."""
     rng = np.random.default_rng((seed, index)) if protocol.random else None
-    drawn = np.stack([_sample(card, num_frames, rng) for _ in range(protocol.samples)])
+    how = (card.num_segments, card.sampling, card.stride, rng)
+    drawn = np.stack([sample_indices(num_frames, *how) for _ in range(protocol.samples)])
     frames, places = np.unique(drawn, return_inverse=True)
     return FramePlan(frames, places.reshape(drawn.shape))
-
-
-def _sample(card: NetworkCard, num_frames: int, rng: np.random.Generator | None) -> np.ndarray:
-    if card.sampling == "dense":
-        return dense_indices(num_frames, card.num_segments, card.stride, rng)
-    return segment_indices(num_frames, card.num_segments, rng)
 
 
 def cut_squares(frames: np.ndarray, protocol: Protocol, network_size: int) -> np.ndarray:

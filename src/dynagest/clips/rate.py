@@ -1,11 +1,12 @@
 """The rate at which a stream is sampled for a network, from the durations of its training clips. Needs no torch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from dynagest.card import BACKGROUND, FASTEST
+from dynagest.clips.sampling import Sampling
 from dynagest.errors import ClipError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class StreamRate:
 
 
 def stream_rate(
-    source: "ClipSource", num_segments: int, sampling: Literal["segment", "dense"] = "segment", stride: int = 1
+    source: "ClipSource", num_segments: int, sampling: Sampling = "segment", stride: int = 1
 ) -> StreamRate | None:
     """Find the rate at which the frames of a stream are as far apart as those sampled from training clips.
 

@@ -1,10 +1,21 @@
 """Chooses the frames of a clip that the network sees. Needs no torch."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
+Sampling = Literal["segment", "dense"]
+
 DEPTH_LENGTH_TOLERANCE = 3
 LONG = 900  # frames, half a minute at 30 a second; the longest gestures of EgoGesture and IsoGD have 162 and 405
+
+
+def sample_indices(
+    n: int, length: int, sampling: Sampling, stride: int, rng: np.random.Generator | None
+) -> npt.NDArray[np.int64]:
+    """Choose ``length`` of ``n`` frames: by ``dense_indices``, ``stride`` apart, or else by ``segment_indices``."""
+    return dense_indices(n, length, stride, rng) if sampling == "dense" else segment_indices(n, length, rng)
 
 
 def segment_indices(n: int, segments: int, rng: np.random.Generator | None = None) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.jitter import ColourJitter
-from dynagest.clips.sampling import dense_indices, segment_indices
+from dynagest.clips.sampling import Sampling, sample_indices
 from dynagest.clips.transforms import (
     ACTION_SCALES,
     PAPER_SCALES,
@@ -48,7 +48,7 @@ class View:
     num_segments: int = Field(default=8, ge=1)
     size: int = Field(default=224, ge=1)
     augment: bool = False
-    sampling: Literal["segment", "dense"] = "segment"
+    sampling: Sampling = "segment"
     stride: int = Field(default=1, ge=1)
     crop: Literal["paper", "action"] = "paper"
     scales: tuple[float, ...] | None = None
@@ -65,10 +65,7 @@ class View:
 
         Call it before ``transform``, which draws from the same ``rng``.
         """
-        draws = rng if self.augment else None
-        if self.sampling == "dense":
-            return dense_indices(n, self.num_segments, self.stride, draws)
-        return segment_indices(n, self.num_segments, draws)
+        return sample_indices(n, self.num_segments, self.sampling, self.stride, rng if self.augment else None)
 
     def draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         """Draw the crop of a clip, the same for all its frames of ``height`` x ``width``."""
