@@ -4,7 +4,6 @@ What is the same in every network, such as the share of channels that TSM shifts
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -120,9 +119,7 @@ def _wrapper(temporal: str, resnet: str, index: int, online: bool) -> Callable[[
 
 
 def _res2net(width: int, channels: int) -> ResNet:
-    block = partial(Res2NetBlock, excite=MotionExcitation, aggregate=TemporalAggregation)
-
     def make_block(in_channels: int, planes: int, stride: int, index: int) -> nn.Module:
-        return block(in_channels, planes, stride, index == 0)
+        return Res2NetBlock(in_channels, planes, stride, index == 0, MotionExcitation, TemporalAggregation)
 
     return ResNet(make_block, RESNETS["resnet50"][1], width, channels)

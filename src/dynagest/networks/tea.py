@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dynagest.networks.resnet import convolution
-from dynagest.networks.temporal import TemporalConv, motion_features, shift_taps
+from dynagest.networks.temporal import TemporalConv, following_difference, global_average, shift_taps
 
 REDUCTION = 16  # of the channels, within ME
 
@@ -31,7 +31,8 @@ class MotionExcitation(nn.Module):
     def forward(self, x_BCHW: Tensor, num_frames: int) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         squeezed = self.bn1(self.conv1(x_BCHW))
-        motion = motion_features(squeezed, self.conv2, num_frames)
+        # The mean is linear, so each term is pooled on its own and the difference is never formed at full resolution.
+        motion = following_difference(global_average(squeezed), global_average(self.conv2(squeezed)), num_frames)
         return x_BCHW * (torch.sigmoid(self.bn3(self.conv3(motion))) + 0.5)
 
 

@@ -131,15 +131,6 @@ def mean_taps(weight_R33: Tensor, height: int, width: int) -> Tensor:
     return torch.stack((-w[:, :, 2] / width, w.sum(2), -w[:, :, 0] / width), dim=2)
 
 
-def motion_features(squeezed_BCHW: Tensor, conv: nn.Conv2d, num_frames: int) -> Tensor:
-    """The pooled difference between the transformed next frame and this one: mean over H, W of conv(x[t+1]) - x[t].
-
-    (B, C, H, W) -> (B, C, 1, 1), zero for the last frame. The mean is linear, so each term is pooled on its own and
-    the difference is never formed at full resolution.
-    """
-    return following_difference(global_average(squeezed_BCHW), global_average(conv(squeezed_BCHW)), num_frames)
-
-
 def following_difference(now_BC11: Tensor, convolved_BC11: Tensor, num_frames: int) -> Tensor:
     """``convolved[t+1] - now[t]`` of pooled features: (B, C, 1, 1) -> (B, C, 1, 1), zero for the last frame."""
     convolved, now = (each.unflatten(0, (-1, num_frames)) for each in (convolved_BC11, now_BC11))
