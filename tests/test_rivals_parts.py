@@ -25,7 +25,7 @@ from dynagest.networks.rivals.residual import Res3D
 from dynagest.networks.rivals.segmentation_lstm import SegmentationLSTM
 from dynagest.networks.spec import NetworkSpec
 from dynagest.networks.weights import load_weights, save_network
-from dynagest.task.segmentation_decoder import SegmentationDecoder
+from dynagest.task.segmentation import SegmentationDecoder
 
 
 def sigmoid(x: float) -> float:

@@ -21,7 +21,7 @@ from dynagest.training.trainer import train
 def task(class_weight: float = 1.0, mask_weight: float = 0.5) -> SegmentationTask:
     torch.manual_seed(0)
     net = create_model("segmentation_lstm", 3, 4, width=8, size=32)
-    return SegmentationTask.for_network(net, class_weight, mask_weight, threshold=10 / 255)
+    return SegmentationTask(net, class_weight, mask_weight, threshold=10 / 255)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_the_mask_alone_trains_encoder_and_decoder(batch: tuple[torch.Tensor, ..
 
 def test_a_network_without_encoder_is_refused() -> None:
     with pytest.raises(ModelError, match="segmentation is for segmentation_lstm"):
-        SegmentationTask.for_network(create_model("tsm_resnet18", 3, width=8), 1, 1, 0.1)
+        SegmentationTask(create_model("tsm_resnet18", 3, width=8), 1, 1, 0.1)
 
 
 def test_the_published_stages(tmp_path: Path) -> None:

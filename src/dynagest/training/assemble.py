@@ -106,7 +106,7 @@ def _around(net: ClipNet, partner: ClipNet | None, recipe: Recipe) -> Task:
     if partner is not None:
         return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
     if recipe.task == "segmentation":
-        return SegmentationTask.for_network(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)
+        return SegmentationTask(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)
     decoder = None
     if recipe.msd != "none":
         decoder = MultiScaleDecoder.for_model(

@@ -1,6 +1,6 @@
 """Segmentation + LSTM (Table V): a frame encoder that first learns to find the hand, then LSTMs over its class scores.
 
-The decoder of the hand mask exists in training only: ``dynagest.task.segmentation_decoder``.
+The decoder of the hand mask exists in training only: ``dynagest.task.segmentation``.
 """
 
 from typing import cast
