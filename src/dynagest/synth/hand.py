@@ -65,10 +65,6 @@ class Pose:
             self.angles.to(device), self.rotation.to(device), self.wrist.to(device), self.elbow.to(device), self.side
         )
 
-    def select(self, frames: Tensor) -> "Pose":
-        """The pose in the frames with these indices (k,), in this order."""
-        return Pose(self.angles[frames], self.rotation[frames], self.wrist[frames], self.elbow[frames], self.side)
-
 
 def limit(angles: Tensor) -> Tensor:
     """Clamp joint angles (F, 5, 4), in radians, to ``LIMITS_DEG``."""

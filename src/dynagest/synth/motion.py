@@ -21,6 +21,7 @@ Viewpoint = Literal["egocentric", "frontal"]
 # Columns of a keyframe: 20 joint angles (degrees), wrist x, y, away (mm), turn, roll, tilt, twist, show (degrees).
 ANGLES, X, Y, AWAY, TURN, ROLL, TILT, TWIST, SHOW, COLUMNS = 20, 20, 21, 22, 23, 24, 25, 26, 27, 28
 _TREMORS = 3
+_FOLLOW = 0.55  # how far the elbow's place moves when the wrist moves by 1
 _WRIST_STIFFNESS = 0.55  # weight of the hand's direction in the forearm's; the direction to the elbow weighs 1
 
 
@@ -29,13 +30,12 @@ class Stage:
     """Where gestures are performed before a camera, in its coordinates.
 
     ``centre``: (x, y, z) mm, the wrist in the middle of a gesture. ``elbow``: (x, y, z) mm, the place near which the
-    elbow then is; when the wrist moves, this place moves by ``follow`` times as much.
+    elbow then is; when the wrist moves, this place moves a part of the way with it.
     """
 
     view: Viewpoint
     centre: tuple[float, float, float]
     elbow: tuple[float, float, float]
-    follow: float = 0.55
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -
     # The frontal camera sees the palm, where thumb and index finger hide each other when turned too far.
     to_camera = -1.0 if stage.view == "egocentric" else 0.2
     twist = torch.deg2rad(side * (values[:, TWIST] + to_camera * values[:, SHOW]))
-    rotation = _about_z(roll) @ _about_x(tilt) @ _about_y(twist)
+    rotation = _rotation("z", roll) @ _rotation("x", tilt) @ _rotation("y", twist)
     offset = values[:, [X, Y, AWAY]] * subject.scale
     if stage.view == "frontal":
         offset = offset * torch.tensor((1.0, 1.0, -1.0), dtype=torch.float64)
@@ -154,26 +154,16 @@ def pose_at(motion: Motion, times: np.ndarray, subject: Subject, stage: Stage) -
         side = -side
 
     wrist = torch.tensor(stage.centre, dtype=torch.float64) + offset
-    to_elbow = torch.tensor(stage.elbow, dtype=torch.float64) + stage.follow * offset - wrist
+    to_elbow = torch.tensor(stage.elbow, dtype=torch.float64) + _FOLLOW * offset - wrist
     to_elbow = to_elbow / to_elbow.norm(dim=1, keepdim=True) + _WRIST_STIFFNESS * rotation[:, :, 1]
     elbow = wrist + to_elbow / to_elbow.norm(dim=1, keepdim=True) * FOREARM_MM * subject.scale
     return Pose(angles.float(), rotation.float(), wrist.float(), elbow.float(), side)
 
 
-def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
+def _rotation(axis: Literal["x", "y", "z"], angle: Tensor) -> Tensor:
+    """Rotation matrices (F, 3, 3) about an axis by ``angle`` (F,)."""
+    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     matrix = torch.eye(3, dtype=angle.dtype).repeat(len(angle), 1, 1)
     matrix[:, first, first] = matrix[:, second, second] = angle.cos()
     matrix[:, first, second], matrix[:, second, first] = -angle.sin(), angle.sin()
     return matrix
-
-
-def _about_x(angle: Tensor) -> Tensor:
-    return _rotation(angle, 1, 2)
-
-
-def _about_y(angle: Tensor) -> Tensor:
-    return _rotation(angle, 2, 0)
-
-
-def _about_z(angle: Tensor) -> Tensor:
-    return _rotation(angle, 0, 1)
