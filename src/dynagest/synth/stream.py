@@ -29,7 +29,7 @@ from dynagest.synth.recording import first_scene, first_subject, record, scene_o
 from dynagest.synth.scene import draw_events
 from dynagest.synth.sensor import Noise
 from dynagest.synth.spec import PerSplit, SynthSpec
-from dynagest.synth.subject import Subject
+from dynagest.synth.subject import Subject, subject_name
 from dynagest.synth.write import claim, place, write_mjpeg
 
 SPEC_FILE = "streams.json"
@@ -152,7 +152,7 @@ def read_stream_spec(folder: Path | str) -> StreamSpec:
 
 def _video(folder: Path, spec: StreamSpec, split: Split, index: int) -> Path:
     number = first_subject(spec.clips, split) + index % spec.clips.subjects.of(split)
-    return folder / split / f"S{number:03d}-{index:03d}.avi"
+    return folder / split / f"{subject_name(number)}-{index:03d}.avi"
 
 
 def _write_stream(folder: Path, spec: StreamSpec, key: tuple[Split, int]) -> None:

@@ -67,6 +67,11 @@ def skin_tone(darkness: float) -> tuple[Colour, Colour]:
     return (back[0], back[1], back[2]), (palm[0], palm[1], palm[2])
 
 
+def subject_name(number: int) -> str:
+    """The name of subject ``number`` in file names and lists."""
+    return f"S{number:03d}"
+
+
 def draw_subject(number: int, rng: np.random.Generator, *, left_handed: float, style: float) -> Subject:
     """Draw subject ``number``; ``rng`` is used for this subject alone.
 
@@ -79,7 +84,7 @@ def draw_subject(number: int, rng: np.random.Generator, *, left_handed: float, s
     skin, palm = skin_tone(rng.uniform())
     tint = rng.normal(0.0, 0.02, 3)
     return Subject(
-        name=f"S{number:03d}",
+        name=subject_name(number),
         side=side,
         scale=float(rng.uniform(0.86, 1.12)),
         thickness=float(rng.uniform(0.9, 1.14)),

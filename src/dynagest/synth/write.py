@@ -27,6 +27,7 @@ from dynagest.fields import read_record
 from dynagest.synth.pool import Progress, render_all
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SynthSpec
+from dynagest.synth.subject import subject_name
 
 SPEC_FILE = "synth.json"
 _QUALITY = "3"  # quantiser of MJPEG, 2 (best) to 31
@@ -68,7 +69,7 @@ def read_spec(folder: Path | str) -> SynthSpec:
 
 def clip_paths(folder: Path, spec: SynthSpec, split: Split, index: int) -> tuple[Path, Path]:
     """The paths of a clip's RGB file and depth file."""
-    name = f"S{subject_number(spec, split, index):03d}-{index:06d}"
+    name = f"{subject_name(subject_number(spec, split, index))}-{index:06d}"
     home = folder / split / spec.labels[label_of(spec, index)]
     return home / f"{name}.avi", home / f"{name}.depth.npz"
 
@@ -132,4 +133,4 @@ def write_mjpeg(path: str, frames: Iterable[np.ndarray], size: int, fps: float) 
 def _clip(folder: Path, spec: SynthSpec, split: Split, index: int) -> Clip:
     video, depth = clip_paths(folder, spec, split, index)
     label = spec.labels[label_of(spec, index)]
-    return Clip(video, label, depth, split=split, subject=f"S{subject_number(spec, split, index):03d}")
+    return Clip(video, label, depth, split=split, subject=subject_name(subject_number(spec, split, index)))
