@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from dynagest.clips.adapters import IndexOptions, index_dataset
-from dynagest.clips.adapters.common import SPLIT_WORDS
+from dynagest.clips.adapters.common import SPLIT_WORDS, visible
 from dynagest.clips.checks.lists import unlisted
 from dynagest.clips.frames import check_frames
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest, natural_order
@@ -151,12 +151,7 @@ def open_clips(path: Path | str) -> tuple[Manifest, str]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    try:
-        return [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise ManifestError(f"{folder}: cannot be read ({error.strerror})") from error
+    return visible(folder) if folder.is_dir() else []
 
 
 def _check(frames: Sequence[np.ndarray], times: Sequence[float]) -> None:

@@ -101,6 +101,17 @@ def rows_of(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
+def visible(folder: Path) -> list[Path]:
+    """The files and folders in a folder, sorted by name, without hidden ones (.DS_Store, ._clip.mp4).
+
+    Raises ``ManifestError`` if it cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ManifestError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
 def parse_lists(texts: Sequence[str]) -> tuple[tuple[Path, str], ...]:
     """Parse ``FILE:SPLIT`` texts from the command line into pairs for ``IndexOptions.lists``.
 

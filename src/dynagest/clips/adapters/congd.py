@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from dynagest.clips.adapters.common import BadRows, Found, IndexOptions, find_lists, numbered_classes, rows_of
+from dynagest.clips.adapters.isogd import NUM_CLASSES
 from dynagest.clips.depth import PRESETS
 from dynagest.clips.manifest import Clip
 from dynagest.clips.streams import Span, Stream
@@ -12,7 +13,6 @@ from dynagest.clips.streams import Span, Stream
 LAYOUT = """<root>/{train,valid,test}.txt   (also in ConGD_labels/, ConGD_phase_1/ and ConGD_phase_2/; or --list)
 <root>/train/001/{00001.M,00001.K}.avi   (also under ConGD_phase_1/ and ConGD_phase_2/; or M_00001.avi, K_00001.avi)"""
 
-NUM_CLASSES = 249
 FPS = 10.0  # frames a second of the recordings; the headers of their files disagree
 _NAMES = ("{number}.{kind}.avi", "{kind}_{number}.avi")
 

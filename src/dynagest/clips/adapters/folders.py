@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions
+from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions, visible
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import ARRAY_SUFFIX, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
@@ -38,11 +38,11 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
     folders lie beside the split folders, or if a folder cannot be read; ``DepthError`` for a faulty ``depth.yaml``.
     """
     clips: list[Clip] = []
-    ignored = [path for path in _entries(root) if path.is_file()]
+    ignored = [path for path in visible(root) if path.is_file()]
     wrong: list[str] = []
     empty: list[str] = []
     for split, folder in _split_folders(root):
-        for class_folder in _entries(folder):
+        for class_folder in visible(folder):
             if class_folder.is_dir():
                 inside = list(_clips_in(class_folder, class_folder.name, split, ignored, wrong))
                 clips += inside
@@ -70,7 +70,7 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:
-    folders = [path for path in _entries(root) if path.is_dir()]
+    folders = [path for path in visible(root) if path.is_dir()]
     splits = [(SPLIT_WORDS[path.name.lower()], path) for path in folders if path.name.lower() in SPLIT_WORDS]
     if not splits:
         return [("train", root)]
@@ -102,13 +102,13 @@ def _clips_in(
 
     Adds files that are no clips to ``ignored``, and to ``wrong`` a message for each thing that has to be mended.
     """
-    entries = _entries(folder)
+    entries = visible(folder)
     depth_of = {path.stem[: -len(".depth")].lower(): path for path in entries if _is_depth(path)}
     for path in entries:
         who = subject or _subject_of(path)
         if _is_depth(path):
             continue
-        folders = {entry.name.lower(): entry for entry in _entries(path) if entry.is_dir()} if path.is_dir() else {}
+        folders = {entry.name.lower(): entry for entry in visible(path) if entry.is_dir()} if path.is_dir() else {}
         color = next((folders[name] for name in _COLOUR_FOLDERS if name in folders), None)
         if color is not None:
             yield Clip(color, label, folders.get("depth"), split=split, subject=who)
@@ -121,7 +121,7 @@ def _clips_in(
         elif path.is_dir():
             faults = len(wrong)
             inside = [] if subject else list(_clips_in(path, label, split, ignored, wrong, subject=path.name))
-            if subject and any(map(_holds_frames, _entries(path))):
+            if subject and any(map(_holds_frames, visible(path))):
                 wrong.append(f"{path}: its clips lie one folder too deep; move them up, into {path.parent}")
             elif not inside and len(wrong) == faults:
                 wrong.append(f"{path}: neither a folder of frames nor one with color/ or with clips in it")
@@ -134,7 +134,7 @@ def _clips_in(
 def _holds_frames(path: Path) -> bool:
     """Whether ``path`` is a video, judged by its suffix, or a folder of images."""
     if path.is_dir():
-        return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in _entries(path))
+        return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in visible(path))
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -145,11 +145,3 @@ def _subject_of(path: Path) -> str:
 
 def _is_depth(path: Path) -> bool:
     return path.is_file() and path.stem.lower().endswith(".depth") and path.suffix.lower() in _DEPTH_SUFFIXES
-
-
-def _entries(folder: Path) -> list[Path]:
-    """The files and folders in a folder, sorted by name, without hidden ones (.DS_Store, ._clip.mp4)."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise ManifestError(f"{folder}: cannot be read ({error.strerror})") from error
