@@ -111,15 +111,20 @@ def save_network(folder: str | Path, net: ClipNet, card: NetworkCard) -> Path:
     """
     folder = Path(folder)
     _check_card(card, net, str(folder))
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     weights = folder / NETWORK_FILE
     write_together(
         {
-            weights: safetensors.torch.save(state),
+            weights: to_safetensors(net.state_dict()),
             folder / CARD_FILE: (card.model_dump_json(indent=2) + "\n").encode(),
         }
     )
     return weights
+
+
+def to_safetensors(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """The content of a ``.safetensors`` file of ``tensors``, wherever they are and however they lie in memory."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(plain, metadata)
 
 
 def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:

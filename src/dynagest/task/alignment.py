@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import nn
 
 from dynagest.atomic import write_atomically
+from dynagest.networks.weights import to_safetensors
 from dynagest.run_folder import PARTNER_FILE
 from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.inputs import network_input
@@ -83,8 +83,7 @@ class AlignmentTask(Task):
 
     def save_companions(self, run_dir: Path) -> None:
         """Write the depth network, for a later run to start from. Raises ``RunError`` when it cannot be written."""
-        state = {name: value.detach().cpu().contiguous() for name, value in self.partner.state_dict().items()}
-        write_atomically(run_dir / PARTNER_FILE, save(state))
+        write_atomically(run_dir / PARTNER_FILE, to_safetensors(self.partner.state_dict()))
 
 
 def correlations(features: torch.Tensor, clips: int) -> torch.Tensor:

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from dynagest.atomic import write_together
 from dynagest.errors import WeightsError
+from dynagest.networks.weights import to_safetensors
 from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE
 from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
 
@@ -39,10 +40,10 @@ def _options(decoder: MultiScaleDecoder, kind: str, part: Decoder) -> _Options:
 
 def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
     """Write ``decoders.safetensors`` and ``decoders.json`` together. Raises ``RunError`` on a full disk."""
-    options = {kind: _options(decoder, kind, part).model_dump() for kind, part in decoder.parts()}
-    weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
     path = run_dir / DECODERS_FILE
-    write_together({path: save(weights), run_dir / DECODERS_CARD_FILE: json.dumps(options, indent=1).encode()})
+    options = {kind: _options(decoder, kind, part).model_dump() for kind, part in decoder.parts()}
+    card = json.dumps(options, indent=1).encode()
+    write_together({path: to_safetensors(decoder.state_dict()), run_dir / DECODERS_CARD_FILE: card})
     return path
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
+from dynagest.networks.weights import to_safetensors
 from dynagest.run_folder import CHECKPOINT_FILE, ENVIRONMENT_FILE, RECIPE_FILE
 from dynagest.task.base import Task
 from dynagest.training.recipe import Recipe
@@ -71,8 +71,7 @@ def save_checkpoint(run_dir: Path, task: Task, optimiser: torch.optim.Optimizer,
             if value is not None:  # SGD without momentum keeps None in its place
                 tensors[f"{OPTIMISER}{kind}.{name}"] = value
     path = run_dir / CHECKPOINT_FILE
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(plain, metadata={STATE: checkpoint.model_dump_json()}))
+    write_atomically(path, to_safetensors(tensors, {STATE: checkpoint.model_dump_json()}))
     return path
 
 
