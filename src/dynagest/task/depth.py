@@ -89,9 +89,8 @@ class DepthTask(Task):
             with self.decoder.attached(self.network) as taps:
                 logits = self._logits(clip)
             masks = self.decoder(self.decoder.features(taps))
-        parts = self.loss(logits, label, masks, depth, has_depth, counts)
-        terms = {"cross_entropy": parts.cross_entropy, "local": parts.local, "global": parts.global_}
-        return DepthOutput(parts.total, logits, terms, masks)
+        loss, terms = self.loss(logits, label, masks, depth, has_depth, counts)
+        return DepthOutput(loss, logits, terms, masks)
 
     def _logits(self, clip_NTCHW: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of the clips."""

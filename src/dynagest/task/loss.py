@@ -44,16 +44,6 @@ def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
     return per_clip.sum() / max(count, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LossParts:
-    """The weighted ``total`` (with gradient) and its unweighted terms (detached scalars; 0 for a missing decoder)."""
-
-    total: torch.Tensor
-    cross_entropy: torch.Tensor
-    local: torch.Tensor
-    global_: torch.Tensor
-
-
 class DepthLoss(nn.Module):
     """``weights.cross_entropy * CE + weights.local * MSE_local + weights.global_ * MSE_global``.
 
@@ -73,24 +63,26 @@ class DepthLoss(nn.Module):
         depth: torch.Tensor | None = None,
         has_depth: torch.Tensor | None = None,
         counts: Counts | None = None,
-    ) -> LossParts:
-        """The loss of (N, K) logits and (N*T, 1, h, w) masks.
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of (N, K) logits and (N*T, 1, h, w) masks, with gradient, and its terms, unweighted and detached.
 
         ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
         of this batch. Whoever passes masks must also pass ``depth`` and ``has_depth``.
         """
         counts = counts or Counts.of(label, has_depth)
         cross_entropy = mean_over(F.cross_entropy(logits.float(), label, reduction="none"), counts.clips)
-        total = self.weights.cross_entropy * cross_entropy
-        terms = {"local": torch.zeros_like(cross_entropy), "global_": torch.zeros_like(cross_entropy)}
+        loss = self.weights.cross_entropy * cross_entropy
+        terms = {"cross_entropy": cross_entropy}
+        terms |= {name: torch.zeros_like(cross_entropy) for name in ("local", "global")}
         if masks is not None:
             assert depth is not None, "masks need depth to be compared with"
             assert has_depth is not None, "masks need to know which clips have depth"
-            for name, mask in masks._asdict().items():
+            scales = (("local", masks.local, self.weights.local), ("global", masks.global_, self.weights.global_))
+            for name, mask, weight in scales:
                 if mask is not None:
                     terms[name] = self._squared_error(mask, depth, has_depth, counts.with_depth)
-                    total = total + getattr(self.weights, name) * terms[name]
-        return LossParts(total, cross_entropy.detach(), terms["local"].detach(), terms["global_"].detach())
+                    loss = loss + weight * terms[name]
+        return loss, {name: term.detach() for name, term in terms.items()}
 
     def _squared_error(
         self, mask: torch.Tensor, depth: torch.Tensor, has_depth: torch.Tensor, with_depth: float
