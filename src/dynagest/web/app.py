@@ -110,13 +110,13 @@ class _Handlers:
     async def asset(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ASSETS:
-            raise _not_found()
+            raise HTTPException(HTTPStatus.NOT_FOUND)
         return _file(STATIC / name, ASSETS[name])
 
     async def runtime(self, request: Request) -> Response:
         name = request.path_params["name"]
         if request.path_params["version"] != runtime.VERSION or name not in (*runtime.FILES, "LICENSE"):
-            raise _not_found()
+            raise HTTPException(HTTPStatus.NOT_FOUND)
         return _file(self.site.runtime / name, _KINDS[Path(name).suffix], _FOREVER)
 
     async def network(self, request: Request) -> Response:
@@ -207,10 +207,6 @@ def _in_pieces(data: bytes, kind: str, headers: dict[str, str] | None = None) ->
 
     length = {"content-length": str(len(data))}
     return StreamingResponse(pieces(), media_type=kind, headers=length | (headers or {}))
-
-
-def _not_found() -> RequestError:
-    return RequestError(HTTPStatus.NOT_FOUND, "there is no such page here")
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -1,8 +1,6 @@
 """The network that the page runs: an ONNX file with its card inside, kept in memory for browsers. Needs no torch."""
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,28 +73,20 @@ class ModelShelf:
     """Holds the current network, and the one before it for pages that are still loading that."""
 
     def __init__(self, model: ServedModel) -> None:
-        self._models: OrderedDict[str, ServedModel] = OrderedDict()
-        self._lock = threading.Lock()
-        self.put(model)
+        self._models: tuple[ServedModel, ...] = (model,)
 
     @property
     def current(self) -> ServedModel:
         """The network that was put last."""
-        with self._lock:
-            return next(reversed(self._models.values()))
+        return self._models[0]
 
     def put(self, model: ServedModel) -> None:
-        """Make this network the current one; only it and the one before it are kept."""
-        with self._lock:
-            self._models.pop(model.key, None)
-            self._models[model.key] = model
-            while len(self._models) > 2:
-                self._models.popitem(last=False)
+        """Make this network the current one; only it and the one before it are kept. For one thread at a time."""
+        self._models = (model, *(each for each in self._models if each.key != model.key))[:2]
 
     def get(self, key: str) -> ServedModel | None:
         """The network with this key, or ``None`` if it is no longer kept."""
-        with self._lock:
-            return self._models.get(key)
+        return next((each for each in self._models if each.key == key), None)
 
 
 def export_command(run: Path, card: NetworkCard) -> tuple[list[str], Path]:

@@ -21,7 +21,7 @@ const timeline = new Timeline(find("timeline"));
 const teach = new Teach(camera, stage, say);
 const compute = new URLSearchParams(location.search).get("compute") ?? "auto";
 
-const state = { camera: "start", model: "loading", fault: "", taking: 0, active: null };
+const state = { camera: "start", model: "loading", fault: "", taking: false, active: null };
 const frames = []; // when the last ones came, ms
 const runs = []; // when the network ran, ms
 const latencies = [];
@@ -196,13 +196,13 @@ camera.addEventListener("frame", async ({ detail }) => {
   frames.push(performance.now());
   timeline.now(detail.time);
   if (view() !== "recognise" || !recogniser.ready || state.taking) return;
-  state.taking = 1; // one at a time, so that they stay in order
+  state.taking = true; // one at a time, so that they stay in order
   try {
     recogniser.push(await camera.picture(), detail.time, detail.arrived);
   } catch (error) {
     if (camera.running) throw error; // without a camera there is no picture, which is no fault
   } finally {
-    state.taking = 0;
+    state.taking = false;
   }
 });
 camera.addEventListener("lost", () => {
