@@ -35,6 +35,7 @@ from dynagest.live.actions import Action, Actions
 from dynagest.live.capture import Capture
 from dynagest.live.display import Terminal
 from dynagest.live.loop import Meter, recognise
+from dynagest.runtimes.load import is_exported
 from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.load import load_recogniser
 from dynagest.stream.recogniser import Recogniser
@@ -237,7 +238,8 @@ def judge(samples: list[Sample]) -> list[Check]:
 
 def other_versions(model: Path, folder: Path) -> Iterator[Check]:
     """Checks that copies of the model that are damaged, or claim another version, are refused with a named error."""
-    from dynagest.runtimes.load import is_exported
+    place = folder / "changed"
+    place.mkdir()
 
     def refused(name: str, path: Path) -> Check:
         try:
@@ -246,31 +248,25 @@ def other_versions(model: Path, folder: Path) -> Iterator[Check]:
             return Check(name, f"{type(error).__name__}: {str(error)[:90]}", True)
         return Check(name, "was taken", False)
 
-    for name, change in (
-        ("card of another version", lambda card: {**card, "fields_of_tomorrow": 1}),
-        ("card without classes", lambda card: {key: value for key, value in card.items() if key != "classes"}),
-    ):
-        if is_exported(model):
-            break
-        place = folder / name.replace(" ", "_")
-        place.mkdir()
-        shutil.copy(model / "network.safetensors", place)
-        card = json.loads((model / "network.json").read_text())
-        (place / "network.json").write_text(json.dumps(change(card)))
-        yield refused(name, place)
-    weights = model if is_exported(model) else model / "network.safetensors"
-    place = folder / "half"
-    place.mkdir()
-    data = weights.read_bytes()
     if is_exported(model):
+        data, weights = model.read_bytes(), place / model.name
         if model.suffix == ".xml":
             shutil.copy(model.with_suffix(".bin"), place)
-        (place / weights.name).write_bytes(re.sub(rb'(format("|&quot;): ?)1', rb"\g<1>9", data))
-        yield refused("export of another version", place / weights.name)
+        weights.write_bytes(re.sub(rb'(format("|&quot;): ?)1', rb"\g<1>9", data))
+        yield refused("export of another version", weights)
     else:
+        data, weights = (model / "network.safetensors").read_bytes(), place / "network.safetensors"
+        weights.write_bytes(data)
+        card = json.loads((model / "network.json").read_text())
+        for name, changed in (
+            ("card of another version", {**card, "fields_of_tomorrow": 1}),
+            ("card without classes", {key: value for key, value in card.items() if key != "classes"}),
+        ):
+            (place / "network.json").write_text(json.dumps(changed))
+            yield refused(name, place)
         shutil.copy(model / "network.json", place)
-    (place / weights.name).write_bytes(data[: len(data) // 2])
-    yield refused("half a file", place / weights.name if is_exported(model) else place)
+    weights.write_bytes(data[: len(data) // 2])
+    yield refused("half a file", weights if is_exported(model) else place)
 
 
 def report(title: str, checks: list[Check], samples: Sequence[Any], options: argparse.Namespace) -> NoReturn:
