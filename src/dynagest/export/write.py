@@ -19,7 +19,7 @@ from dynagest.export.clips import gather
 from dynagest.export.convert import check, set_metadata, to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
-from dynagest.export.quantise import Inputs, keep_state_in_bytes, pooled_nodes, quantise_onnx, quantise_openvino
+from dynagest.export.quantise_onnx import Inputs, pooled_nodes, quantise_onnx
 from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
 from dynagest.export.volumes import VolumeNet
@@ -200,6 +200,9 @@ def write_model(
     set_metadata(model, {})
     converted = openvino.Core().read_model(model.SerializeToString())
     if info.precision == "int8":
+        # Here, because NNCF takes seconds to import.
+        from dynagest.export.quantise_openvino import keep_state_in_bytes, quantise_openvino
+
         converted = quantise_openvino(converted, calibration, pooled_nodes(model))
         info = info.model_copy(update={"state": keep_state_in_bytes(converted, info.state)})
     converted.set_rt_info(info.model_dump_json(), [KEY])

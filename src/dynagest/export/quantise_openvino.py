@@ -1,62 +1,24 @@
-"""Quantises to int8 by static calibration: weights per channel, activations and streams' state by calibration clips."""
+"""Quantises an OpenVINO model to int8: weights per channel, activations and streams' state by calibration clips."""
 
-import contextlib
-import io
-import logging
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
+import nncf
 import numpy as np
-import onnx
-import onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+import openvino
+from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+from openvino import opset13 as ops
 
+from dynagest.export.quantise_onnx import Inputs, quiet
 from dynagest.runtimes.model_file import STATE_IN, STATE_OUT, StateTensor
 
-if TYPE_CHECKING:
-    import openvino
 
-Inputs = dict[str, np.ndarray]
-
-_QUANTISED = (
-    *("Conv", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "MaxPool", "Relu"),
-    *("Transpose", "Reshape", "Pad", "Slice", "Split", "Squeeze", "Unsqueeze"),
-)
-
-
-def quantise_onnx(model: onnx.ModelProto, calibration: Iterable[Inputs]) -> onnx.ModelProto:
-    """An int8 model with quantise-dequantise pairs for ONNX Runtime. Inputs and outputs keep their names."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
-        quantize_static(
-            source,
-            target,
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(_QUANTISED),
-            nodes_to_exclude=pooled_nodes(model),
-        )
-        return onnx.load(target)
-
-
-def quantise_openvino(
-    model: "openvino.Model", calibration: Iterable[Inputs], in_float: Sequence[str]
-) -> "openvino.Model":
+def quantise_openvino(model: openvino.Model, calibration: Iterable[Inputs], in_float: Sequence[str]) -> openvino.Model:
     """An int8 model by NNCF's post-training quantisation; the nodes named ``in_float`` stay in float.
 
     Convolutions are quantised with their inputs and outputs. Elementwise products (gates, ACTION's shift), sums of
     products and sums that products read are not: NNCF would round after each of them, but OpenVINO computes them
     together in one pass from bytes to bytes.
     """
-    import nncf
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
     samples = list(calibration)
     sums = [
         node.get_friendly_name()
@@ -64,7 +26,7 @@ def quantise_openvino(
         if node.get_type_name() == "Add"
         and ("Multiply" in _readers(node) or any(_comes_from(node, place, "Multiply") for place in (0, 1)))
     ]
-    with _quiet():
+    with quiet():
         quantised = nncf.quantize(
             model,
             nncf.Dataset(samples),
@@ -85,7 +47,7 @@ def quantise_openvino(
     return quantised
 
 
-def _quantise_once(model: "openvino.Model") -> None:
+def _quantise_once(model: openvino.Model) -> None:
     """Quantise each tensor once: where its quantisers have the same range, all its readers read the output of one.
 
     NNCF gives some readers a quantiser each and others none, so that a block's output would be kept as float32 and
@@ -107,7 +69,7 @@ def _quantise_once(model: "openvino.Model") -> None:
                     each.replace_source_output(once)
 
 
-def _pool_bytes(model: "openvino.Model") -> None:
+def _pool_bytes(model: openvino.Model) -> None:
     """Quantise before max-pooling, not after it: the largest value stays the largest, and there is less to read."""
     for node in model.get_ops():
         if node.get_type_name() != "MaxPool" or _readers(node) != ["FakeQuantize"]:
@@ -120,14 +82,12 @@ def _pool_bytes(model: "openvino.Model") -> None:
         node.input(0).replace_source_output(quantiser.output(0))
 
 
-def _gate_bytes(model: "openvino.Model") -> None:
+def _gate_bytes(model: openvino.Model) -> None:
     """Let OpenVINO multiply quantised features by a sum of gates without converting them to float32 first.
 
     It does so only if the other factor, too, is multiplied by a constant, as dequantised values are. So the sum is
     doubled, and so is the input range of the quantiser after the product, which then gives the same numbers as before.
     """
-    from openvino import opset13 as ops
-
     for node in model.get_ops():
         gated = node.get_type_name() == "Multiply" and _comes_from(node, 0, "FakeQuantize")
         if not gated or not _comes_from(node, 1, "Add") or _readers(node) != ["FakeQuantize"]:
@@ -140,13 +100,11 @@ def _gate_bytes(model: "openvino.Model") -> None:
             limit.replace_source_output(ops.constant(doubled).output(0))
 
 
-def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
+def _keep_matrices_in_bytes(model: openvino.Model) -> None:
     """Store the weights of float matrix products in int8 with a scale per row.
 
     For a single frame, reading these weights takes longer than the product.
     """
-    from openvino import opset13 as ops
-
     for node in model.get_ops():
         if node.get_type_name() != "MatMul" or not _comes_from(node, 1, "Constant"):
             continue
@@ -157,14 +115,12 @@ def _keep_matrices_in_bytes(model: "openvino.Model") -> None:
         node.input(1).replace_source_output(ops.multiply(levels, step).output(0))
 
 
-def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor]) -> dict[str, StateTensor]:
+def keep_state_in_bytes(model: openvino.Model, state: Mapping[str, StateTensor]) -> dict[str, StateTensor]:
     """Change the full-size features in a quantised network's state to uint8, in place. Returns the new state.
 
     If the network quantises a feature anyway, the next frame needs no more than those eight bits: an int8
     ACTION-ResNet-50 at 224 then reads and writes 6 MB per frame instead of 22. Other state stays float32.
     """
-    from openvino import opset13 as ops
-
     before = {name: node for node in model.get_parameters() for name in node.output(0).names}
     after = {name: node for node in model.get_results() for name in node.input_value(0).names}
     kept = dict(state)
@@ -195,10 +151,8 @@ def keep_state_in_bytes(model: "openvino.Model", state: Mapping[str, StateTensor
     return kept
 
 
-def _read_bytes(readers: Iterable["openvino.Input"], levels: "openvino.Node", step: float) -> None:
+def _read_bytes(readers: Iterable[openvino.Input], levels: openvino.Node, step: float) -> None:
     """Make ``readers`` read the features as ``levels`` (uint8) times ``step``. A transpose is done on the bytes."""
-    from openvino import opset13 as ops
-
     for reader in readers:
         node = reader.get_node()
         if node.get_type_name() == "Transpose":
@@ -210,66 +164,23 @@ def _read_bytes(readers: Iterable["openvino.Input"], levels: "openvino.Node", st
             reader.replace_source_output(features.output(0))
 
 
-def _targets(node: "openvino.Node") -> list["openvino.Input"]:
+def _targets(node: openvino.Node) -> list[openvino.Input]:
     return list(node.output(0).get_target_inputs())
 
 
-def _comes_from(node: "openvino.Node", place: int, kind: str) -> bool:
+def _comes_from(node: openvino.Node, place: int, kind: str) -> bool:
     return bool(node.input_value(place).get_node().get_type_name() == kind)
 
 
-def _readers(node: "openvino.Node") -> list[str]:
+def _readers(node: openvino.Node) -> list[str]:
     """The types of the nodes that read a node's only output."""
     return [each.get_node().get_type_name() for each in _targets(node)]
 
 
-def _is_quantiser(reader: "openvino.Input") -> bool:
+def _is_quantiser(reader: openvino.Input) -> bool:
     return bool(reader.get_node().get_type_name() == "FakeQuantize" and reader.get_index() == 0)
 
 
-def _range(quantiser: "openvino.Node") -> tuple[float, ...]:
+def _range(quantiser: openvino.Node) -> tuple[float, ...]:
     """A quantiser's lowest and highest input and output, in this order and flattened; each may be per channel."""
     return tuple(float(x) for place in (1, 2, 3, 4) for x in quantiser.input_value(place).get_node().get_data().ravel())
-
-
-def pooled_nodes(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes after global pooling (ACTION's channel gates, the classifier), which stay in float.
-
-    They have almost nothing to compute, and each rounding would shift a whole channel or a logit.
-    """
-    shapes = {
-        each.name: [dim.dim_value for dim in each.type.tensor_type.shape.dim]
-        for each in (*model.graph.value_info, *model.graph.output)
-    }
-
-    def pooled(name: str) -> bool:
-        shape = shapes.get(name)
-        return shape is not None and (len(shape) < 4 or all(size == 1 for size in shape[2:]))
-
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type not in ("GlobalAveragePool", "ReduceMean") and all(map(pooled, node.output))
-    ]
-
-
-class _Reader(CalibrationDataReader):
-    def __init__(self, samples: Iterable[Inputs]) -> None:
-        self._samples: Iterator[Inputs] = iter(samples)
-
-    def get_next(self) -> Inputs | None:
-        return next(self._samples, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence both tools, which print progress and advice that are meant for their own command lines."""
-    onnxruntime.set_default_logger_severity(3)
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(previous)
-        onnxruntime.set_default_logger_severity(2)
