@@ -8,9 +8,9 @@ import numpy as np
 from dynagest.errors import ExportError
 from dynagest.export.clips import ClipSet
 from dynagest.predictor import ClipNetwork
-from dynagest.runtimes.arrays import fill_up
+from dynagest.runtimes.exported import ExportedStream, stream_logits
 from dynagest.runtimes.model_file import Precision
-from dynagest.stream.state import StreamNetwork
+from dynagest.runtimes.torch_network import TorchStream
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,11 @@ class ClipRunner:
 class StreamRunner:
     """Runs clips through a network of streams; each clip starts a new stream."""
 
-    network: StreamNetwork
+    network: ExportedStream | TorchStream
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """Clips (n, T, 3, s, s) -> the logits after every frame (n * T, K)."""
-        rows = []
-        for clip in clips:
-            state, count = self.network.initial_state(), self.network.frames
-            for begin in range(0, len(clip), count):
-                taken = clip[begin : begin + count]
-                logits, state = self.network.step(fill_up(taken, count), state)
-                rows.append(logits[: len(taken)].copy())
-        return np.concatenate(rows)
+        return np.concatenate([stream_logits(self.network, clip) for clip in clips])
 
     def labels(self, clips: ClipSet) -> np.ndarray:
         """The label of each row of ``logits``; -1 before the last frame, when a gesture need not be recognised yet."""

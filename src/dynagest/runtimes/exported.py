@@ -9,6 +9,7 @@ from dynagest.card import NetworkCard
 from dynagest.errors import ModelError
 from dynagest.runtimes.arrays import fill_up
 from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, STATE_OUT, ModelInfo
+from dynagest.runtimes.torch_network import TorchStream
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 """A graph in a runtime: maps all inputs by name to all outputs by name."""
@@ -53,14 +54,16 @@ class StreamedClips:
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
         _check_shape(clips, self.card)
-        return np.stack([self._after(clip) for clip in clips])
+        return np.stack([stream_logits(self._stream, clip)[-1] for clip in clips])
 
-    def _after(self, clip: np.ndarray) -> np.ndarray:
-        """The logits (K,) after the last frame of a clip (T, 3, s, s)."""
-        count, state = self._stream.frames, self._stream.initial_state()
-        for begin in range(0, len(clip), count):
-            logits, state = self._stream.step(fill_up(clip[begin : begin + count], count), state)
-        return logits[(len(clip) - 1) % count]
+
+def stream_logits(stream: ExportedStream | TorchStream, clip: np.ndarray) -> np.ndarray:
+    """The logits (T, K) after every frame of a clip (T, 3, s, s), with which a stream begins."""
+    rows, state = [], stream.initial_state()
+    for begin in range(0, len(clip), stream.frames):
+        logits, state = stream.step(fill_up(clip[begin : begin + stream.frames], stream.frames), state)
+        rows.append(logits)
+    return np.concatenate(rows)[: len(clip)]
 
 
 def _check_shape(clips: np.ndarray, card: NetworkCard) -> None:
