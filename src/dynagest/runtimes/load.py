@@ -8,7 +8,7 @@ from dynagest.runtimes.exported import ExportedNetwork, ExportedStream, Streamed
 from dynagest.runtimes.model_file import SUFFIXES, check_rgb
 from dynagest.runtimes.onnx_network import CPU, open_onnx
 from dynagest.runtimes.openvino_network import open_openvino
-from dynagest.runtimes.torch_network import TorchNetwork
+from dynagest.runtimes.torch_network import TorchNetwork, load_saved
 
 
 def is_exported(path: Path | str) -> bool:
@@ -29,7 +29,9 @@ def load_clip_network(
     """
     path = Path(path)
     _check_options(path, device, threads, providers)
-    return load_clip_file(path, threads, providers) if is_exported(path) else TorchNetwork.load(path, device or "cpu")
+    if is_exported(path):
+        return load_clip_file(path, threads, providers)
+    return TorchNetwork(*load_saved(path), device or "cpu")
 
 
 def load_clip_file(

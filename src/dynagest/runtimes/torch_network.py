@@ -68,11 +68,6 @@ class TorchNetwork:
         check_rgb(card, card.model)
         self.card, self._net, self._device = card, _placed(net, device), device
 
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> "TorchNetwork":
-        """Load a saved network; errors as of ``load_saved``."""
-        return cls(*load_saved(path), device)
-
     def logits(self, clips: np.ndarray) -> np.ndarray:
         """See ``ClipNetwork.logits``."""
         import torch

@@ -182,17 +182,13 @@ class EventsFile(BaseModel):
     tuned: dict[str, Any] = {}
 
     @classmethod
-    def read(cls, path: Path) -> "EventsFile":
-        """Read an events file, or the one in a run folder. Raises ``RunError`` when it is missing or malformed."""
-        path = path / EVENTS_FILE if path.is_dir() else path
-        return read_record(cls, path, "an events file of this version", "`dynagest tune` writes it")
+    def read(cls, folder: Path) -> "EventsFile":
+        """Read the events file in a run folder. Raises ``RunError`` when it is missing or malformed."""
+        return read_record(cls, folder / EVENTS_FILE, "an events file of this version", "`dynagest tune` writes it")
 
-    def write(self, path: Path) -> Path:
-        """Write the file atomically, into a folder as ``events.json``, and return its path.
-
-        Raises ``RunError`` when it cannot be written.
-        """
-        path = path / EVENTS_FILE if path.is_dir() else path
+    def write(self, folder: Path) -> Path:
+        """Write the file atomically into a run folder, and return its path. Raises ``RunError`` when it cannot be."""
+        path = folder / EVENTS_FILE
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
         return path
 
