@@ -34,15 +34,16 @@ from torch import nn
 
 from dynagest.card import NetworkCard
 from dynagest.errors import DynagestError
+from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
 from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
-from dynagest.export.write import Runtime, convert_clips, stream_form, write_model
+from dynagest.export.write import SUFFIX, Runtime, convert_clips, stream_form, write_model
 from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import count
 from dynagest.runtimes.load import load_clip_network, load_stream_network
-from dynagest.runtimes.model_file import CLIPS, FRAME, STATE_IN, Mode, ModelInfo, Precision, file_name
+from dynagest.runtimes.model_file import CLIPS, FRAME, LOGITS, STATE_IN, Mode, ModelInfo, Precision, file_name
 from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.state import StreamNetwork
 
@@ -55,7 +56,6 @@ FILES: tuple[tuple[Runtime, Precision], ...] = (
     ("openvino", "int8"),
 )
 FRAMES_AT_ONCE = (1, 2, 4)
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 Step = Callable[[], object]
 
 
@@ -207,26 +207,17 @@ def peak_rows(folder: Path, threads: int) -> list[tuple[Row, float]]:
     conv = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1, bias=False) for _ in range(4)))
     x = np.random.default_rng(0).standard_normal((8, 128, 28, 28), dtype=np.float32)
     operations = 4 * 2.0 * x.shape[0] * 128 * 128 * 9 * 28 * 28
-    model = _convolutions(conv)
+    model = to_onnx(conv, (torch.from_numpy(x),), [CLIPS], [LOGITS], dynamic=False)
     card = NetworkCard(model="none", classes=("a", "b"), num_segments=1, stride=1, size=32, width=64)
     for precision in ("fp32", "bf16", "int8"):
         path = folder / f"peak-{precision}.xml"
         info = ModelInfo(mode="clip", precision=precision, card=card)
-        copied = type(model)()
-        copied.CopyFrom(model)
-        write_model(copied, info, "openvino", [{CLIPS: x}], path)
+        write_model(model, info, "openvino", [{CLIPS: x}], path)
         hint = "bf16" if precision == "bf16" else "f32"
         config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
         request = openvino.compile_model(path, "CPU", config).create_infer_request()
-        rows.append((Row("3x3 convolutions", precision, lambda request=request: request.infer({CLIPS: x})), operations))  # type: ignore[misc]
+        rows.append((Row("3x3 convolutions", precision, partial(request.infer, {CLIPS: x})), operations))
     return rows
-
-
-def _convolutions(net: nn.Module):  # type: ignore[no-untyped-def]
-    from dynagest.export.convert import to_onnx
-    from dynagest.runtimes.model_file import LOGITS
-
-    return to_onnx(net, (torch.zeros(8, 128, 28, 28),), [CLIPS], [LOGITS], dynamic=False)
 
 
 def measure(rows: list[Row], rounds: int) -> list[list[float]]:

@@ -42,6 +42,7 @@ from dynagest.runtimes.torch_network import TorchNetwork, TorchStream
 from dynagest.stream.events import tuned_settings
 
 Runtime = Literal["onnx", "openvino"]
+SUFFIX: dict[Runtime, str] = {"onnx": ".onnx", "openvino": ".xml"}
 ROUNDS = 5  # of the printed latency, a rough one; benchmarks/latency.py measures with care
 
 
@@ -102,7 +103,7 @@ def export(
     if mode == "stream" and card.num_segments == 1:
         raise ExportError(f"--mode stream: {run} sees one frame alone; export it with --mode clip, for streams, too")
     folder = run if run.is_dir() else run.parent
-    target = out or folder / file_name(precision, mode, _suffix(to), frames)
+    target = out or folder / file_name(precision, mode, SUFFIX[to], frames)
     check_target(target, to)
 
     tell("reading clips")
@@ -168,8 +169,8 @@ def stream_form(net: ClipNet, size: int, to: Runtime, precision: Precision) -> S
 
 def check_target(target: Path, to: Runtime) -> None:
     """Raise ``ExportError`` unless ``target`` can be the name of a file for this runtime."""
-    if target.suffix != _suffix(to):
-        raise ExportError(f"--out {target}: a file for --to {to} ends in {_suffix(to)}")
+    if target.suffix != SUFFIX[to]:
+        raise ExportError(f"--out {target}: a file for --to {to} ends in {SUFFIX[to]}")
     if target.is_dir():
         raise ExportError(f"--out {target}: is a folder; name a file")
 
@@ -261,7 +262,3 @@ def _torch_threads(count: int | None) -> Iterator[int]:
 def _parts(path: Path) -> tuple[Path, ...]:
     # The weights first, so that an .xml never exists without its .bin.
     return (path.with_suffix(".bin"), path) if path.suffix == ".xml" else (path,)
-
-
-def _suffix(to: Runtime) -> str:
-    return ".onnx" if to == "onnx" else ".xml"
