@@ -13,6 +13,7 @@ the same. ``--minutes 2`` is enough to see that it runs.
 import argparse
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -209,16 +210,19 @@ def line_of(sample: Any) -> str:
 
 
 def medians(samples: Sequence[Any], name: str) -> tuple[float, float]:
-    """The medians of one field over the second and over the last quarter of the samples; the first is the warm-up."""
+    """The medians of one field over the second and over the last quarter of the samples; the first is the warm-up.
+
+    NaN where no sample has the field; every check of it then fails.
+    """
     quarter = max(len(samples) // 4, 1)
     parts = samples[quarter : 2 * quarter], samples[-quarter:]
     early, late = ([value for each in part if (value := getattr(each, name)) is not None] for part in parts)
-    return statistics.median(early), statistics.median(late)
+    return statistics.median(early or [math.nan]), statistics.median(late or [math.nan])
 
 
 def slower(early: float, late: float) -> bool:
     """Whether a delay in ms has grown."""
-    return late > max(early * FLAT_DELAY, early + FLAT_SECONDS * 1000)
+    return not late <= max(early * FLAT_DELAY, early + FLAT_SECONDS * 1000)
 
 
 def judge(samples: list[Sample]) -> list[Check]:
