@@ -1,9 +1,10 @@
 """Measures how many clips per second one core reads and augments: ``python benchmarks/pipeline.py``.
 
 A clip is 8 frames out of 40 of 320 x 240, read repeatedly as in training (``ClipDataset`` with augmentation; jitter on
-40 % of the clips). ``--isogd FOLDER`` adds real MPEG-4 clips. ``--training R`` is the rate of training, in clips/s over
-all devices, that the pipeline must feed; the last column says how many cores that takes. Times are the process's CPU
-time, so that a busy machine does not change them much; files come from the system's cache.
+40 % of the clips). The recording is a file of two minutes whose clips lie in the second minute. ``--isogd FOLDER`` adds
+real MPEG-4 clips. ``--training R`` is the rate of training, in clips/s over all devices, that the pipeline must feed;
+the last column says how many cores that takes. Times are the process's CPU time, so that a busy machine does not change
+them much; files come from the system's cache.
 """
 
 import argparse
@@ -28,20 +29,21 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 
 FRAMES, HEIGHT, WIDTH = 40, 240, 320
+RECORDING = 3600  # frames
 BRIGHT = PRESETS["egogesture"]
 
 Scene = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
-def scene(seed: int) -> Scene:
+def scene(seed: int, frames: int = FRAMES) -> Scene:
     """RGB (H, W, 3) and depth (H, W) of a blob moving over a noisy, textured background."""
     rng = np.random.default_rng(seed)
     background = cv2.resize(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8), (WIDTH, HEIGHT))
-    for number in range(FRAMES):
+    for number in range(frames):
         noise = rng.normal(0, 4, (HEIGHT, WIDTH, 3))
         rgb = np.clip(background + noise, 0, 255).astype(np.uint8)
         depth = np.zeros((HEIGHT, WIDTH), np.uint8)
-        place = (60 + 5 * number, 120 + round(40 * np.sin(number / 5)))
+        place = (60 + 5 * (number % FRAMES), 120 + round(40 * np.sin(number / 5)))
         cv2.circle(rgb, place, 30, (200, 150, 120), -1)
         cv2.circle(depth, place, 30, 200, -1)
         yield rgb, depth
@@ -56,7 +58,9 @@ def write_images(folder: Path, seed: int) -> tuple[Path, Path]:
     return folder / "color", folder / "depth"
 
 
-def video_writer(codec: str, suffix: str, **options: str) -> Callable[[Path, int], tuple[Path, Path]]:
+def video_writer(
+    codec: str, suffix: str, frames: int = FRAMES, **options: str
+) -> Callable[[Path, int], tuple[Path, Path]]:
     def write(folder: Path, seed: int) -> tuple[Path, Path]:
         folder.mkdir(parents=True)
         paths = folder / f"color{suffix}", folder / f"depth{suffix}"
@@ -65,7 +69,7 @@ def video_writer(codec: str, suffix: str, **options: str) -> Callable[[Path, int
                 stream = container.add_stream(codec, rate=30, options=options)
                 stream.width, stream.height = WIDTH, HEIGHT
                 stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-                for pictures in scene(seed):
+                for pictures in scene(seed, frames):
                     layout = ("rgb24", "gray")[which]
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[which], format=layout)))
                 container.mux(stream.encode())
@@ -87,6 +91,12 @@ def write_metric_depth(folder: Path, seed: int) -> tuple[Path, Path]:
 def generated(folder: Path, write: Callable[[Path, int], tuple[Path, Path]], spec: DepthSpec, clips: int) -> Manifest:
     made = [write(folder / str(seed), seed) for seed in range(clips)]
     return Manifest.of([Clip(video, "gesture", depth) for video, depth in made], spec)
+
+
+def recording(folder: Path, write: Callable[[Path, int], tuple[Path, Path]], clips: int) -> Manifest:
+    video, depth = write(folder, 0)
+    starts = np.linspace(RECORDING // 2, RECORDING - FRAMES, clips).astype(int).tolist()
+    return Manifest.of([Clip(video, "gesture", depth, at, at + FRAMES, at, at + FRAMES) for at in starts], BRIGHT)
 
 
 def real(folder: Path, spec: DepthSpec, clips: int) -> Manifest:
@@ -135,6 +145,8 @@ def main() -> None:
             title: generated(Path(name) / str(number), write, spec, arguments.clips)
             for number, (title, (write, spec)) in enumerate(made.items())
         }
+        long = video_writer("libx264", ".mp4", RECORDING, crf="23")
+        sets["H.264, mp4, a recording"] = recording(Path(name) / "recording", long, arguments.clips)
         if arguments.isogd:
             sets["IsoGD, as shipped"] = real(arguments.isogd, PRESETS["isogd"], arguments.clips)
             sets["IsoGD, aligned"] = real(arguments.isogd, PRESETS["isogd-aligned"], arguments.clips)

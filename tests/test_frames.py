@@ -11,7 +11,7 @@ import pytest
 from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 
 from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
-from dynagest.clips.video import iterate_video, video_rate
+from dynagest.clips.video import KeyFrames, _Video, iterate_video, key_frames, read_video, video_rate
 from dynagest.errors import ClipError
 
 B_FRAMES = {"bf": "3", "b_strategy": "0", "preset": "ultrafast", "x264-params": "bframes=3:b-adapt=0"}
@@ -55,6 +55,82 @@ def test_index_means_frame_in_order_of_presentation(name: str, tmp_path: Path) -
     assert [number_of(frame) for frame in frames] == wanted
     # Leaving out unwanted frames changes nothing in the wanted ones.
     np.testing.assert_array_equal(frames[0], read_frames(path, range(COUNT))[30])
+
+
+KEYED = {
+    "h264 with B-frames in mp4": VIDEOS["h264 with B-frames in mp4"],
+    "h264 with open groups in mp4": ("b.mp4", *VIDEOS["h264 with open groups in avi"][1:]),
+    "h264 with open groups in mkv": ("b.mkv", *VIDEOS["h264 with open groups in avi"][1:]),
+    "interlaced h264 in mkv": ("n.mkv", "libx264", "yuv420p", INTERLACED),
+    "hevc with open groups in mp4": ("p.mp4", "libx265", "yuv420p", {"x265-params": "open-gop=1:log-level=none"}),
+    "vp9 with hidden frames in webm": VIDEOS["vp9 with hidden frames in webm"],
+    "vp8 with hidden frames in webm": ("j.webm", "libvpx", "yuv420p", {"auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "av1 with hidden frames in mkv": ("q.mkv", "libsvtav1", "yuv420p", {"preset": "8"}),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_decoding_begins_at_the_key_frame_and_gives_the_same_pictures(name: str, tmp_path: Path) -> None:
+    file, codec, pixels, options = KEYED[name]
+    path = write_video(tmp_path / file, codec, pixels, options)
+    keys = key_frames(path)
+    assert keys is not None
+    assert len(keys.stamps) == COUNT
+    begins = [index for index, _ in keys.starts]
+    assert len(begins) > 3
+    whole = read_video(path, list(range(COUNT)), "rgb")
+    for wanted in range(COUNT):
+        np.testing.assert_array_equal(read_video(path, [wanted], "rgb", keys)[wanted], whole[wanted])
+        with _Video(path) as video:
+            decoded = [index for index, _ in video.decode([wanted], keys)]
+        assert decoded == list(range(max(begin for begin in begins if begin <= wanted), COUNT))
+
+
+@pytest.mark.parametrize("name", [name for name in VIDEOS if name.endswith(("avi", "ts", "gif"))])
+def test_videos_whose_times_or_key_frames_tell_nothing_are_read_from_their_start(name: str, tmp_path: Path) -> None:
+    file, codec, pixels, options = VIDEOS[name]
+    assert key_frames(write_video(tmp_path / file, codec, pixels, options)) is None
+
+
+def test_a_recording_cut_before_pictures_that_cannot_be_shown_is_read_from_its_start(tmp_path: Path) -> None:
+    """The first pictures after the cut depend on what is gone, so a picture's rank by time is not its number."""
+    file, codec, pixels, options = KEYED["h264 with open groups in mkv"]
+    whole, cut = write_video(tmp_path / file, codec, pixels, options), tmp_path / "cut.mkv"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        begin = [place for place, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[begin:]:
+            packet.stream = stream
+            target.mux(packet)
+    assert min(packet.pts for packet in packets[begin:]) < packets[begin].pts
+    assert key_frames(cut) is None
+
+
+def test_frames_far_into_a_recording(tmp_path: Path) -> None:
+    """A damaged picture before the last key frame is not decoded, so frames after it can be read."""
+    path = write_video(tmp_path / "a.mp4", "libx264", "yuv420p", B_FRAMES, count=150, draw=lambda i: numbered(i % 64))
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    data[packets[50][0] + 5 : packets[50][0] + packets[50][1]] = bytes(packets[50][1] - 5)
+    path.write_bytes(data)
+    reader = FrameReader()
+    for wanted in ([120, 149, 131], [102]):
+        assert [number_of(frame) for frame in reader.frames(path, wanted)] == [i % 64 for i in wanted]
+    with pytest.raises(ClipError, match="corrupt"):
+        reader.frames(path, [20, 120])
+    with pytest.raises(ClipError, match=r"a\.mp4: has 150 frames, but frame 150 \(counted from 0\) is asked for"):
+        reader.frames(path, [140, 150])
+
+
+def test_a_picture_that_does_not_come_is_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", "libx264", "yuv420p", B_FRAMES)
+    keys = key_frames(path)
+    assert keys is not None
+    stamps = np.delete(keys.stamps, 31)
+    with pytest.raises(ClipError, match=r"a\.mp4: frame 31 is corrupt"):
+        read_video(path, [32], "rgb", KeyFrames(stamps, keys.starts))
 
 
 @pytest.mark.parametrize("name", TRANSPORT)

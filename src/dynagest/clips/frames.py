@@ -2,10 +2,10 @@
 
 Frames are counted from 0. Frame ``i`` is
 
-* in a **video**, the i-th picture in order of presentation. Videos are read in sequence from the start and never by
-  time stamp: the time stamps of H.264 with B-frames in AVI (NVGesture) are not reliable, and seeking in it silently
-  gives wrong frames. If every picture stands alone (Motion JPEG, PNG, ...) or depends on none before the last key frame
-  (FFV1), only the packets needed are decoded.
+* in a **video**, the i-th picture in order of presentation. The file is read in sequence and never by seeking: the
+  time stamps of H.264 with B-frames in AVI (NVGesture) are not reliable, and seeking in it silently gives wrong frames.
+  But pictures are decoded only from the last key frame on, where times can be relied on (H.264, HEVC, VP8, VP9 and AV1
+  in mp4, mov, mkv and webm) or nothing depends on pictures before it (Motion JPEG, PNG, FFV1, ...).
 * in a **folder of numbered images**, the file whose number is the lowest one plus ``i``. The number is the last run of
   digits in the name. A missing number is an error that names the file, never a shift or a repeat. A damaged image is an
   error too, if the damage can be detected at all; for JPEG see ``jpeg.py``.
@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -26,7 +26,16 @@ import numpy.typing as npt
 
 from dynagest.clips import jpeg
 from dynagest.clips.manifest import Clip
-from dynagest.clips.video import Array, count_video, one_channel, read_video, too_short, video_rate
+from dynagest.clips.video import (
+    Array,
+    KeyFrames,
+    count_video,
+    key_frames,
+    one_channel,
+    read_video,
+    too_short,
+    video_rate,
+)
 from dynagest.errors import ClipError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -34,6 +43,7 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts", ".m2ts")
 )
 ARRAY_SUFFIX = ".npz"
+_NEAR = 100  # frames before the first one wanted: to decode these takes no longer than to look for a key frame
 _MOST_MISSING = 1_000_000  # images of a folder; a list of all numbers between two time stamps would fill the memory
 
 _GAP = "missing; the images of a clip must be numbered without gaps"
@@ -100,12 +110,14 @@ def check_frames(frames: Iterable[np.ndarray]) -> None:
 class FrameReader:
     """``count_frames``, ``read_frames`` and ``read_depth`` for a dataset that reads the same files over and over.
 
-    Remembers how folders are numbered, how long videos are and which JPEGs are whole. Files must not change meanwhile.
+    Remembers how folders are numbered, how long videos are, where their key frames lie and which JPEGs are whole. Files
+    must not change meanwhile.
     """
 
     def __init__(self) -> None:
         self._folders: dict[Path, _ImageFolder] = {}
         self._counts: dict[Path, int] = {}
+        self._keys: dict[Path, KeyFrames | None] = {}
 
     def count(self, path: Path) -> int:
         """See ``count_frames``."""
@@ -151,7 +163,7 @@ class FrameReader:
         """See ``read_frames``."""
         if is_folder(path):
             return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _rgb_image))
-        return _gather(path, indices, lambda wanted: read_video(path, wanted, "rgb"))
+        return _gather(path, indices, lambda wanted: self._video(path, wanted, "rgb"))
 
     def depth(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """See ``read_depth``."""
@@ -159,7 +171,14 @@ class FrameReader:
             return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _depth_image))
         if path.suffix.lower() == ARRAY_SUFFIX:
             return _gather(path, indices, lambda wanted: _rows(path, wanted))
-        return _gather(path, indices, lambda wanted: read_video(path, wanted, "depth"))
+        return _gather(path, indices, lambda wanted: self._video(path, wanted, "depth"))
+
+    def _video(self, path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
+        if wanted[0] < _NEAR:
+            return read_video(path, wanted, kind)
+        if path not in self._keys:
+            self._keys[path] = key_frames(path)
+        return read_video(path, wanted, kind, self._keys[path])
 
     def _folder(self, path: Path) -> "_ImageFolder":
         if path not in self._folders:

@@ -1,6 +1,9 @@
 """Reads frames of video files, in sequence and exactly (see ``frames.py`` for the rules). Needs no torch."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +19,11 @@ from dynagest.errors import ClipError
 _COLOUR_SPREAD = 16
 _AGAIN = "copy or record it again, or leave it out"
 NO_DECODER = "FFmpeg has no decoder for its pictures; convert it, to H.264 say"
+
+# What a camera, a phone or a browser records. AVI does not say in which order pictures are shown, and a transport
+# stream not where a picture begins; the key frames of other codecs may be none (GIF, MPEG-4 in packed packets).
+_KEYED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+_KEYED_CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 
 Array = npt.NDArray[Any]
 
@@ -82,10 +90,39 @@ def pixel_shape(path: Path) -> float:
         return float(video.stream.sample_aspect_ratio or 1)
 
 
-def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> dict[int, Array]:
+@dataclass(frozen=True)
+class KeyFrames:
+    """Where decoding of a video may begin.
+
+    ``stamps``: the times of its pictures in the stream's own unit, ascending, so that the picture of index i is that of
+    time ``stamps[i]``. ``starts``: (index, number of the packet) of each key frame, ascending.
+    """
+
+    stamps: npt.NDArray[np.int64]
+    starts: tuple[tuple[int, int], ...]
+
+    def before(self, index: int) -> tuple[int, int]:
+        """The last key frame that is shown no later than the picture of ``index``."""
+        return self.starts[bisect_right(self.starts, index, key=itemgetter(0)) - 1]
+
+
+def key_frames(path: Path) -> KeyFrames | None:
+    """Find the key frames of a video from its packets, decoding nothing: 5 ms for a minute.
+
+    ``None`` for a container or codec where they do not tell which frames can be left out. Raises ``ClipError`` as
+    ``count_video`` does for a file that cannot be read.
+    """
+    with _Video(path) as video:
+        return video.key_frames()
+
+
+def read_video(
+    path: Path, wanted: list[int], kind: Literal["rgb", "depth"], keys: KeyFrames | None = None
+) -> dict[int, Array]:
     """Read the frames ``wanted`` (ascending, without repetition, counted from 0). Returns them by their indices.
 
-    Reads no further than the last of them. ``rgb`` gives uint8 (H, W, 3), ``depth`` uint8 or uint16 (H, W). Raises
+    Decodes no further than the last of them, and with ``keys`` from the last key frame before the first of them, else
+    from the start of the file. ``rgb`` gives uint8 (H, W, 3), ``depth`` uint8 or uint16 (H, W). Raises
     ``ClipError`` if there are fewer frames, if one of those decoded is corrupt, or if depth is in colour or in a pixel
     format that cannot be read.
     """
@@ -95,7 +132,7 @@ def read_video(path: Path, wanted: list[int], kind: Literal["rgb", "depth"]) -> 
     # decoding.
     reformatter = VideoReformatter()
     with _Video(path) as video:
-        for index, frame in video.decode(wanted):
+        for index, frame in video.decode(wanted, keys):
             if frame.is_corrupt:
                 raise ClipError(f"{path}: frame {index} is corrupt")
             if index not in needed:
@@ -218,8 +255,7 @@ class _Video:
     def packets(self) -> Iterator[av.Packet]:
         """Yield the packets with one picture each, in order of decoding. Raises ``ClipError`` if some are missing."""
         for packet in self._demux():
-            # An empty packet is the end. A discarded one is cut off by the file's edit list and never shown.
-            if packet.size and not packet.is_discard and not self._hidden(packet):
+            if self._is_picture(packet):
                 yield packet
 
     def _demux(self) -> Iterator[av.Packet]:
@@ -242,14 +278,35 @@ class _Video:
         if stored < listed:
             raise ClipError(f"{self.path}: truncated: {stored} of {listed} frames")
 
-    def _hidden(self, packet: av.Packet) -> bool:
+    def _is_picture(self, packet: av.Packet) -> bool:
+        # An empty packet is the end. A discarded one is cut off by the file's edit list and never shown.
+        if not packet.size or packet.is_discard:
+            return False
         # VP8 has packets for reference pictures that are never shown; in these, bit 4 of the frame tag is 0.
-        return self.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+        return self.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
 
-    def decode(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def key_frames(self) -> KeyFrames | None:
+        """See the function ``key_frames``."""
+        if self.container.format.name not in _KEYED_CONTAINERS or self.stream.codec.canonical_name not in _KEYED_CODECS:
+            return None
+        shown, keys = [], []
+        for place, packet in enumerate(self._demux()):
+            if self._is_picture(packet):
+                shown.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append((packet.pts, place))
+        stamps = np.unique(np.array([pts for pts in shown if pts is not None], np.int64))
+        # A recording cut at a key frame may begin with pictures that cannot be shown: then numbers are not ranks.
+        if len(stamps) < len(shown) or not keys or keys[0] != (stamps[0], 0):
+            return None
+        return KeyFrames(stamps, tuple((int(np.searchsorted(stamps, pts)), place) for pts, place in sorted(keys)))
+
+    def decode(self, wanted: list[int], keys: KeyFrames | None) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (index, frame) in order of presentation, if possible without frames on which no wanted one depends."""
         if self.stream.codec.intra_only or self.stream.codec_context.name == "ffv1":
             yield from self._decode_alone(wanted)
+        elif keys is not None:
+            yield from self._decode_from(*keys.before(wanted[0]), keys.stamps)
         else:
             yield from self.decode_all()
 
@@ -258,6 +315,26 @@ class _Video:
         index = 0
         for packet in self._demux():
             for frame in packet.decode():
+                yield index, frame
+                index += 1
+
+    def _decode_from(
+        self, index: int, place: int, stamps: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (index, frame) from the key frame that is packet ``place`` and picture ``index``, by their times.
+
+        Packets before it are read, not jumped over: a container's index need not lead to the packet asked for. Pictures
+        that follow the key frame but are shown before it may depend on earlier ones, and are left out.
+        """
+        begin = stamps[index]
+        for number, packet in enumerate(self._demux()):
+            if number < place:
+                continue
+            for frame in packet.decode():
+                if frame.pts is not None and frame.pts < begin:
+                    continue
+                if index == len(stamps) or frame.pts != stamps[index]:
+                    raise ClipError(f"{self.path}: frame {index} is corrupt")
                 yield index, frame
                 index += 1
 
