@@ -18,7 +18,10 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 NETWORKS = ("tsn_resnet50", "tsm_resnet50", "action_resnet50", "tea_res2net50")
 LITERAL = ("plain, contiguous", "three-branch ACTION", "literal TEA")
-CODECS = ("JPEG folders", "JPEG + PNG16 depth", "Motion JPEG, avi", "MPEG-4, avi", "H.264, mp4")
+CODECS = (
+    *("JPEG folders", "JPEG + PNG16 depth", "Motion JPEG, avi", "MPEG-4, avi"),
+    *("H.264, mp4", "H.264, mp4, a recording"),
+)
 
 
 def start(script: str, folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
