@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cli_helpers import run
 from reproduce_helpers import NO_SPEEDS
 from training_toys import toy_recipe
 
@@ -13,7 +14,7 @@ from dynagest.reproduce.results import published_cost
 from dynagest.reproduce.scales import SCALES
 from dynagest.reproduce.speed import Speeds, _measure
 from dynagest.reproduce.study import STUDY
-from dynagest.reproduce.tables import TABLES, get_table
+from dynagest.reproduce.tables import TABLES, get_table, only_rows
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
@@ -189,8 +190,20 @@ def test_some_rows_of_a_table_come_with_what_they_are_compared_with():
     made = plan(decoders, SCALES["small"], {}, range(2), NO_SPEEDS)
     whole = plan(STUDY["decoders"], SCALES["small"], {}, range(2), NO_SPEEDS)
     assert {job.key for job in made.jobs} < {job.key for job in whole.jobs}
-    with pytest.raises(RecipeError, match=r"has no row 'tsm\*'.*\n  TSN, none\n"):
-        STUDY["decoders"].only(["TSN*", "tsm*"])
+    with pytest.raises(RecipeError, match=r"no row 'tsm\*' in table decoders;.*\n  TSN, none\n"):
+        only_rows([STUDY["decoders"]], ["TSN*", "tsm*"])
+
+
+def test_of_several_tables_one_need_have_the_row(tmp_path: Path):
+    chosen = only_rows([TABLES["IV"], TABLES["V"], TABLES["I"]], ["TSM*", "C3D"])
+    names = {table.name: [row.name for row in table.rows] for table in chosen}
+    assert names == {"IV": ["TSM", "TSM + MSD"], "I": ["C3D", "TSM"]}
+    with pytest.raises(RecipeError, match=r"no row 'tsm' in table IV or V;.*\n  TSM\n(.*\n)*  MTUT, 64 frames\n"):
+        only_rows([TABLES["IV"], TABLES["V"]], ["TSM", "tsm"])
+    code, output = run("reproduce", "IV", "V", "--rows", "TSM*", "--scale", "smoke", "--dry-run", f"--out={tmp_path}")
+    assert code == 0, output
+    assert output.startswith("table V has no row TSM*, so it is left out\nTable IV: ")
+    assert "Table V" not in output
 
 
 def test_twice_the_epochs_are_twice_those_of_any_scale():

@@ -79,12 +79,15 @@ def reproduce(
     from dynagest.reproduce.scales import get_scale
     from dynagest.reproduce.speed import Speeds
     from dynagest.reproduce.study import STUDY
-    from dynagest.reproduce.tables import TABLES, get_table
+    from dynagest.reproduce.tables import TABLES, get_table, only_rows
     from dynagest.settings import parse_settings
 
     size, settings = get_scale(scale), parse_settings(set_)
-    chosen = [get_table(name, TABLES | STUDY) for name in tables]
-    chosen = [table.only(rows) for table in chosen] if rows else chosen
+    named = [get_table(name, TABLES | STUDY) for name in tables]
+    chosen = only_rows(named, rows) if rows else named
+    kept = {table.name for table in chosen}
+    for name in [table.name for table in named if table.name not in kept]:
+        print(f"table {name} has no row {' or '.join(rows)}, so it is left out")
     folder = out or Path("runs") / f"reproduce-{scale}"
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out {folder}: is a file; name a folder")

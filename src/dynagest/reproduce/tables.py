@@ -57,16 +57,24 @@ class Table:
     def only(self, patterns: Sequence[str]) -> "Table":
         """The table with only the rows that match one of ``patterns`` (``TSM*``) and those that they are compared with.
 
-        Raises ``RecipeError``, which lists the rows, when a pattern matches none.
+        It has no rows when none matches; see ``only_rows``.
         """
-        chosen: set[str] = set()
-        for pattern in patterns:
-            matching = [row for row in self.rows if fnmatchcase(row.name, pattern)]
-            if not matching:
-                names = "".join(f"\n  {row.name}" for row in self.rows)
-                raise RecipeError(f"table {self.name} has no row {pattern!r}; * stands for any text. Its rows:{names}")
-            chosen |= {name for row in matching for name in (row.name, row.against) if name}
+        matching = [row for row in self.rows if any(fnmatchcase(row.name, pattern) for pattern in patterns)]
+        chosen = {name for row in matching for name in (row.name, row.against)}
         return replace(self, rows=tuple(row for row in self.rows if row.name in chosen))
+
+
+def only_rows(tables: Sequence[Table], patterns: Sequence[str]) -> list[Table]:
+    """The tables with only the rows of ``Table.only``, without those tables that have none.
+
+    Raises ``RecipeError``, which lists the rows, for a pattern that matches none in any table.
+    """
+    rows = list(dict.fromkeys(row.name for table in tables for row in table.rows))
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in rows):
+            names, listed = " or ".join(table.name for table in tables), "".join(f"\n  {name}" for name in rows)
+            raise RecipeError(f"there is no row {pattern!r} in table {names}; * stands for any text. The rows:{listed}")
+    return [chosen for table in tables if (chosen := table.only(patterns)).rows]
 
 
 def _accuracies(ego: float | None, nv: float | None, isogd: float | None = None) -> dict[str, float]:
