@@ -94,12 +94,15 @@ class Stream:
 class StreamSet:
     """The streams of a dataset and the classes of their gestures.
 
+    ``names_splits`` is False for a list that was read and has no split in any row.
+
     Example: ``for stream in StreamSet.read("data/streams").split("val").streams: ...``
     """
 
     streams: tuple[Stream, ...]
     classes: tuple[str, ...]
     path: Path | None = None
+    names_splits: bool = True
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -114,9 +117,15 @@ class StreamSet:
         path = absolute(path)
         path = path / STREAMS_FILE if path.is_dir() else path
         found: dict[str, Stream] = {}
+        splits: set[str] = set()
+
+        def take(row: dict[str, str], line: int) -> Sequence[str]:
+            splits.add(row.get("split", ""))
+            return _add(row, path.parent, line, found)
+
         read_table(
             path,
-            lambda row, line: _add(row, path.parent, line, found),
+            take,
             needed=NEEDED,
             columns=COLUMNS,
             what="gesture",
@@ -127,7 +136,7 @@ class StreamSet:
         classes = read_classes(path.with_name(CLASSES_FILE)) or known
         if unknown := set(known) - set(classes):
             raise ManifestError(f"{path}: labels that are not in {CLASSES_FILE}: {', '.join(sorted(unknown))}")
-        return cls(streams, classes, path)
+        return cls(streams, classes, path, names_splits=splits != {""})
 
     def write(self, path: Path | str) -> "StreamSet":
         """Write ``path`` with ``classes.txt`` beside it, both or none; return the set as read back.

@@ -7,8 +7,7 @@ import numpy as np
 
 from dynagest.clips.adapters.common import BadRows, Found, IndexOptions
 from dynagest.clips.manifest import Clip
-from dynagest.clips.streams import COLUMNS, NEEDED, STREAMS_FILE, Stream, StreamSet
-from dynagest.clips.table import read_table
+from dynagest.clips.streams import COLUMNS, STREAMS_FILE, Stream, StreamSet
 from dynagest.errors import ClipError, some
 
 LAYOUT = f"""<root>/{STREAMS_FILE} with the columns {",".join(COLUMNS)}   (or --labels FILE)
@@ -23,9 +22,8 @@ def index_streams(root: Path, options: IndexOptions) -> Found:
     """
     found = StreamSet.read(options.labels or root / STREAMS_FILE)
     assert found.path is not None
-    splits = None if _names_splits(found.path) else "train"
     notes = []
-    if splits:
+    if not found.names_splits:
         told = (
             "all are train here, though test where streams are tested; a column split tells train, val and test apart"
         )
@@ -38,7 +36,7 @@ def index_streams(root: Path, options: IndexOptions) -> Found:
     for stream in found.streams:
         if stream.spans:
             try:
-                clips += _clips(stream, splits or stream.split, found.path, bad)
+                clips += _clips(stream, stream.split if found.names_splits else "train", found.path, bad)
             except ClipError as error:
                 bad.add(found.path, stream.row, str(error))
     bad.raise_if_any()
@@ -61,14 +59,3 @@ def _clips(stream: Stream, split: str, path: Path, bad: BadRows) -> list[Clip]:
             clip = Clip(stream.video, span.label, start=start, end=end, split=split, subject=stream.subject)
             clips.append(replace(clip, fps=stream.fps))
     return clips
-
-
-def _names_splits(path: Path) -> bool:
-    named: set[str] = set()
-
-    def look(row: dict[str, str], line: int) -> tuple[str, ...]:
-        named.add(row.get("split", ""))
-        return ()
-
-    read_table(path, look, needed=NEEDED, columns=COLUMNS, what="gesture", writer="")
-    return named != {""}
