@@ -14,6 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND = "none"  # the class of clips that show none of the gestures
 FASTEST = 1000.0  # frames a second; what claims more has no times that could be trusted
 
+Sampling = Literal["segment", "dense"]
 Spread = Annotated[float, Field(gt=0)]
 
 
@@ -35,7 +36,7 @@ class NetworkCard(BaseModel):
     model: str
     classes: tuple[str, ...]
     num_segments: int = Field(8, ge=1, le=1024)
-    sampling: Literal["segment", "dense"] = "segment"
+    sampling: Sampling = "segment"
     stride: int = Field(1, ge=1)
     fps: float | None = Field(default=None, gt=0, le=FASTEST)
     size: int = Field(224, ge=32, le=4096)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from dynagest.card import BACKGROUND, FASTEST
-from dynagest.clips.sampling import Sampling
+from dynagest.card import BACKGROUND, FASTEST, Sampling
 from dynagest.errors import ClipError
 
 if TYPE_CHECKING:

@@ -1,11 +1,9 @@
 """Chooses the frames of a clip that the network sees. Needs no torch."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-Sampling = Literal["segment", "dense"]
+from dynagest.card import Sampling
 
 DEPTH_LENGTH_TOLERANCE = 3
 LONG = 900  # frames, half a minute at 30 a second; the longest gestures of EgoGesture and IsoGD have 162 and 405

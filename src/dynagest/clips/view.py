@@ -8,9 +8,10 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from dynagest.card import Sampling
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.jitter import ColourJitter
-from dynagest.clips.sampling import Sampling, sample_indices
+from dynagest.clips.sampling import sample_indices
 from dynagest.clips.transforms import (
     ACTION_SCALES,
     PAPER_SCALES,

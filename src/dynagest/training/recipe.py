@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from dynagest.card import Sampling
 from dynagest.clips.splits import Split
 from dynagest.errors import RecipeError
 from dynagest.networks.spec import NetworkSpec, inputs_of
@@ -134,7 +135,7 @@ class Recipe(BaseModel):
     validate_on: Literal["val", None] = Field(
         default="val", description="split that chooses the best epoch; none: the last is kept"
     )
-    sampling: Literal["segment", "dense"] = Field(
+    sampling: Sampling = Field(
         default="segment", description="a frame of each of T equal parts, or T frames of one window (dense)"
     )
     stride: int = Field(default=2, ge=1, description="frames from one to the next, with dense sampling")
