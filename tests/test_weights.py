@@ -250,6 +250,15 @@ def test_a_checkpoint_with_other_objects_says_how_to_convert_it(tmp_path: Path) 
         load_weights(small(), tmp_path / "numpy.pth")
 
 
+def test_a_checkpoint_of_another_pickle_protocol_is_told_of_once(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    torch.save(small().state_dict(), tmp_path / "four.pth", pickle_protocol=4)
+    with pytest.raises(WeightsError, match=r"four\.pth: holds more .* convert it once .*Reason: Unsupported operand"):
+        load_weights(small(), tmp_path / "four.pth")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("keep", [0, 7, 0.5, 0.999])
 def test_damaged_files(tmp_path: Path, suffix: str, keep: float) -> None:
