@@ -13,6 +13,7 @@ from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
 from dynagest.clips.video import KeyFrames, _Video, iterate_video, key_frames, read_video, video_rate
 from dynagest.errors import ClipError
+from dynagest.live.sources import VideoFile
 
 B_FRAMES = {"bf": "3", "b_strategy": "0", "preset": "ultrafast", "x264-params": "bframes=3:b-adapt=0"}
 
@@ -362,6 +363,32 @@ def test_pictures_that_ffmpeg_cannot_decode(tmp_path: Path) -> None:
     for read in (count_frames, lambda file: read_frames(file, [0]), lambda file: list(iterate_video(file))):
         with pytest.raises(ClipError, match=r"a\.avi: FFmpeg has no decoder for its pictures; convert it"):
             read(path)
+
+
+def test_a_name_with_the_time_of_day_and_a_title_that_is_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = write_video(tmp_path / "a.avi", "mpeg4", "yuv420p", count=3)
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "b.avi"), "w") as file:
+        file.metadata["title"] = "Gru?"
+        out = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = out
+                file.mux(packet)
+    path = Path("12:30.avi")  # before a colon FFmpeg expects a protocol
+    path.write_bytes((tmp_path / "b.avi").read_bytes().replace(b"Gru?", "Gruß".encode("latin-1")))
+    assert b"Gru\xdf" in path.read_bytes()
+    assert count_frames(path) == 3
+    assert [number_of(frame) for frame in read_frames(path, [0, 2])] == [0, 2]
+    assert [number_of(frame) for frame, _ in iterate_video(path)] == [0, 1, 2]
+    source = VideoFile(path)
+    source.open()
+    found = source.read()
+    source.close()
+    assert found is not None
+    assert number_of(found[0]) == 0
 
 
 def test_reader_remembers_counts(tmp_path: Path) -> None:

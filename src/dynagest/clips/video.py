@@ -10,6 +10,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from dynagest.errors import ClipError
@@ -170,6 +171,15 @@ def iterate_video(path: Path, fps: float | None = None) -> Iterator[tuple[npt.ND
             yield as_shown(image, frame), time - first
 
 
+def open_video(path: Path) -> InputContainer:
+    """Open a video file in FFmpeg. Raises what PyAV raises for a file that is no video.
+
+    The path is absolute, because FFmpeg takes what stands before a colon in ``12:30.mp4`` for a protocol. Tags, such as
+    a title in Latin-1, need not be UTF-8: nothing here reads them.
+    """
+    return av.open(str(path.absolute()), metadata_errors="replace")
+
+
 def as_shown(image: Array, frame: av.VideoFrame) -> Array:
     """Rotate by quarter turns and mirror ``image`` as the file's header says.
 
@@ -207,7 +217,7 @@ class _Video:
         self.path = path
         _refuse_truncated(path)
         try:
-            self.container = av.open(str(path))
+            self.container = open_video(path)
         except (av.FFmpegError, ValueError) as error:
             raise ClipError(f"{path}: not a video that can be read, or truncated ({_reason(error)})") from error
         if not self.container.streams.video:

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dynagest.clips.frames import VIDEO_SUFFIXES
-from dynagest.clips.video import NO_DECODER, as_shown
+from dynagest.clips.video import NO_DECODER, as_shown, open_video
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 
@@ -141,7 +141,7 @@ class VideoFile:
         """See ``Source.open``."""
         self.close()
         try:
-            self._container = av.open(str(self._path))
+            self._container = open_video(self._path)
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CameraError(f"{self.name}: not a video that can be read ({reason})") from error
@@ -189,7 +189,7 @@ class NetworkStream:
         if parts.scheme == "http":
             options["max_redirects"] = "0"  # a redirect could lead to another host than the one checked
         try:
-            self._container = av.open(url, options=options, timeout=_PATIENCE)
+            self._container = av.open(url, options=options, timeout=_PATIENCE, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CameraError(f"{self.name}: no stream that can be read ({reason})") from error

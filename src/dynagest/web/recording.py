@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from dynagest.clips.jpeg import is_damaged, picture_size
+from dynagest.clips.video import open_video
 from dynagest.web.guard import RequestError
 
 CLIP_TYPE = "application/vnd.dynagest.clip"
@@ -139,7 +140,7 @@ def read_recording(path: Path) -> Recording:
     """Read a Motion JPEG file, without decoding it. Raises ``RequestError`` (409) for a file that cannot be read."""
     name = f"{path.parent.name}/{path.name}"
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             stream = container.streams.video[0]
             codec = stream.codec_context  # None if FFmpeg does not know it
             mjpeg = codec is not None and codec.name == "mjpeg"
