@@ -1,6 +1,10 @@
 """Raw depth as it was stored: 8 and 16 bit, lossless and lossy video, images, npz; and the real sets."""
 
+import ast
+import struct
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -69,6 +73,26 @@ def test_depth_in_colour_is_refused(tmp_path: Path) -> None:
         read_depth(tmp_path / "c", [0])
 
 
+def test_threads_read_the_headers_of_npz_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once made `data check` and the start of a training fail now and then: ast is not safe in threads."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, depth=np.ones((4, 2, 2), np.uint8))
+    inside, most, plain = 0, 0, ast.literal_eval
+
+    def slow(text: str) -> object:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        return plain(text)
+
+    monkeypatch.setattr(ast, "literal_eval", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(count_frames, [path] * 4)) == [4] * 4
+    assert most == 1
+
+
 def test_npz_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
 
@@ -84,6 +108,8 @@ def test_npz_faults(tmp_path: Path) -> None:
     assert "float32 (4, 2, 2); depth must be uint8 or uint16" in message()
     np.savez(path, np.zeros((2, 2), np.uint8))
     assert "must be uint8 or uint16 of shape (frames, H, W)" in message()
+    np.savez(path, np.zeros((4, 2, 0), np.uint8))
+    assert "uint8 (4, 2, 0); depth must be uint8 or uint16 of shape (frames, H, W)" in message()
     np.savez(path, np.zeros((3, 2, 2), np.uint8))
     assert "has 3 frames, but frame 3" in message()
     np.savez(path, np.array([{"code": "runs"}], dtype=object))
@@ -103,6 +129,11 @@ def test_npz_faults(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "not an array")
     assert "something else than plain arrays" in message()
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (4000000, 4000000, 4), }"
+    for text, told in ((header, "does not fit into memory"), (header[:-1], "corrupt npz file")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("depth.npy", b"\x93NUMPY\1\0" + struct.pack("<H", 117) + text.ljust(117) + bytes(64))
+        assert told in message()
     np.savez_compressed(path, np.zeros((4, 50, 50), np.uint8))
     data = bytearray(path.read_bytes())
     data[45:70] = b"\xab" * 25

@@ -13,6 +13,8 @@ Frames are counted from 0. Frame ``i`` is
 """
 
 import re
+import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +49,8 @@ _NEAR = 100  # frames before the first one wanted: to decode these takes no long
 _MOST_MISSING = 1_000_000  # images of a folder; a list of all numbers between two time stamps would fill the memory
 
 _GAP = "missing; the images of a clip must be numbered without gaps"
+# numpy reads an array's header with ast, which two threads at once can make fail with a SystemError (in Python 3.11.7).
+_ONE_AT_A_TIME = threading.Lock()
 _NPZ_ADVICE = "write depth with numpy.savez_compressed(path, depth=array), array uint8 or uint16 (frames, H, W)"
 
 
@@ -301,7 +305,7 @@ def _load_array(path: Path) -> Array:
         # np.load would take a text file for a pickle, and would accept a single array (npy).
         if path.stat().st_size and not zipfile.is_zipfile(path):
             raise ClipError(f"{path}: not an npz file, or a truncated one; {_NPZ_ADVICE}")
-        with np.load(path, allow_pickle=False) as file:
+        with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as file:
             names = list(file.files)
             name = names[0] if len(names) == 1 else "depth"
             if name not in names:
@@ -311,13 +315,16 @@ def _load_array(path: Path) -> Array:
         raise ClipError(f"{path}: cannot be read ({error.strerror or error})") from error
     except EOFError as error:
         raise ClipError(f"{path}: empty file; {_NPZ_ADVICE}") from error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted or an unknown compression
+    except MemoryError as error:
+        raise ClipError(f"{path}: its array does not fit into memory; keep depth that is this long as FFV1") from error
+    # RuntimeError: encrypted or an unknown compression; TokenError: in the header of the array
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, tokenize.TokenError) as error:
         raise ClipError(f"{path}: corrupt npz file; write it again") from error
     except ValueError as error:
         raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}") from error
     if not isinstance(array, np.ndarray):
         raise ClipError(f"{path}: holds something else than plain arrays; {_NPZ_ADVICE}")
-    if array.ndim != 3 or not len(array) or array.dtype not in (np.uint8, np.uint16):
+    if array.ndim != 3 or 0 in array.shape or array.dtype not in (np.uint8, np.uint16):
         raise ClipError(f"{path}: {array.dtype} {array.shape}; depth must be uint8 or uint16 of shape (frames, H, W)")
     return array
 
