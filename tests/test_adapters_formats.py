@@ -220,6 +220,13 @@ def test_tsm_lists(tmp_path: Path) -> None:
     _write(tmp_path / "category.txt", "zoom\ngrab\n")
     with pytest.raises(ManifestError, match="label 2 is not among 0 to 1"):
         _index("tsm", tmp_path, require_files=False)
+    (tmp_path / "category.txt").unlink()
+    listed = _write(tmp_path / "val_videofolder.txt", "c 9 1\nd 9 1698765432123\n")
+    with pytest.raises(ManifestError, match=re.escape(f"{listed}:2: label 1698765432123 is above 99,999")):
+        _index("tsm", tmp_path, require_files=False)  # not as many classes, which no memory holds
+    listed.write_bytes("c 9 1\n".encode("utf-16-le"))
+    with pytest.raises(ManifestError, match=re.escape(f"{listed}: holds NUL bytes")):
+        _index("tsm", tmp_path, require_files=False)
 
 
 def test_class_folders_with_depth_beside(tmp_path: Path) -> None:

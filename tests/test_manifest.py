@@ -198,6 +198,12 @@ def test_every_bad_row_is_listed_with_its_line(tmp_path: Path) -> None:
         (b"", "missing column video and label; it has none"),
         (b"video,label\na,\xe4\n", "not UTF-8"),
         (b'video,label\n"a,x\n', "line 2: not CSV"),
+        (b"video,label\na\0.avi,x\n", "holds NUL bytes"),
+        ("video,label\na.avi,x\n".encode("utf-16-le"), "holds NUL bytes, as text in UTF-16 does"),
+        (
+            b"video,label,end\na.avi,x,12345678901234567890\n",
+            "line 2: end '12345678901234567890' is not a frame number",
+        ),
     ],
 )
 def test_bad_files(data: bytes, message: str, tmp_path: Path) -> None:

@@ -245,8 +245,8 @@ def _take(row: dict[str, str], folder: Path, classes: tuple[str, ...], line: int
         cell = row.get(column, "")
         if not cell:
             return None
-        if not re.fullmatch(r"[0-9]+", cell):
-            faults.append(f"{column} {cell!r} is not a frame number (a whole number from 0)")
+        if not re.fullmatch(r"[0-9]{1,9}", cell):
+            faults.append(f"{column} {cell!r} is not a frame number (a whole number from 0, of 9 digits at most)")
             return None
         return int(cell)
 

@@ -84,10 +84,10 @@ def read_text(path: Path, writer: str) -> str:
     """Read UTF-8 text, with or without a byte order mark.
 
     Raises ``ManifestError`` if the file is missing (``writer`` then tells how to make one), cannot be read or is not
-    UTF-8.
+    UTF-8 text.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: is not there; {writer}") from error
     except OSError as error:
@@ -96,6 +96,12 @@ def read_text(path: Path, writer: str) -> str:
         raise ManifestError(
             f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8, or name another file"
         ) from error
+    if "\0" in text:
+        raise ManifestError(
+            f"{path}: holds NUL bytes, as text in UTF-16 does, or a file after a power cut; save it as UTF-8, or write "
+            "it anew"
+        )
+    return text
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:

@@ -9,6 +9,7 @@ from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip
 from dynagest.clips.splits import SPLITS
 from dynagest.clips.streams import Stream
+from dynagest.clips.table import read_text
 from dynagest.errors import ManifestError, some
 
 SPLIT_WORDS = {
@@ -90,12 +91,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises ``ManifestError`` if the file is missing, cannot be read or is not UTF-8 text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such annotation file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: not a readable text file ({error})") from None
+    text = read_text(path, "say where the annotations are, by --list or --labels")
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             yield number, line.strip()

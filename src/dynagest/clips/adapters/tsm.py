@@ -18,6 +18,8 @@ LAYOUT = """<root>/{train,val,test}*.txt with lines 'FOLDER NUM_FRAMES LABEL', l
 <root>/FOLDER/img_00001.jpg
 <root>/category.txt or classes.txt, one class name a line, if there is one   (or --labels FILE)"""
 
+_LARGEST_LABEL = 99_999  # without their names, as many classes are made up as the largest label says
+
 
 def index_tsm(root: Path, options: IndexOptions) -> Found:
     """Read the lists. A clip is the first ``NUM_FRAMES`` images of its folder; labels count from 0.
@@ -32,6 +34,8 @@ def index_tsm(root: Path, options: IndexOptions) -> Found:
             match = re.fullmatch(r"(\S.*?)\s+(\d+)\s+(\d+)", text)
             if match is None or int(match[2]) < 1:
                 bad.add(path, line, f"expected 'FOLDER NUM_FRAMES LABEL' with at least one frame, got {text!r}")
+            elif int(match[3]) > _LARGEST_LABEL:
+                bad.add(path, line, f"label {match[3]} is above {_LARGEST_LABEL:,}, so it is no number of a class")
             else:
                 rows.append((path, line, split, match[1], int(match[2]), int(match[3])))
     classes = _classes(root, options, highest=max((label for *_, label in rows), default=0))
