@@ -239,6 +239,9 @@ def test_foreign_other_truncated_and_absent_files_are_named(file: Path, tmp_path
     cut.write_bytes(file.read_bytes()[:200])
     with pytest.raises(WeightsError, match=r"cut\.onnx: damaged, or no ONNX network"):
         load_clip_network(cut)
+    cut.write_bytes(file.read_bytes().replace(b'"precision"', b'"precisi\xffn"'))  # a flipped bit in the description
+    with pytest.raises(WeightsError, match=r"cut\.onnx: damaged, or no ONNX network"):
+        load_clip_network(cut)
     cut.write_bytes(b"")
     with pytest.raises(WeightsError, match="the file is empty"):
         load_clip_network(cut)
@@ -322,6 +325,9 @@ def test_a_foreign_openvino_network_is_refused_and_ours_is_read(file: Path, tmp_
     assert read.card == load_clip_network(file).card
     clips = noise(3)
     np.testing.assert_allclose(read.logits(clips), load_clip_network(file).logits(clips), atol=1e-6)
+    xml.write_bytes(xml.read_bytes().replace(b"precision&quot;", b"precisi\xffn&quot;"))
+    with pytest.raises(WeightsError, match=r"network\.xml: damaged, or no OpenVINO network"):
+        load_clip_network(xml)
 
 
 @pytest.mark.parametrize(

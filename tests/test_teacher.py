@@ -103,6 +103,8 @@ def test_networks_that_are_no_teachers(shape: tuple[int, ...], says: str, tmp_pa
 def test_what_is_no_network(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         Teacher(tmp_path / "t.onnx")
+    with pytest.raises(ModelError, match="cannot be read"):
+        Teacher(Path())  # the folder here: a path without a name
     (tmp_path / "t.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match="not an ONNX model"):
         Teacher(tmp_path / "t.onnx")

@@ -99,11 +99,11 @@ class Teacher:
             import onnxruntime  # type: ignore[import-untyped,unused-ignore]
         except ImportError as error:
             raise ModelError("depth models need ONNX Runtime: pip install onnxruntime") from error
-        self.path, self.spec = path, spec or TeacherSpec.beside(path)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror}); name the teacher's ONNX file") from error
+        self.path, self.spec = path, spec or TeacherSpec.beside(path)
         try:
             # From the path, not the bytes, because large models keep their weights in a file beside.
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

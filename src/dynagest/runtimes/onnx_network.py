@@ -35,14 +35,16 @@ def open_onnx(path: Path, threads: int | None, providers: Sequence[str]) -> tupl
         options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        said = session.get_modelmeta().custom_metadata_map.get(KEY)
+        takes, gives = _tensors(session.get_inputs()), _tensors(session.get_outputs())
     except Exception as error:  # ONNX Runtime's errors have no common base class below Exception
         raise WeightsError(
             f"{path}: damaged, or no ONNX network ({first_line(error)}); copy it again, or export the network again"
         ) from error
-    info = ModelInfo.parse(session.get_modelmeta().custom_metadata_map.get(KEY), path)
-    check_graph(info, path, _tensors(session.get_inputs()), _tensors(session.get_outputs()))
-    gives = list(info.gives())
-    return info, lambda inputs: dict(zip(gives, session.run(gives, inputs), strict=True))
+    info = ModelInfo.parse(said, path)
+    check_graph(info, path, takes, gives)
+    names = list(info.gives())
+    return info, lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _tensors(nodes: Sequence[Any]) -> dict[str, Tensor]:

@@ -46,11 +46,12 @@ def open_openvino(path: Path, threads: int | None) -> tuple[ModelInfo, Run]:
     core = openvino.Core()
     try:
         model = core.read_model(path)
-    except RuntimeError as error:
+        said = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise WeightsError(
             f"{path}: damaged, or no OpenVINO network ({_reason(error)}); copy both files again, or export again"
         ) from error
-    info = ModelInfo.parse(model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None, path)
+    info = ModelInfo.parse(said, path)
     check_graph(info, path, _tensors(model.inputs), _tensors(model.outputs))
     if info.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RecipeError(
@@ -192,7 +193,7 @@ def _tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
     return found
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check "))]
     return (telling or lines or [type(error).__name__])[0][:300]
