@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from report_helpers import made_up, report
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 from web_browser import browser, needs_browser
 
 from dynagest.card import NetworkCard
-from dynagest.errors import RunError
+from dynagest.errors import RunError, WeightsError
 from dynagest.networks.build import create_model, list_models, natural_input
 from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.figures import (
@@ -285,6 +285,23 @@ def test_clips_that_training_could_not_read_are_listed_once(tmp_path: Path) -> N
     text = report(run).text
     assert "1 clip could not be read while training" in text
     assert len(re.findall("x.avi: empty file", text)) == 1
+
+
+def test_a_folder_that_was_copied_in_part_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    run = fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5))
+    line = json.dumps({"split": "train", "index": 3, "epoch": 0, "file": "x.avi", "reason": "x.avi: empty file"})
+    for text in (f"{line}\n{line[:20]}", f"{line}\n[]"):
+        (run / "unreadable.jsonl").write_text(text)
+        with pytest.raises(RunError, match=r"unreadable\.jsonl: no list of unreadable clips .*; remove it"):
+            write_report(run)
+    (run / "unreadable.jsonl").unlink()
+    (run / "decoders.safetensors").write_bytes(save({"weight": np.zeros((3, 5), np.float32)})[:-4])
+    with pytest.raises(WeightsError, match=r"decoders\.safetensors: damaged .*; copy it again"):
+        write_report(run)
+    (run / "decoders.safetensors").write_bytes(save({"weight": np.zeros((3, 5), np.float32)}))
+    log = (run / "log.jsonl").read_bytes()
+    (run / "log.jsonl").write_bytes(log.replace(b'"note"', b'"n\xffte"'))  # a flipped bit costs that line alone
+    assert "3 epochs in 2 min 0 s" in report(run).text
 
 
 def test_on_a_phone_tables_fit_and_charts_can_be_read(tmp_path: Path) -> None:

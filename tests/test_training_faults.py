@@ -17,9 +17,11 @@ from dynagest.task.depth import DepthTask
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import read_checkpoint
 from dynagest.training.data import TrainingData
+from dynagest.training.display import Display
 from dynagest.training.engine import Engine
 from dynagest.training.log import read_log
 from dynagest.training.trainer import train
+from dynagest.training.unreadable import UnreadableClips
 
 
 def test_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
@@ -92,6 +94,12 @@ def test_unreadable_clips_are_left_out_counted_and_listed(tmp_path: Path) -> Non
     assert "unreadable, left out" in console.export_text()
     epochs = [line for line in read_log(tmp_path / "run") if line["event"] == "epoch"]
     assert [line["train"]["clips"] for line in epochs] == [10, 10]
+
+
+def test_a_damaged_list_of_unreadable_clips_is_named(tmp_path: Path) -> None:
+    (tmp_path / "unreadable.jsonl").write_text('{"split": "train", "ind')
+    with pytest.raises(RunError, match=r"unreadable\.jsonl: no list of unreadable clips .*; remove it"):
+        UnreadableClips(tmp_path, 0.1, Display(None, 1, 1), writes=True)
 
 
 def test_a_step_without_a_readable_clip_is_skipped(tmp_path: Path) -> None:

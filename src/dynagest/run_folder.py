@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dynagest.errors import RunError
 
@@ -36,6 +37,8 @@ CONTENTS = (
     *(f"network-*.{name}" for name in (METRICS_FILE, STREAM_METRICS_FILE, STREAM_TIMELINE_FILE)),
 )
 
+_UNREADABLE = ("split", "index", "epoch", "file", "reason")
+
 
 def trained_on(run_dir: Path) -> Path:
     """The manifest that a run was trained on. Raises ``RunError`` when the folder does not say or the file is gone."""
@@ -43,6 +46,23 @@ def trained_on(run_dir: Path) -> Path:
     if not manifest.exists():
         raise RunError(f"{manifest}: is not there, though {run_dir} was trained on it; name the data with --data")
     return manifest
+
+
+def unreadable_clips(run_dir: Path) -> list[dict[str, Any]]:
+    """The clips that a run could not read, as ``unreadable.jsonl`` lists them: split, index, epoch, file and reason.
+
+    Raises ``RunError`` for a file that cannot be read or is damaged.
+    """
+    path = run_dir / UNREADABLE_FILE
+    if not path.exists():
+        return []
+    try:
+        entries = [json.loads(line) for line in path.read_bytes().decode().splitlines() if line.strip()]
+        return [{name: entry[name] for name in _UNREADABLE} for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: no list of unreadable clips ({error}); remove it, and clips that cannot be read are listed anew"
+        ) from error
 
 
 def recorded_data(run_dir: Path) -> Path:

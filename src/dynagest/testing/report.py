@@ -16,16 +16,17 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS
-from dynagest.errors import RunError
+from dynagest.errors import RunError, WeightsError
 from dynagest.networks.count import cost_of
 from dynagest.run_folder import (
     CARD_FILE,
+    DECODERS_CARD_FILE,
     DECODERS_FILE,
     ENVIRONMENT_FILE,
     METRICS_FILE,
@@ -33,7 +34,7 @@ from dynagest.run_folder import (
     RECIPE_FILE,
     REPORT_FILE,
     STREAM_METRICS_FILE,
-    UNREADABLE_FILE,
+    unreadable_clips,
 )
 from dynagest.testing.evaluation import Evaluation, Unread
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg, png_uri
@@ -106,7 +107,7 @@ def render(run: Path, card: NetworkCard | None, test: Evaluation | None, history
         panels=_panels(run),
         charts=history.charts(1 / len(card.classes) if card else None) if history else (),
         training_note=_training_note(history) if history else "",
-        untrained=_unreadable(run / UNREADABLE_FILE),
+        untrained=_unreadable(run),
         cost=_cost(run, card, test) if card else None,
         conditions=_conditions(test) if test else [],
         recipe=_facts(recipe),
@@ -204,8 +205,13 @@ def _giga(number: float) -> str:
 def _decoder_weights(path: Path) -> int:
     if not path.exists():
         return 0
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: damaged ({error}); copy it again, or remove it and {DECODERS_CARD_FILE} if no panels are wanted"
+        ) from error
 
 
 def _commands(run: Path, about: Mapping[str, Any], test: Evaluation | None) -> list[str]:
@@ -247,12 +253,10 @@ def _image_uri(path: Path) -> str:
         raise RunError(f"{path}: cannot be read ({error.strerror}); run `dynagest evaluate` again") from error
 
 
-def _unreadable(path: Path) -> list[str]:
+def _unreadable(run: Path) -> list[str]:
     """The clips that training left out, one line per clip."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return list(dict.fromkeys(Unread(line["index"], line["file"], line["reason"]).message for line in lines))
+    found = (Unread(entry["index"], entry["file"], entry["reason"]) for entry in unreadable_clips(run))
+    return list(dict.fromkeys(each.message for each in found))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

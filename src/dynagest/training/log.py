@@ -63,12 +63,12 @@ class RunLog:
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, without a line that a killed run left unfinished."""
+    """The lines of a run's log, without a line that a killed run left unfinished, or that is damaged."""
     lines = []
-    for text in (run_dir / LOG_FILE).read_text(encoding="utf-8").splitlines():
+    for line in (run_dir / LOG_FILE).read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(json.loads(line))
+        except ValueError:  # not JSON, or not UTF-8
             continue
     return lines
 

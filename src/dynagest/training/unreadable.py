@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 from dynagest.atomic import write_atomically
 from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import TrainingError
-from dynagest.run_folder import UNREADABLE_FILE
+from dynagest.run_folder import UNREADABLE_FILE, unreadable_clips
 from dynagest.training.display import Display
 
 A_FEW = 3  # always allowed, unless no clip is left, so that no run stops at its first bad clip
@@ -20,8 +20,8 @@ class UnreadableClips:
     def __init__(self, run_dir: Path, allowed_share: float, display: Display, writes: bool) -> None:
         self.path = run_dir / UNREADABLE_FILE
         self._allowed_share, self._display, self._writes = allowed_share, display, writes
-        self._lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self._known = {(entry["split"], entry["index"]) for entry in map(json.loads, self._lines)}
+        self._entries = unreadable_clips(run_dir)
+        self._known = {(entry["split"], entry["index"]) for entry in self._entries}
 
     def report(self, clips: list[UnreadableClip], split: str, epoch: int, before: int, total: int) -> int:
         """Record this process's unreadable clips of ``split``. Returns how many ``epoch`` (1-based) has by now.
@@ -46,9 +46,9 @@ class UnreadableClips:
     def _write(self, clips: list[UnreadableClip], split: str, epoch: int) -> None:
         for clip in clips:
             entry = {"split": split, "index": clip.index, "epoch": epoch}
-            self._lines.append(json.dumps(entry | {"file": str(clip.file), "reason": clip.reason}))
+            self._entries.append(entry | {"file": str(clip.file), "reason": clip.reason})
             self._known.add((split, clip.index))
         # Written as a whole, because half a line, left by a full disk, could not be read when the run is resumed.
-        write_atomically(self.path, "".join(f"{line}\n" for line in self._lines).encode())
+        write_atomically(self.path, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
         for clip in clips:
             self._display.note(f"unreadable, left out of {split}: {clip.reason}")
