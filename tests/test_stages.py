@@ -139,6 +139,16 @@ def test_run_that_stopped_in_a_stage_is_not_overwritten_unless_told(tmp_path: Pa
     assert not (tmp_path / "stages").exists()
 
 
+def test_a_copy_of_a_stage_among_them_is_kept_as_well(tmp_path: Path) -> None:
+    copy = tmp_path / "stages" / "old frozen" / "checkpoint.safetensors"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"kept")
+    assert has_run(tmp_path)
+    with pytest.raises(RunError, match="stopped in its stage old frozen"):
+        train(toy_recipe(), toy_source, tmp_path)
+    assert copy.read_bytes() == b"kept"
+
+
 def test_finished_stages_are_not_run_again_and_a_finished_run_is_summarised(tmp_path: Path) -> None:
     interrupted(staged(), tmp_path, place=2)
     done = tmp_path / "stages" / "2-frozen" / "log.jsonl"

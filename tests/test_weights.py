@@ -284,6 +284,20 @@ def test_files_without_weights(tmp_path: Path, content: object) -> None:
         load_weights(small(), tmp_path / "no.pth")
 
 
+@pytest.mark.parametrize("kind", ["quantised", "sparse", "meta"])
+def test_tensors_that_are_no_plain_numbers_are_named(tmp_path: Path, kind: str) -> None:
+    net = small()
+    state, name = net.state_dict(), "base_model.conv1.weight"
+    plain = state[name]
+    odd = {"sparse": plain.to_sparse, "meta": lambda: plain.to("meta")}
+    state[name] = odd[kind]() if kind in odd else torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)
+    torch.save(state, tmp_path / "odd.pth")
+    before = snapshot(net)
+    with pytest.raises(WeightsError, match=r"odd\.pth: base_model\.conv1\.weight is quantised, sparse or without"):
+        load_weights(net, tmp_path / "odd.pth")
+    assert unchanged(net, before)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="there is no such file"):
         load_weights(small(), tmp_path / "none.pth")
@@ -330,6 +344,9 @@ def test_weights_and_card_must_belong_together(tmp_path: Path) -> None:
         load_network(tmp_path)
     with pytest.raises(WeightsError, match="the card is of another network"):
         save_network(tmp_path, net, card)
+    (tmp_path / "network.json").write_text(card_of(net).model_copy(update={"model": "of_2030"}).model_dump_json())
+    with pytest.raises(WeightsError, match=r"network\.json: no network that this version can build: .*'of_2030'"):
+        load_network(tmp_path)
     online = create_model(net.name, 5, num_segments=4, width=16, options={"online": True})  # has the same tensors
     with pytest.raises(WeightsError, match="the card is of another network"):
         save_network(tmp_path, online, card_of(net))

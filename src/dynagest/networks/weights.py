@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dynagest.atomic import write_together
 from dynagest.card import NetworkCard
-from dynagest.errors import WeightsError, some
+from dynagest.errors import ModelError, WeightsError, some
 from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
 from dynagest.run_folder import CARD_FILE, CHECKPOINT_FILE, NETWORK_FILE
@@ -141,8 +141,14 @@ def load_network(path: str | Path) -> tuple[ClipNet, NetworkCard]:
     if weights.suffix != Path(NETWORK_FILE).suffix or weights.name == CHECKPOINT_FILE:
         raise WeightsError(f"{path}: is no network for use; name a run folder, or the {NETWORK_FILE} in one")
     card = NetworkCard.read(weights.with_suffix(".json"))
-    with torch.device("meta"):  # skips the random initialisation, which the weights would overwrite at once
-        net = build_network(card.network_spec)
+    try:
+        with torch.device("meta"):  # skips the random initialisation, which the weights would overwrite at once
+            net = build_network(card.network_spec)
+    except ModelError as error:
+        raise WeightsError(
+            f"{weights.with_suffix('.json')}: no network that this version can build: {error}; train it anew, or use "
+            "the version that wrote it"
+        ) from error
     stored = _read_tensors(weights)
     ours = net.state_dict()
     wrong = [
@@ -210,6 +216,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if not tensors:
         raise WeightsError(f"{path}: holds no weights; a state dict, or a dict with 'state_dict', is needed")
+    for name, tensor in tensors.items():
+        if tensor.is_quantized or tensor.is_meta or tensor.layout is not torch.strided:
+            raise WeightsError(f"{path}: {name} is quantised, sparse or without values; save it as plain numbers")
     return tensors
 
 

@@ -77,8 +77,8 @@ def has_run(run_dir: Path, *, stages: bool = True) -> bool:
 
 def _begun_stages(run_dir: Path) -> list[Path]:
     """The folders of the run's stages that are finished or can be resumed, in order."""
-    found = (run_dir / STAGES_FOLDER).glob(f"*/{CHECKPOINT_FILE}")
-    return sorted((path.parent for path in found), key=lambda folder: int(folder.name.partition("-")[0]))
+    # By name, whatever that is: a copy that a user made of a stage is not to be lost either.
+    return sorted(path.parent for path in (run_dir / STAGES_FOLDER).glob(f"*/{CHECKPOINT_FILE}"))
 
 
 def read_recipe(run_dir: Path) -> Recipe:
