@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -337,6 +338,13 @@ def test_an_exported_file_is_measured_and_keeps_what_was_tuned(name: str, tmp_pa
     assert (record.settings, record.tuned) == (found, True)
     # Nothing of the run in whose folder the file lies is changed.
     assert not {"events.json", "stream_metrics.json", "report.html"} & {one.name for one in tmp_path.iterdir()}
+
+
+def test_a_file_that_cannot_keep_settings_is_told_before_the_streams_are_run(tmp_path: Path, monkeypatch):
+    path = export_colours(tmp_path / "network.onnx", "left", "right")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = CliRunner().invoke(app, ["tune", str(path), "--data", str(tmp_path / "no such recordings")])
+    assert "pip install onnx" in str(done.exception)
 
 
 def test_an_exported_file_has_no_device(tmp_path: Path):

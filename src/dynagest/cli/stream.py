@@ -45,11 +45,13 @@ def tune(
     from dynagest import __version__
     from dynagest.runtimes.load import is_exported
     from dynagest.stream.events import EventsFile
-    from dynagest.stream.exported import embed_settings
+    from dynagest.stream.exported import check_embeddable, embed_settings
     from dynagest.stream.load import load_scorer
     from dynagest.stream.tune import tune as search
 
     scorer = load_scorer(run, device_of(run, device), fps=fps)
+    if is_exported(run):
+        check_embeddable(run)  # before minutes of streams
     rate, scored = _scored(scorer, data, split, fps)
     with progress_bar("trying settings") as progress:
         found = search(
@@ -94,7 +96,6 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
     from dynagest.runtimes.load import is_exported
     from dynagest.stream.load import load_stream_model
     from dynagest.stream.scored import detect
-    from dynagest.testing.report import write_report
     from dynagest.testing.stream_evaluation import StreamEvaluation
 
     model = load_stream_model(run, device_of(run, device), fps=fps)
@@ -117,6 +118,8 @@ def evaluate_streams(run: Path, data: Path, split: str, device: str | None, fps:
         print(f"note: with the default event settings; `dynagest tune {shlex.quote(str(run))} --data ...` fits them")
     print(f"timeline: {timeline}")
     if not is_exported(run):
+        from dynagest.testing.report import write_report  # here, because an exported file is tested without jinja2
+
         print(f"report: {write_report(folder)}")
 
 

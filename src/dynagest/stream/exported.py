@@ -1,5 +1,6 @@
 """Reads and replaces the event settings inside an exported file. Needs no torch."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,23 +29,25 @@ def exported_settings(path: Path, info: ModelInfo) -> EventSettings | None:
         ) from error
 
 
+def check_embeddable(path: Path) -> None:
+    """Raise ``RecipeError`` for an ``.onnx`` file when onnx is not installed, without which it cannot be written."""
+    if path.suffix == ".onnx" and find_spec("onnx") is None:
+        raise RecipeError(f"{path}: to keep settings inside it, onnx is needed: pip install onnx")
+
+
 def embed_settings(path: Path, settings: EventSettings) -> None:
     """Replace the event settings inside a valid exported file; everything else in it stays as it is.
 
-    Raises ``RecipeError`` for an ``.onnx`` file when onnx is not installed, ``RunError`` when the file cannot be
-    written.
+    Raises what ``check_embeddable`` raises, and ``RunError`` when the file cannot be written.
     """
+    check_embeddable(path)
     replaced = _onnx_with if path.suffix == ".onnx" else _openvino_with
     write_atomically(path, replaced(path, settings))
 
 
 def _onnx_with(path: Path, settings: EventSettings) -> bytes:
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            f'{path}: to keep settings inside it, onnx is needed: pip install "dynagest[export]"'
-        ) from error
+    import onnx
+
     model = onnx.load(path)
     (kept,) = (each for each in model.metadata_props if each.key == KEY)
     kept.value = _with(kept.value, path, settings)

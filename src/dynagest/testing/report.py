@@ -234,7 +234,7 @@ def _streams(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     test = StreamEvaluation.read(path)
-    return {"test": test, "timelines": [timeline(one) for one in test.recordings]}
+    return {"test": test, "timelines": [Markup(timeline(one)) for one in test.recordings]}
 
 
 def _panels(run: Path) -> dict[str, Any]:

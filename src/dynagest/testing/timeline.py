@@ -1,11 +1,11 @@
 """Timelines of streams as SVG: the true gestures above, the found ones below. Text from outside is escaped.
 
-In a report the colours are the report's CSS variables; ``timeline_file`` brings its own, for light and dark mode.
+In a report the colours are the report's CSS variables; ``timeline_file`` brings its own, for light and dark mode. Needs
+none of the report's packages, so that exported files are tested where they run.
 """
 
 from collections.abc import Sequence
-
-from markupsafe import Markup, escape
+from html import escape
 
 from dynagest.stream.metrics import Recording, match
 
@@ -30,7 +30,7 @@ CSS = """
 """
 
 
-def timeline(recording: Recording) -> Markup:
+def timeline(recording: Recording) -> str:
     """The timeline of one recording. A line marks when a found gesture was activated.
 
     Missed gestures are outlined, false ones have another colour.
@@ -40,10 +40,10 @@ def timeline(recording: Recording) -> Markup:
 
 def timeline_file(recordings: Sequence[Recording]) -> str:
     """All recordings as an SVG file."""
-    return str(_svg(recordings, f"<style>{_STYLE}{CSS}</style>")) + "\n"
+    return _svg(recordings, f"<style>{_STYLE}{CSS}</style>") + "\n"
 
 
-def _svg(recordings: Sequence[Recording], head: str = "") -> Markup:
+def _svg(recordings: Sequence[Recording], head: str = "") -> str:
     rows = [
         (one, start)
         for one in recordings
@@ -64,7 +64,7 @@ def _svg(recordings: Sequence[Recording], head: str = "") -> Markup:
     label = escape(f"Timeline of {what}: true gestures above, found ones below")
     size = f'viewBox="0 0 {WIDTH} {y:.0f}"'
     open_tag = f'<svg xmlns="http://www.w3.org/2000/svg" class="timeline" {size} role="img" aria-label="{label}">'
-    return Markup("".join((open_tag, head, *parts, "</svg>")))
+    return "".join((open_tag, head, *parts, "</svg>"))
 
 
 def _row(one: Recording, start: float, y: float) -> list[str]:
