@@ -7,6 +7,7 @@ start without loading torch, and an installation that only predicts does not nee
 >>> net = dg.create_model("action_resnet50", num_classes=83, num_segments=8)
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from dynagest.training.trainer import train as train
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reports to Microsoft, and NNCF to Google, where and for what they are used, unless these are set before
+# they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("NNCF_CI", "1")  # nothing else in NNCF heeds it
 
 _HOME = {
     "Clip": "clips.manifest",
