@@ -18,7 +18,7 @@ from dynagest.export.convert import to_onnx
 from dynagest.export.fold import fold_batchnorm
 from dynagest.export.frames import frame_form
 from dynagest.export.gates import ChannelGates, MeansFirst, SqueezeFirst
-from dynagest.export.volumes import VolumeNet
+from dynagest.export.volumes import VolumeNet, fits_volumes
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.online import OnlineAction, OnlineSpatioTemporalConv, two_taps
 from dynagest.networks.streaming import STEM, StreamNet, WindowNet, streaming_form
@@ -66,7 +66,9 @@ def _stream(net: VideoNet, channels_last: bool) -> StreamNet:
 
 
 def _window(net: VideoNet, volumes: bool) -> WindowNet:
-    return WindowNet(VolumeNet(net), axis=2) if volumes else WindowNet(frame_form(net))
+    if volumes and fits_volumes(net):
+        return WindowNet(VolumeNet(net), axis=2)
+    return WindowNet(frame_form(net))
 
 
 class StreamAction(nn.Module):

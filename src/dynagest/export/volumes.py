@@ -46,6 +46,13 @@ class VolumeNet(nn.Module):
         return cast(Tensor, self.classifier(x_NCTHW.mean((3, 4)).mean(2)))
 
 
+def fits_volumes(net: VideoNet) -> bool:
+    """Whether the network's temporal modules have a form on volumes, as all but a user's own have."""
+    base = net.base_model
+    stages = (base.layer1, base.layer2, base.layer3, base.layer4)
+    return all(_volume(cast(nn.Module, block.conv1)) is not None for stage in stages for block in stage)
+
+
 class VolumeConv(nn.Conv3d):
     """A 2D convolution of each frame by itself. It may stand in a temporal module's place, so it takes the same
     arguments.

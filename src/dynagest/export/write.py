@@ -22,7 +22,7 @@ from dynagest.export.frames import frame_form
 from dynagest.export.quantise_onnx import Inputs, pooled_nodes, quantise_onnx
 from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
-from dynagest.export.volumes import VolumeNet
+from dynagest.export.volumes import VolumeNet, fits_volumes
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_network
@@ -181,7 +181,7 @@ def convert_clips(net: ClipNet, card: NetworkCard, to: Runtime) -> tuple[onnx.Mo
     folded = fold_batchnorm(net, clip)
     if not isinstance(folded, VideoNet):
         return to_onnx(folded, (clip,), [CLIPS], [LOGITS], dynamic=False), {}
-    form: torch.nn.Module = VolumeNet(folded) if to == "openvino" else frame_form(folded)
+    form: torch.nn.Module = VolumeNet(folded) if to == "openvino" and fits_volumes(folded) else frame_form(folded)
     # Two clips, because torch takes a dimension of length one for a constant.
     return to_onnx(form, (clip.expand(2, -1, -1, -1, -1),), [CLIPS], [LOGITS], dynamic=True), {}
 

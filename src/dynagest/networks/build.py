@@ -3,7 +3,8 @@
 What is the same in every network, such as the share of channels that TSM shifts, stands with its module.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from dynagest.networks.action import Action
 from dynagest.networks.clipnet import CHANNELS, ClipNet
 from dynagest.networks.online import OnlineAction, OnlineShift
 from dynagest.networks.res2net import Res2NetBlock
-from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet, plain
+from dynagest.networks.resnet import BasicBlock, Bottleneck, ResNet, Wrap, plain
 from dynagest.networks.rivals.build import INPUTS, RIVALS, Options
 from dynagest.networks.spec import NetworkSpec, inputs_of
 from dynagest.networks.tea import MotionExcitation, TemporalAggregation
@@ -26,11 +27,21 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, in
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
 }
-TEMPORAL = ("tsn", "tsm", "action")
 
-# The options of each kind of network, and the values that each option takes.
-_ONLINE: Options = {**INPUTS, "online": (False, True)}
-OPTIONS: dict[str, Options] = {"tsn": INPUTS, "tsm": _ONLINE, "action": _ONLINE, "tea": INPUTS}
+
+@dataclass(frozen=True)
+class Temporal:
+    """What wraps the first convolution of every block, and its form that looks at no future frame, if it has one."""
+
+    wrap: Wrap
+    online: Wrap | None = None
+
+
+TEMPORAL: dict[str, Temporal] = {
+    "tsn": Temporal(plain),
+    "tsm": Temporal(TemporalShift, OnlineShift),
+    "action": Temporal(Action, OnlineAction),
+}
 
 
 def list_models() -> list[str]:
@@ -81,12 +92,17 @@ def build_network(spec: NetworkSpec) -> ClipNet:
             f"{name}: num_classes={spec.num_classes}, num_segments={spec.num_segments}, width={width}, "
             f"dropout={spec.dropout}; at least 1 class, 1 segment, width 8, and a dropout in [0, 1) are needed"
         )
-    _check_options(name, options, RIVALS[name].options if name in RIVALS else OPTIONS[name.split("_")[0]])
+    _check_options(name, options, RIVALS[name].options if name in RIVALS else _options(name))
     if name in RIVALS:
         return RIVALS[name].build(spec)
     channels = CHANNELS[inputs_of(options)]
     base_model = _res2net(width, channels) if name == "tea_res2net50" else _resnet(name, width, channels, options)
     return VideoNet(base_model, spec)
+
+
+def _options(name: str) -> Options:
+    temporal = TEMPORAL.get(name.rpartition("_")[0])
+    return {**INPUTS, "online": (False, True)} if temporal and temporal.online else INPUTS
 
 
 def _check_options(name: str, options: Mapping[str, Any], known: Options) -> None:
@@ -99,23 +115,16 @@ def _check_options(name: str, options: Mapping[str, Any], known: Options) -> Non
 
 
 def _resnet(name: str, width: int, channels: int, options: Mapping[str, Any]) -> ResNet:
-    temporal, resnet = name.split("_")
-    online = bool(options.get("online"))
-    block, depths = RESNETS[resnet]
+    prefix, _, resnet = name.rpartition("_")
+    temporal, (block, depths) = TEMPORAL[prefix], RESNETS[resnet]
+    wrap = (temporal.online if options.get("online") else None) or temporal.wrap
 
     def make_block(in_channels: int, planes: int, stride: int, index: int) -> nn.Module:
-        return block(in_channels, planes, stride, _wrapper(temporal, resnet, index, online))
+        # TSM's own rule for very deep networks: every second block of a stage.
+        bare = name == "tsm_resnet101" and index % 2 == 1
+        return block(in_channels, planes, stride, plain if bare else wrap)
 
     return ResNet(make_block, depths, width, channels)
-
-
-def _wrapper(temporal: str, resnet: str, index: int, online: bool) -> Callable[[nn.Conv2d], nn.Module]:
-    if temporal == "action":
-        return OnlineAction if online else Action
-    # TSM's own rule for very deep networks: every second block of a stage.
-    if temporal == "tsm" and (resnet != "resnet101" or index % 2 == 0):
-        return OnlineShift if online else TemporalShift
-    return plain
 
 
 def _res2net(width: int, channels: int) -> ResNet:

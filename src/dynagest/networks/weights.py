@@ -21,7 +21,8 @@ from dynagest.run_folder import CARD_FILE, CHECKPOINT_FILE, NETWORK_FILE
 
 _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file that a run is resumed from
 
-_TEMPORAL = re.compile(r"(^|\.)(action_\w+|me|shifts|recurrent)\.")
+# All that a temporal module has around a block's first convolution is its own.
+_TEMPORAL = re.compile(r"(^|\.)(action_\w+|me|shifts|recurrent)\.|\.\d+\.conv1\.(?!(net\.)?(weight|bias)$)")
 _HEADS = ("classifier.", "new_fc.", "fc.")
 
 

@@ -214,7 +214,7 @@ def _dry_run(net: nn.Module, names: list[str], frames: int, size: int) -> dict[s
             with Taps(net, names) as taps:
                 try:
                     net(torch.zeros(shape, dtype=first.dtype, device=first.device))
-                except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+                except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ModelError) as error:
                     failures.append(f"{shape}: {error}")
                     continue
             return {name: taps[name] for name in names}
