@@ -85,6 +85,7 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
 
         from dynagest.clips.dataset import collate, normalise
 
+        card = dg.NetworkCard(model="mine", classes=dataset.classes)  # mean and std are ImageNet's
         keys = [(epoch, index) for index in torch.randperm(len(dataset)).tolist()]
         for batch, unreadable in DataLoader(dataset, batch_size=8, sampler=keys, collate_fn=collate, num_workers=2):
             rgb = normalise(batch["rgb"], card.mean, card.std)  # float32 (N, T, 3, H, W)

@@ -41,7 +41,8 @@ class DepthTask(Task):
     ``optimiser`` has ``task.parameters()``, the decoders' among them. ``depth`` (N, T, 1, H, W) is in [0, 1], near = 1;
     ``has_depth`` (N,) bool says which clips have any::
 
-        task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"))
+        loss = DepthLoss(LossWeights(global_=10), threshold=10 / 255)  # both of dynagest.task.loss
+        task = DepthTask(net, MultiScaleDecoder.for_model(net, "stem", "stages.3"), loss)
         task(rgb, label, depth, has_depth).loss.backward()
         optimiser.step()
     """
