@@ -214,6 +214,17 @@ class TestStart:
         with pytest.raises(RunError, match="dynagest serve --fetch-runtime"):
             find_runtime()
 
+    def test_a_user_without_a_home_is_told_to_name_a_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("DYNAGEST_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+            monkeypatch.delenv(name, raising=False)
+
+        def nowhere() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", nowhere)
+        with pytest.raises(RunError, match="DYNAGEST_CACHE"):
+            find_runtime()
+
     def test_a_runtime_that_was_tampered_with(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DYNAGEST_CACHE", str(tmp_path / "cache"))
         (tmp_path / "other.tgz").write_bytes(b"other")

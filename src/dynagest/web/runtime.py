@@ -27,16 +27,28 @@ FETCH = "dynagest serve --fetch-runtime"
 
 
 def runtime_folder() -> Path:
-    """The folder of this version's files, in ``$DYNAGEST_CACHE`` or else in the user's cache folder."""
+    """The folder of this version's files, in ``$DYNAGEST_CACHE`` or else in the user's cache folder.
+
+    Raises ``RunError`` when neither is known, as for a container's user that has no name.
+    """
     if given := os.environ.get("DYNAGEST_CACHE"):
         base = Path(given)
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "dynagest"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "dynagest"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynagest"
+        try:
+            base = _user_cache() / "dynagest"
+        except RuntimeError as error:
+            raise RunError(
+                "this user has no home folder to keep ONNX Runtime Web in; name a folder for it with DYNAGEST_CACHE"
+            ) from error
     return base / f"onnxruntime-web-{VERSION}"
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def find_runtime() -> Path:
