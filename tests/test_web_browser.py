@@ -313,6 +313,20 @@ class TestStates:
             page.locator("#veil-button").click()
             until(page, "document.getElementById('veil-title').textContent !== 'The network did not start'")
 
+    def test_a_long_message_can_be_scrolled_to_its_button(self, address: str) -> None:
+        """On a phone: the picture, in which it stands, is not as high as a long message of the runtime."""
+        with browser(None, viewport={"width": 390, "height": 844}) as page:
+            failure = {"status": 500, "body": '{"error": "' + "no available backend found " * 12 + '"}'}
+            page.route("**/model/*", lambda route: route.fulfill(**failure))
+            page.goto(address)
+            until(page, "document.getElementById('veil-title').textContent === 'The network did not start'")
+            page.mouse.move(195, 200)
+            page.mouse.wheel(0, 1000)
+            page.evaluate("""() => {
+              window.bottom = (name) => document.querySelector(name).getBoundingClientRect().bottom;
+            }""")
+            until(page, "bottom('#veil-button') <= bottom('.stage')", 10)
+
     def test_a_camera_that_goes_and_comes_back(self, address: str, film: Path) -> None:
         with browser(film) as page:
             turn_on(page, address)
