@@ -407,6 +407,29 @@ class TestStates:
         faint = [each for each in found if contrast(*each[1:]) < 4.5]
         assert faint == []
 
+    def test_bars_are_seen_in_forced_colours(self, colours: str, red: Path) -> None:
+        """Which take away every background that does not name a colour of the system."""
+        with browser(red, forced_colors="active") as page:
+            turn_on(page, colours)
+            until(page, "document.body.classList.contains('gesturing')")
+            bar, paper, edge = page.evaluate("""() => {
+              const meter = document.querySelector(".meter"), style = getComputedStyle(meter);
+              const bar = getComputedStyle(meter, "::after").backgroundColor;
+              return [bar, getComputedStyle(document.body).backgroundColor, style.borderTopStyle];
+            }""")
+            assert (edge, bar != paper) == ("solid", True), (bar, paper)
+            assert page.evaluate("getComputedStyle(document.getElementById('train-start')).borderTopStyle") == "solid"
+
+    def test_a_long_log_can_be_scrolled_by_keys(self, colours: str, red: Path) -> None:
+        with browser(red) as page:
+            page.goto(colours)
+            assert not page.is_visible("#log"), "an empty list is no stop of the Tab key"
+            turn_on(page, colours)
+            until(page, "document.querySelectorAll('#log li').length > 0")
+            page.locator("#pause").focus()
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.id") == "log"
+
     @pytest.mark.parametrize("size", [(390, 844), (720, 900), (844, 390), (1280, 800)])
     @pytest.mark.parametrize("view", ["recognise", "teach"])
     def test_nothing_sticks_out(self, address: str, film: Path, size: tuple[int, int], view: str) -> None:
