@@ -26,7 +26,7 @@ from dynagest.stream.tune import OBJECTIVES, RANGES, draw, middle, objective_val
 from dynagest.synth import PRESETS, read_stream_spec
 from dynagest.testing.report import write_report
 from dynagest.testing.stream_evaluation import StreamEvaluation
-from dynagest.testing.timeline import timeline
+from dynagest.testing.timeline import LEFT, RIGHT, WIDTH, timeline
 
 CLASSES = ("left", "right", "none")
 
@@ -199,6 +199,14 @@ def test_a_timeline_shows_every_gesture_and_escapes_names():
     assert "<b>" not in str(timeline(hostile))
 
 
+def test_no_second_below_a_timeline_is_cut_off():
+    """A letter of 10 pixels is about 6 wide; the recording is of 17 minutes."""
+    drawn = str(timeline(Recording("a.avi", 1020.0, (), ())))
+    ticks = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">(\d+ s)</text>', drawn)
+    assert ticks[-1][1] == "1020 s"
+    assert max(float(x) + 3 * len(text) for x, text in ticks) <= WIDTH
+
+
 def test_a_timeline_tells_hits_from_false_ones_and_what_was_missed():
     """Of three gestures the first is found; an event that is none is false."""
     truth = (Span("left", 1.0, 3.0), Span("right", 5.0, 6.0), Span("left", 11.0, 12.0))
@@ -208,16 +216,16 @@ def test_a_timeline_tells_hits_from_false_ones_and_what_was_missed():
     bars = re.findall(
         r'<title>(\w+)[^<]*</title><rect class="([a-z ]+)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn
     )
-    second = (960 - 64 - 8) / 20  # pixels
+    second = (WIDTH - LEFT - RIGHT) / 20  # pixels
     assert [(name, kind) for name, kind, *_ in bars] == [
         *(("left", "true"), ("right", "true missed"), ("left", "true missed")),
         *(("left", "hit"), ("right", "false")),
     ]
     for bar, (begin, end) in zip(bars, [(1, 3), (5, 6), (11, 12), (1, 2), (9, 10)], strict=True):
-        assert float(bar[2]) == pytest.approx(64 + second * begin, abs=0.1)
+        assert float(bar[2]) == pytest.approx(LEFT + second * begin, abs=0.1)
         assert float(bar[3]) == pytest.approx(second * (end - begin), abs=0.1)
     fired = re.findall(r'<line class="fired" x1="([\d.]+)"', drawn)
-    assert [float(x) for x in fired] == pytest.approx([64 + second * 1.5, 64 + second * 9.5], abs=0.1)
+    assert [float(x) for x in fired] == pytest.approx([LEFT + second * 1.5, LEFT + second * 9.5], abs=0.1)
 
 
 def test_a_long_recording_goes_on_in_the_next_row():

@@ -9,7 +9,7 @@ from html import escape
 
 from dynagest.stream.metrics import Recording, match
 
-WIDTH, LEFT, RIGHT, LANE, GAP, TICKS = 960, 64, 8, 18, 3, 18
+WIDTH, LEFT, RIGHT, LANE, GAP, TICKS = 960, 64, 18, 18, 3, 18
 ROW_SECONDS = 20.0  # longer recordings continue in the next row
 _TICK = 5  # seconds
 _LETTER = 6.2  # width of a letter in pixels, about
