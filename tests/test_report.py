@@ -317,6 +317,39 @@ def test_on_a_phone_tables_fit_and_charts_can_be_read(tmp_path: Path) -> None:
         assert page.faults == []
 
 
+@pytest.mark.parametrize(("medium", "width"), [("screen", 390), ("print", 700)])
+def test_long_names_are_seen_whole_on_a_phone_and_on_paper(tmp_path: Path, medium: str, width: int) -> None:
+    needs_browser()
+    run = fill(tmp_path / "run", made_up(("w" * 64, "_".join(["hand"] * 13), "short"), 60, 0.5))
+    with browser(None, viewport={"width": width, "height": 844}) as page:
+        page.emulate_media(media=medium)
+        page.goto(write_report(run).as_uri())
+        boxes = (
+            "[...document.querySelectorAll('html, .lead, .scroll:has(table)')].map(b => [b.scrollWidth, b.clientWidth])"
+        )
+        for inside, room in page.evaluate(boxes):
+            assert inside <= room
+
+
+def test_every_part_that_scrolls_can_be_reached_by_keys_and_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """Without its own name a table beside others is one of several "regions" (axe: landmark-unique)."""
+    page = report(fill(tmp_path / "run", made_up(tuple(f"class {k}" for k in range(31)), 300, 0.5)))
+    regions = [each for each in page.all("div", "scroll") if each.get("role") == "region"]
+    assert {each["tabindex"] for each in regions} == {"0"}
+    sections = [each["aria-labelledby"] for each in page.all("section")]
+    names = [each.get("aria-label") or each.get("aria-labelledby") for each in regions]
+    assert names == ["Table of the classes", "Confusion matrix", "frequent"]
+    assert not {*names} & {*sections}
+
+
+def test_epochs_are_whole() -> None:
+    """However few they are: no "1.2" below a chart of three of them, and no "0.6" where there was one."""
+    for last, ticks in ((1.0, ["0", "1", "2"]), (3.0, ["1", "2", "3"])):
+        epochs = tuple(float(number) for number in range(1, int(last) + 1))
+        svg = line_chart("Loss", [Series("total", epochs, (0.5,) * len(epochs))], "epoch")
+        assert re.findall(rf'y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">([^<]+)<', svg) == ticks
+
+
 def test_axes_end_at_round_numbers() -> None:
     assert linear_axis([0.13, 0.82], [0.0, 1.0]).ticks == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1.0))
     assert linear_axis([3.0, 3.0]).low < 3 < linear_axis([3.0, 3.0]).high

@@ -45,15 +45,18 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def linear_axis(values: Sequence[float], include: Sequence[float] = (), ticks: int = 5) -> Axis:
-    """An axis over ``values`` and ``include`` that ends at round numbers (1, 2 or 5 times a power of ten apart)."""
+def linear_axis(values: Sequence[float], include: Sequence[float] = (), ticks: int = 5, least: float = 0.0) -> Axis:
+    """An axis over ``values`` and ``include`` that ends at round numbers.
+
+    Its ticks are 1, 2 or 5 times a power of ten apart, and not less than ``least``.
+    """
     known = (*values, *include)
     low, high = min(known), max(known)
     if low == high:
         low, high = low - 0.5, high + 0.5
     raw = (high - low) / ticks
     power = 10 ** math.floor(math.log10(raw))
-    step = power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - raw))
+    step = max(least, power * min((1, 2, 5, 10), key=lambda factor: abs(factor * power - raw)))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return Axis(first * step, last * step, tuple(index * step for index in range(first, last + 1)))
 
@@ -79,7 +82,7 @@ def line_chart(
     points = [value for line in series for value in line.y]
     extra = [0.0, *([1.0] if percent else []), *([reference[1]] if reference else [])]
     y_axis = log_axis(points) if log else linear_axis(points, extra)
-    x_axis = linear_axis([value for line in series for value in line.x], ticks=6)
+    x_axis = linear_axis([value for line in series for value in line.x], ticks=6, least=1.0)  # whole epochs
 
     def across(value: float) -> float:
         return LEFT + x_axis.place(value) * (WIDTH - LEFT - RIGHT)
