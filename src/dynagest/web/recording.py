@@ -145,11 +145,12 @@ def read_recording(path: Path) -> Recording:
             codec = stream.codec_context  # None if FFmpeg does not know it
             mjpeg = codec is not None and codec.name == "mjpeg"
             packets = [packet for packet in container.demux(stream) if packet.size] if mjpeg else []
-            if not mjpeg or any(packet.pts is None for packet in packets):
+            timed = [(packet.pts, packet.time_base) for packet in packets if packet.pts is not None]
+            if not mjpeg or len(timed) < len(packets):
                 raise RequestError(HTTPStatus.CONFLICT, f"{name} is no Motion JPEG with times; only that is shown here")
             if not packets:
                 raise RequestError(HTTPStatus.CONFLICT, f"{name} holds no pictures; delete it")
-            times = tuple(round(float(packet.pts * packet.time_base), 6) for packet in packets)
+            times = tuple(round(float(pts * unit), 6) for pts, unit in timed)
             return Recording(tuple(bytes(packet) for packet in packets), times)
     except (OSError, av.FFmpegError, IndexError):
         raise RequestError(HTTPStatus.CONFLICT, f"{name} cannot be read; delete it") from None
