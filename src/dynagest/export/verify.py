@@ -135,7 +135,8 @@ class Comparison:
             advice = {
                 "fp32": "please report this with the name of the network",
                 "bf16": "export in fp32",
-                "int8": "calibrate on more clips (--clips), of the data that it is for (--data), or export in fp32",
+                "int8": "calibrate on clips like those that it is for (--data), or on fewer or more of them (--clips): "
+                "ranges are the largest values seen, so more may do worse; or export in bf16 (--to openvino) or fp32",
             }[precision]
             raise ExportError(
                 f"the {precision} file does not agree with PyTorch on {self.rows} answers, so it was removed: "
