@@ -153,6 +153,23 @@ def test_the_terminal_shows_class_confidence_events_and_failures() -> None:
         assert part in text
 
 
+def test_the_terminal_says_what_is_seen_and_what_was_recognised() -> None:
+    def drawn(scores: Scores | None, *events: Event) -> str:
+        out = io.StringIO()
+        display = Terminal("camera 0", CLASSES, Console(file=out, force_terminal=True, width=90))
+        display.show(Look(None, scores, events, 0.02, Status("ended")), Meter())
+        display.close()
+        return out.getvalue()
+
+    nothing = drawn(None)
+    assert "waiting" in nothing
+    assert "%" not in nothing, "before the first answer there is no score, be it 0"
+    seen = drawn(Scores(1.5, np.array([0.05, 0.05, 0.9])))
+    assert seen.index("90%") < seen.index("nothing recognised yet")
+    both = drawn(Scores(1.5, np.array([0.05, 0.05, 0.9])), Event("bright", 1.0, None, 0.91, 1.5))
+    assert both.index("90%") < both.index("recognised, newest first:") < both.index("1.0 s  bright 91%")
+
+
 def test_the_terminal_shows_a_gesture_in_one_line_from_its_activation_to_its_end() -> None:
     out = io.StringIO()
     display = Terminal("camera 0", CLASSES, Console(file=out, force_terminal=True, width=90))

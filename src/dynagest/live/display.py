@@ -104,7 +104,7 @@ class Json:
 
 
 class Terminal:
-    """A panel that is redrawn: the best class and its score, recent gestures, messages, rate, latency and losses."""
+    """A redrawn panel: the best class and its score, gestures recognised, messages, rate, latency and losses."""
 
     closed = False
 
@@ -143,13 +143,14 @@ class Terminal:
         self._events.append(event)
 
     def _draw(self, look: Look, meter: Meter) -> Panel:
-        name, score = ("...", 0.0) if look.scores is None else best(look.scores, self._classes)
+        name, score = ("waiting", 0.0) if look.scores is None else best(look.scores, self._classes)
         head = Table.grid(padding=(0, 1), expand=True)
         head.add_column(ratio=2, no_wrap=True)
         head.add_column(ratio=3)
         head.add_column(width=4, justify="right")
-        head.add_row(Text(name, style="bold"), ProgressBar(total=1.0, completed=score), f"{score:.0%}")
-        rows: list[Table | Text] = [head, Text()]
+        head.add_row(Text(name, style="bold"), ProgressBar(total=1.0, completed=score), f"{score:.0%}" if score else "")
+        below = "recognised, newest first:" if self._events else "nothing recognised yet"
+        rows: list[Table | Text] = [head, Text(), Text(below, style="dim")]
         rows += [Text(told(event), style="green" if event.end is None else "") for event in reversed(self._events)]
         rows += [Text()] * (1 + _EVENTS - len(self._events))
         with self._lock:
