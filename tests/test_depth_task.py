@@ -136,6 +136,23 @@ def test_a_network_for_images_is_to_be_put_into_one_for_clips(batch: tuple[torch
     assert output.terms["local"] > 0
 
 
+class Unpacks(nn.Module):
+    """A network for images that reads their shape before anything else, as vision transformers do."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        count, _, _, _ = images.shape
+        return images.reshape(count, -1)[:, :5]
+
+
+@pytest.mark.parametrize("net", [Unpacks(), nn.Sequential(nn.BatchNorm2d(3), Unpacks())])
+def test_a_network_for_images_is_known_whatever_it_says_of_a_clip(net: nn.Module, batch: tuple[torch.Tensor, ...]):
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ModelError, match=r"takes images, .*forward\(clip\)"):
+        DepthTask(net)(*batch)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert net.training
+
+
 def test_other_errors_of_a_network_are_its_own(batch: tuple[torch.Tensor, ...]) -> None:
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         DepthTask(nn.Sequential(nn.Flatten(), nn.Linear(7, 5)))(*batch)

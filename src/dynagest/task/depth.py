@@ -8,14 +8,13 @@ import torch
 from torch import nn
 
 from dynagest.errors import ModelError
+from dynagest.networks.forward import evaluating
 from dynagest.networks.video import VideoNet
 from dynagest.task.base import Task, TaskOutput, Term
 from dynagest.task.decoder import Masks, MultiScaleDecoder
 from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts, DepthLoss
 from dynagest.task.saved import save_decoders
-
-_FOR_IMAGES = "Expected 3D (unbatched) or 4D (batched) input"  # a 2D convolution's answer to a clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,8 @@ class DepthTask(Task):
         if not (self.chained and self.training):
             try:
                 return cast(torch.Tensor, self.network(clip_NTCHW))
-            except RuntimeError as error:
-                if _FOR_IMAGES not in str(error):
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                if not _takes(self.network, clip_NTCHW[0]):
                     raise
                 raise ModelError(
                     f"{type(self.network).__name__} takes images, and is given clips (N, T, C, H, W): put it, as net, "
@@ -113,3 +112,14 @@ class DepthTask(Task):
         """Write the decoders beside the network. Raises ``RunError`` when they cannot be written."""
         if self.decoder is not None:
             save_decoders(Path(run_dir), self.decoder)
+
+
+@torch.no_grad()
+def _takes(network: nn.Module, images_BCHW: torch.Tensor) -> bool:
+    """Whether the network takes images."""
+    with evaluating(network):
+        try:
+            network(images_BCHW)
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False
+    return True
