@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from dynagest.errors import RecipeError
+from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import RECIPES, get_recipe
 from dynagest.training.schedule import learning_rate
@@ -133,6 +134,23 @@ def test_json_both_ways(name: str) -> None:
     recipe = get_recipe(name)
     assert recipe.name == name
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize(("clips", "epochs"), [(4, 240), (16, 120), (17, 80), (40, 48), (41, 40), (1000, 40)])
+def test_webcam_looks_at_a_handful_of_clips_more_often(clips: int, epochs: int) -> None:
+    """So that there are 240 steps of 8 clips, or the recipe's 40 epochs if these have more."""
+    recipe = get_recipe("webcam")
+    resolved = recipe.long_enough(BatchPlan(clips, recipe.batch, 0).steps_per_epoch)
+    assert (resolved.epochs, resolved.fewest_steps) == (epochs, 0)
+    assert resolved.long_enough(1) == resolved, "a run that is resumed has its epochs already"
+
+
+def test_whoever_sets_the_epochs_gets_so_many() -> None:
+    assert get_recipe("webcam").with_overrides({"epochs": "5"}).long_enough(2).epochs == 5
+    both = get_recipe("webcam").with_overrides({"epochs": "5", "fewest_steps": "20"})
+    assert (both.long_enough(2).epochs, both.long_enough(10).epochs) == (10, 5)
+    assert get_recipe("webcam").with_overrides({"batch": "4"}).fewest_steps == 240
+    assert get_recipe("demo").long_enough(1) == get_recipe("demo")
 
 
 def test_differences_leave_out_what_is_about_speed() -> None:

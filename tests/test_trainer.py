@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import Checkpoint, read_checkpoint
 from dynagest.training.data import TrainingData
 from dynagest.training.engine import Engine
-from dynagest.training.folder import has_run
+from dynagest.training.folder import has_run, read_recipe
 from dynagest.training.log import RunLog, read_log
 from dynagest.training.scores import Sums
 from dynagest.training.trainer import train
@@ -192,6 +193,17 @@ def test_last_epoch_is_kept_without_validation(tmp_path: Path) -> None:
     saved = load_file(tmp_path / "run" / "network.safetensors")
     last = {name.removeprefix("task.network."): value for name, value in weights(tmp_path / "run").items()}
     assert all(torch.equal(value, last[name]) for name, value in saved.items())
+
+
+def test_few_clips_are_looked_at_until_there_are_enough_steps(tmp_path: Path) -> None:
+    recipe, console = toy_recipe(fewest_steps=7), Console(file=StringIO(), width=200)
+    summary = train(recipe, toy_data(), tmp_path, console=console)  # 12 clips in batches of 4
+    assert (summary.epochs, summary.steps) == (3, 9)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "3 epochs instead of 2, so that 12 clips make 7 steps (--set epochs=2 keeps to 2)" in told
+    assert json.loads((tmp_path / "recipe.json").read_text())["epochs"] == 3
+    for again in (recipe, read_recipe(tmp_path)):
+        assert train(again, toy_data(), tmp_path, resume=True).steps == 9
 
 
 def test_start_from_a_run(finished: Path, tmp_path: Path) -> None:

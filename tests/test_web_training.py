@@ -190,10 +190,18 @@ class TestTraining:
         canceller.join()
         assert started[0].returncode == KILLED
 
-    @pytest.mark.parametrize(("clips", "epochs"), [(4, 240), (16, 120), (17, 80), (40, 48), (41, 40), (1000, 40)])
-    def test_a_handful_of_clips_is_looked_at_more_often(self, clips: int, epochs: int) -> None:
-        """So that there are 240 steps of 8 clips, or the recipe's 40 epochs if these have more."""
-        assert web_training.enough_epochs(clips) == epochs
+    @pytest.mark.parametrize(("epochs", "told"), [(None, set()), (3, {"epochs=3", "warmup_epochs=1.0"})])
+    def test_the_recipe_says_how_long_unless_the_server_was_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int | None, told: set[str]
+    ) -> None:
+        training = make_site(tmp_path, init=weights(tmp_path / "init")).training
+        assert training is not None
+        training.epochs = epochs
+        commands: list[list[str]] = []
+        monkeypatch.setattr(training, "_do", lambda stage, command, unless="": commands.append(list(command)))
+        monkeypatch.setattr(training, "adopt", lambda path: None)
+        training._go(tmp_path / "init", CARD)
+        assert {part for part in commands[0] if "epochs=" in part} == told
 
     def test_the_server_closes_while_a_training_ends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         training = make_site(tmp_path).training

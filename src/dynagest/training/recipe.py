@@ -1,6 +1,7 @@
 """A recipe: every number of a training run, as a typed, frozen record that can be written as JSON. Needs no torch."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,7 +20,7 @@ WITHOUT_EFFECT = frozenset(
     {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
 )
 # These belong to the run as a whole: a stage cannot have its own.
-OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages"})
+OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages", "fewest_steps"})
 
 
 class Stage(BaseModel):
@@ -100,7 +101,12 @@ class Recipe(BaseModel):
         description="clips of a step follow one another as in a stream: an online network begins each with what it "
         "remembers of the one before (of the same process and accumulated part)",
     )
-    epochs: int = Field(default=25, ge=1, description="passes over the training clips")
+    epochs: int = Field(default=25, ge=1, description="passes over the training clips; `fewest_steps` may add some")
+    fewest_steps: int = Field(
+        default=0,
+        ge=0,
+        description="where `epochs` make fewer steps than this, there are more of them; 0 once epochs is set",
+    )
     batch: int = Field(
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
     )
@@ -190,6 +196,8 @@ class Recipe(BaseModel):
                 "chained: only online networks remember another clip; set options='{online: true}' and task=msd, or "
                 "chained=false"
             )
+        if self.fewest_steps and self.stages:
+            raise ValueError("fewest_steps: not for a recipe with stages; set the epochs of each")
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError("stages: two have the same name")
@@ -231,15 +239,22 @@ class Recipe(BaseModel):
         """The learning rate of a step of ``clips`` clips, before schedule and multipliers."""
         return self.lr * clips / self.lr_batch
 
+    def long_enough(self, steps_per_epoch: int) -> "Recipe":
+        """The recipe with the epochs that it is trained for: more than its own if ``fewest_steps`` takes more."""
+        return self.with_overrides({"epochs": max(self.epochs, ceil(self.fewest_steps / steps_per_epoch))})
+
     def with_overrides(self, overrides: Mapping[str, Any]) -> "Recipe":
         """A copy with fields replaced; strings, as ``--set lr=0.01`` gives them, become the field's type.
 
-        ``STAGE.FIELD`` is a field of one stage. A stage takes over every field that it does not change itself.
+        ``STAGE.FIELD`` is a field of one stage. A stage takes over every field that it does not change itself. Whoever
+        sets ``epochs`` gets so many: ``fewest_steps`` is 0 then, unless it is set as well.
         Raises ``RecipeError`` as ``dynagest.settings.override`` does, and for an unknown stage.
 
         Example: ``get_recipe("mtut").with_overrides({"batch": 8, "alone.epochs": 2})``
         """
         own = {name: value for name, value in overrides.items() if "." not in name}
+        if "epochs" in own:
+            own = {"fewest_steps": 0} | own
         staged = {name: value for name, value in overrides.items() if "." in name}
         if not staged:
             return override(self, own)

@@ -143,6 +143,7 @@ class _Sitting:
         accelerator = self.accelerator
         recipe, precision = choose_precision(recipe, accelerator.device)
         plan = BatchPlan(len(data.train), recipe.batch, recipe.seed)
+        asked, recipe = recipe, recipe.long_enough(plan.steps_per_epoch)
         if plan.smallest < accelerator.num_processes:
             raise RunError(
                 f"{data.description}: a batch of {plan.smallest} clips cannot be shared by {accelerator.num_processes} "
@@ -158,6 +159,11 @@ class _Sitting:
         starts = not resume and before is None
         task, report = build_task(recipe, len(data.train.classes), accelerator.device, load_init=starts)
         notes = [name] if name else []
+        if recipe.epochs > asked.epochs:
+            notes.append(
+                f"{recipe.epochs} epochs instead of {asked.epochs}, so that {len(data.train)} clips make "
+                f"{asked.fewest_steps} steps (--set epochs={asked.epochs} keeps to {asked.epochs})"
+            )
         if report is not None:
             notes.append(f"start from {report}")
         if not resume:

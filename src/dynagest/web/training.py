@@ -5,7 +5,6 @@ teacher, then `dynagest train webcam`, then `dynagest export`. So the server sta
 """
 
 import json
-import math
 import re
 import signal
 import subprocess
@@ -31,7 +30,6 @@ from dynagest.web.model import export_command
 
 FEWEST_CLIPS = 2  # per gesture
 PATIENCE = 10.0  # seconds that a cancelled command gets to stop by itself
-STEPS = 240  # the fewest optimiser steps of a training: the recipe's epochs are too few for a handful of clips
 _COMMAND = (*PYTHON, "-m", "dynagest")
 _LOOKING = "Looking for depth"
 _WITHOUT = "without depth: "  # how `dynagest data depth` reports clips that got none
@@ -65,7 +63,7 @@ class Status:
 class Training:
     """Trains on ``clips``, from the weights in the run folder ``init``, in a new folder under ``runs`` each time.
 
-    ``adopt`` is called with the exported file after a success. ``epochs`` overrides ``enough_epochs``. ``teacher`` is a
+    ``adopt`` is called with the exported file after a success. ``epochs`` overrides the recipe's. ``teacher`` is a
     depth model (ONNX): it first gives depth to the clips, which depth decoders then learn along with the network.
     """
 
@@ -133,9 +131,7 @@ class Training:
                 raise RequestError(HTTPStatus.CONFLICT, "a training is running already; wait for it, or cancel it")
             self._status, self._run = Status("running", "Getting ready"), None
             self._cancelled.clear()
-        self._thread = threading.Thread(
-            target=self._go, args=(self.init, card, sum(counts.values())), name="training", daemon=True
-        )
+        self._thread = threading.Thread(target=self._go, args=(self.init, card), name="training", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -155,8 +151,8 @@ class Training:
         if self._thread is not None:
             self._thread.join(PATIENCE + 5)
 
-    def _go(self, init: Path, card: NetworkCard, clips: int) -> None:
-        settings = _settings(card) | _length(self.epochs or enough_epochs(clips))
+    def _go(self, init: Path, card: NetworkCard) -> None:
+        settings = _settings(card) | (_length(self.epochs) if self.epochs else {})
         if self.teacher is not None:
             settings["msd"] = "both"
         chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
@@ -244,12 +240,6 @@ class Training:
         with self._lock:
             status = _with_progress(self._status, self._run) if self._run is not None else self._status
             self._status = replace(status, state=state, stage="", **values)
-
-
-def enough_epochs(clips: int) -> int:
-    """The epochs of a training on ``clips`` clips: those of the recipe ``webcam``, or more to reach ``STEPS`` steps."""
-    recipe = get_recipe("webcam")
-    return max(recipe.epochs, math.ceil(STEPS / math.ceil(clips / recipe.batch)))
 
 
 class _Stopped(Exception):
