@@ -59,6 +59,16 @@ def test_clips_that_came_after_the_manifest_are_told(tmp_path: Path) -> None:
     assert not of_files(check(relabelled.write(tmp_path / "manifest.csv")))
 
 
+def test_a_listed_path_that_the_system_refuses_is_an_unreadable_clip(tmp_path: Path) -> None:
+    for name in ("a/one", "b/two"):
+        make_clip(tmp_path, name)
+    index = index_dataset("folders", tmp_path, IndexOptions(depth="egogesture")).manifest
+    long = tmp_path / "a" / f"{'x' * 300}.avi"
+    manifest = replace(index, clips=(*index.clips, Clip(long, "a"))).write(tmp_path / "manifest.csv")
+    found = [(problem.kind, problem.message) for problem in of_files(check(manifest)) if problem.file == long]
+    assert ("unreadable", f"{long}: cannot be read (File name too long)") in found
+
+
 def test_repeated_and_copied_clips(tmp_path: Path) -> None:
     one, other = make_clip(tmp_path, "one", frames=24), make_clip(tmp_path, "other", "b")
     whole = replace(one, depth=None)

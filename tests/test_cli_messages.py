@@ -26,6 +26,7 @@ from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
 from dynagest.runtimes.model_file import ModelInfo
 
+LONG = "x" * 300  # as a name pasted twice
 BRACKETS = "[train] pip install 'dynagest[train]' [/] [bold]x[/bold]"
 
 
@@ -82,6 +83,8 @@ def test_a_gesture_in_brackets_is_announced() -> None:
         (["data", "synth", "x", "--set", "clutter=2"], "clutter"),
         (["evaluate", "nowhere"], "nowhere"),
         (["predict", "nowhere", "x.mp4"], "nowhere"),
+        (["predict", LONG, "x.mp4"], f"{LONG}: File name too long; check the name"),
+        (["train", "demo", "--data", LONG], f"{LONG}: File name too long; check the name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -46,8 +46,9 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line. A user's mistake, or a package that is missing, ends in one message and exit code 2.
+    """Run the command line.
 
+    A user's mistake, a path that the system refuses, or a missing package ends in one message and exit code 2.
     Typer ends with exit code 130 on Ctrl-C.
     """
     # OpenMP reads this when torch starts its threads. It makes waiting threads spin briefly and then sleep, because
@@ -60,6 +61,12 @@ def main() -> None:
         app()
     except DynagestError as error:
         message = str(error)
+    except OSError as error:
+        # Any place that looks at a path of the user may meet a folder that may not be entered, or a name that is too
+        # long. Such an error names its file; one that does not is no mistake in a name.
+        if error.filename is None:
+            raise
+        message = f"{error.filename}: {error.strerror}; check the name, and that you may read or write there"
     except ModuleNotFoundError as error:
         extra = _extra_with(error.name or "")
         if extra is None:

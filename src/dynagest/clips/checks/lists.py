@@ -1,5 +1,6 @@
 """Finds the faults of a manifest that show without decoding: in its rows, copied files, unlisted clips. No torch."""
 
+import os
 import shlex
 import unicodedata
 from collections import Counter, defaultdict
@@ -140,11 +141,11 @@ def unlisted(manifest: Manifest) -> Iterator[Problem]:
     folder = manifest.path.parent
     try:
         found = {clip.video: clip.label for clip in index_folders(folder, IndexOptions()).clips}
-    except ManifestError:
-        return  # no class folders
+    except (ManifestError, OSError):
+        return  # no class folders, or some that may not be looked into
     listed = {clip.video: clip.label for clip in manifest.clips}
     # If the manifest has other labels than the folders' names, folders do not tell which videos are clips.
-    by_folder = all(found.get(video) == label for video, label in listed.items() if video.exists())
+    by_folder = all(found.get(video) == label for video, label in listed.items() if os.path.exists(video))  # noqa: PTH110
     more = [video for video in found if video not in listed]
     if by_folder and more:
         home = shlex.quote(str(folder))
