@@ -77,6 +77,16 @@ def test_the_sheet_is_a_png_whatever_it_is_called(tmp_path: Path) -> None:
         contact_sheet(manifest, tmp_path)
 
 
+def test_a_sheet_replaces_a_sheet_and_nothing_else(tmp_path: Path) -> None:
+    manifest = make_manifest(make_clip(tmp_path, "one", "a")).write(tmp_path / "manifest.csv")
+    listed = (tmp_path / "manifest.csv").read_bytes()
+    with pytest.raises(RunError, match=r"manifest\.csv: holds something else than a picture, which would be lost"):
+        contact_sheet(manifest, tmp_path / "manifest.csv")
+    assert (tmp_path / "manifest.csv").read_bytes() == listed
+    sheet = contact_sheet(manifest, tmp_path / "sheet.png").read_bytes()
+    assert contact_sheet(manifest, tmp_path / "sheet.png", seed=1).read_bytes() == sheet
+
+
 def test_captions_are_readable_in_other_scripts() -> None:
     """A question mark or a box for each letter would make both words the same picture."""
     for one, other in (("größer", "gräßer"), ("Взмах", "Нажат"), ("χέρι", "ώρας")):
