@@ -223,6 +223,23 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", [" wave", "wa\rve"])
+def test_a_path_that_would_come_back_as_another_is_told(name: str, tmp_path: Path) -> None:
+    """A blank that nobody sees would make every clip of the folder missing."""
+    for clip in (Clip(tmp_path / name / "a.avi", "x"), Clip(tmp_path / "a.avi", "x", tmp_path / name / "a.npz")):
+        with pytest.raises(
+            ManifestError, match=rf"cannot hold {re.escape(repr(name)[:-1])}/a.*, for a blank .*; rename"
+        ):
+            Manifest((clip,), ("x",)).write(tmp_path / "manifest.csv")
+    with pytest.raises(
+        ManifestError, match=re.escape(r"cannot hold 'wa\nve', for a blank at its ends or a line break")
+    ):
+        Manifest((Clip(tmp_path / "a.avi", "wa\nve"),), ("wa\nve",)).write(tmp_path / "manifest.csv")
+    assert not list(tmp_path.iterdir())
+    kept = Manifest((Clip(tmp_path / "b" / "wave " / "a.avi", "wave"),), ("wave",)).write(tmp_path / "manifest.csv")
+    assert kept.clips[0].video == tmp_path / "b" / "wave " / "a.avi"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     for place, named, clips, home in (
         (tmp_path / "nowhere.csv", "nowhere.csv", tmp_path, tmp_path),

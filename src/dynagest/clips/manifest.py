@@ -131,8 +131,9 @@ class Manifest:
 
         If ``depth_end`` is ``None`` but ``end`` is set, the depth range is written as long as the RGB range. Files that
         have the same content already stay as they are; a ``depth.yaml`` that declares the same in other words counts as
-        the same. Raises ``ManifestError`` for a path that is not UTF-8, and without ``overwrite`` also, changing
-        nothing, if one of the files exists with other content; ``RunError`` if the files cannot be written.
+        the same. Raises ``ManifestError`` for a name that reading would not give back, such as one that is not UTF-8,
+        and without ``overwrite`` also, changing nothing, if one of the files exists with other content; ``RunError`` if
+        the files cannot be written.
         """
         path = absolute(path)
         files = {file: data for file, data in self._files(path).items() if not _says(file, data, self.depth)}
@@ -149,7 +150,9 @@ class Manifest:
         """The files that ``write`` writes and their contents, the manifest last."""
         timed = any(clip.fps is not None for clip in self.clips)
         columns = COLUMNS if timed else COLUMNS[:-1]
-        rows = table_text(columns, (_row(clip, path.parent)[: len(columns)] for clip in self.clips))
+        table = [_row(clip, path.parent)[: len(columns)] for clip in self.clips]
+        _refuse_unkept(path, self.classes, (str(row[place]) for row in table for place in (0, 2)))
+        rows = table_text(columns, table)
         files = {path.with_name(CLASSES_FILE): "".join(f"{name}\n" for name in self.classes)}
         if self.depth is not None:
             files[path.with_name(DEPTH_FILE)] = self.depth.to_yaml()
@@ -208,6 +211,16 @@ def read_classes(path: Path) -> tuple[str, ...]:
     if not names:
         raise ManifestError(f"{path}: is empty; write one label a line, or remove it to take the labels of the clips")
     return tuple(names)
+
+
+def _refuse_unkept(path: Path, labels: Iterable[str], paths: Iterable[str]) -> None:
+    """Raise ``ManifestError`` for a name that would be another one when the manifest is read back."""
+    lost = next((name for name in labels if len(name.strip().splitlines()) != 1), None)
+    lost = next((name for name in paths if name != name.strip() or "\r" in name), None) if lost is None else lost
+    if lost is not None:
+        raise ManifestError(
+            f"{path}: cannot hold {lost!r}, for a blank at its ends or a line break in it; rename the file or folder"
+        )
 
 
 def _says(file: Path, data: bytes, depth: DepthSpec | None) -> bool:
