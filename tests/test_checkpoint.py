@@ -10,6 +10,7 @@ from safetensors import safe_open
 from training_toys import toy_recipe
 
 from dynagest.errors import RunError
+from dynagest.networks.weights import to_safetensors
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import (
     Best,
@@ -126,6 +127,21 @@ def test_another_network(tmp_path: Path) -> None:
     other, _ = build_task(recipe, 3, CPU)
     with pytest.raises(RunError, match="other tensors"):
         load_checkpoint(tmp_path, other, build_optimiser(other, recipe))
+
+
+@pytest.mark.parametrize("change", ["shape", "momentum"])
+def test_tensors_of_another_version(change: str, tmp_path: Path) -> None:
+    task, optimiser, checkpoint = stepped()
+    path = save_checkpoint(tmp_path, task, optimiser, checkpoint)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    momentum, weight = (next(name for name in tensors if name.startswith(part)) for part in ("optimiser.", "task."))
+    tensors[weight if change == "shape" else f"{momentum}_of_old"] = torch.zeros(3, 1, 4, 1, 5)
+    path.write_bytes(to_safetensors(tensors, metadata))
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    with pytest.raises(RunError, match="other tensors"):
+        load_checkpoint(tmp_path, task, optimiser)
+    assert all(torch.equal(before[name], value) for name, value in task.state_dict().items())
 
 
 def test_resuming_needs_the_same_recipe_and_data(tmp_path: Path) -> None:

@@ -98,15 +98,17 @@ def load_checkpoint(run_dir: Path, task: Task, optimiser: torch.optim.Optimizer)
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
         state = task.state_dict()
-        wanted = {f"{WEIGHTS}{name}" for name in state}
-        if wanted != {name for name in names if name.startswith(WEIGHTS)}:
+        parameters = dict(task.named_parameters())
+        found = {name.removeprefix(WEIGHTS): file.get_tensor(name) for name in names if name.startswith(WEIGHTS)}
+        trained = {name.removeprefix(OPTIMISER).partition(".")[2] for name in names if name.startswith(OPTIMISER)}
+        shapes = {name: value.shape for name, value in state.items()}
+        if shapes != {name: value.shape for name, value in found.items()} or not trained <= parameters.keys():
             raise RunError(
                 f"{path}: holds other tensors than this version's network; start the run anew with --overwrite"
             )
         with torch.no_grad():
             for name, value in state.items():
-                value.copy_(file.get_tensor(f"{WEIGHTS}{name}"))
-        parameters = dict(task.named_parameters())
+                value.copy_(found[name])
         for saved in (name for name in names if name.startswith(OPTIMISER)):
             kind, _, name = saved.removeprefix(OPTIMISER).partition(".")
             value, parameter = file.get_tensor(saved), parameters[name]
