@@ -84,6 +84,12 @@ def test_every_convolution_of_an_exported_stream_is_2d(online: tuple[VideoNet, o
     assert shapes.count((1, 2, 3, 3)) == (8 if "action" in info.card.model else 0)
 
 
+def test_every_constant_is_read(online: tuple[VideoNet, onnx.ModelProto, ModelInfo]) -> None:
+    """ONNX Runtime warns of others whenever it loads the file."""
+    graph = online[1].graph
+    assert {each.name for each in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_every_clip_and_every_step_is_calibrated_on(
     online: tuple[VideoNet, onnx.ModelProto, ModelInfo], frames: int

@@ -50,6 +50,7 @@ def to_onnx(
     drop_zero_biases(model)
     name_by_module(model)
     pool_globally(model)
+    drop_unused_constants(model)
     check(model)
     return model
 
@@ -78,6 +79,10 @@ def drop_zero_biases(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in zeros:
             del node.input[2]
+
+
+def drop_unused_constants(model: onnx.ModelProto) -> None:
+    """Remove the constants that no operator reads any more: ONNX Runtime warns of each when it loads the file."""
     used = {name for node in model.graph.node for name in node.input}
     kept = [each for each in model.graph.initializer if each.name in used]
     del model.graph.initializer[:]
