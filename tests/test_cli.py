@@ -73,6 +73,12 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_no_digit_is_cut_off_in_a_narrow_terminal() -> None:
+    """It is left to the terminal to break the lines: "14.5" for 14.509 would be another number."""
+    result = CliRunner().invoke(app, ["count", "tsn_resnet18"], env={"COLUMNS": "40"})
+    assert {"tsn_resnet18", "11,219,091", "14.509", "12.669"} <= set(result.output.split())
+
+
 def test_count_prints_the_constants_of_the_paper() -> None:
     code, output = run("count", "tsm_resnet50", "action_resnet50", "tea_res2net50")
     assert code == 0

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dynagest.cli.options import table_console
+
 if TYPE_CHECKING:
     from dynagest.export import Export
 
@@ -99,7 +101,7 @@ def _print(result: "Export") -> None:
     for name, size, latency, accuracy in rows:
         share = "-" if accuracy is None else f"{accuracy:.1%}"
         table.add_row(Text(name), f"{size / 2**20:.1f} MB", f"{1000 * latency:.1f}", share)
-    Console().print(table)
+    table_console().print(table)
     print(
         f"{compared.rows} answers on {result.source}: same best class {compared.agreement:.1%}, "
         f"typical difference {compared.typical:.2g} of the logits' spread, largest {compared.difference:.2g}"

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dynagest.cli.options import table_console
+
 STATUS_STYLE = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
@@ -40,7 +42,6 @@ def count(
     from dynagest.networks.weights import load_network
     from dynagest.task.decoder import MultiScaleDecoder
 
-    console = Console()
     if list_ or not models:
         for name in list_models():
             print(name)
@@ -72,8 +73,8 @@ def count(
             f"{sum(p.numel() for p in decoder.parameters()):,}" if decoder else "-",
             f"{decoder.multiply_adds(frames) / 1e9:.3f}" if decoder else "-",
         )
-    console.print(table)
-    console.print(
+    table_console().print(table)
+    Console().print(
         "GMAC: 10^9 multiply-adds. legacy: GFLOPs by the counter behind the paper's tables (docs/method.md).\n"
         "MSD: the two depth decoders, which exist in training only."
     )

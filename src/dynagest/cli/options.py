@@ -4,12 +4,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 Fps = Annotated[
     float | None,
     typer.Option(min=0.1, max=120, help="Frames of a stream a second for the network. [default: its card's]"),
 ]
 Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
+
+
+def table_console() -> Console:
+    """For tables of numbers: 80 columns at least, because rich cuts digits off where there is no room for them."""
+    console = Console()
+    console.width = max(console.width, 80)
+    return console
 
 
 def choose_device(name: str | None) -> str:
