@@ -58,6 +58,7 @@ def test_help_shows_an_example(command: list[str]) -> None:
     assert f"dynagest {' '.join(command)}" in output
     examples = output[output.index("Example") :].splitlines()
     assert all(line.count("dynagest ") <= 1 for line in examples), "each has a line of its own"
+    assert "--no-" not in output, "a flag that is off need not be turned off"
 
 
 @pytest.mark.parametrize("name", [name for name in dynagest.__all__ if name != "__version__"])

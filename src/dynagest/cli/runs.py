@@ -54,13 +54,16 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/RECIPE]")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights to start from: a run folder or a checkpoint.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on with the run in the folder, if there is one, by its own recipe and data.")
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, if there is one, by its own recipe and data."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
     ] = [],  # noqa: B006
-    show: Annotated[bool, typer.Option(help="Print the recipe with what each field means, and stop.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the recipe with what each field means, and stop.")
+    ] = False,
 ) -> None:
     """Train a network on RGB clips, taught by their depth; the run folder explains itself."""
     from dynagest.settings import describe, parse_settings
