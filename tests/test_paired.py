@@ -12,19 +12,21 @@ def test_interval_of_three_values():
     assert found.mean == 2.0
     # standard deviation 1, standard error 1 / sqrt(3), t(2) = 4.303
     assert found.half == pytest.approx(4.303 / math.sqrt(3))
-    assert found.count == 3
+    assert found.values == (1.0, 2.0, 3.0)
 
 
-def test_one_seed_has_no_interval():
-    found = interval([5.0])
-    assert (found.mean, found.half, found.count) == (5.0, None, 1)
+@pytest.mark.parametrize("values", [(5.0,), (4.0, 6.0)])
+def test_one_or_two_seeds_have_no_interval(values):
+    found = interval(values)
+    assert (found.mean, found.half, found.values) == (5.0, None, values)
 
 
 def test_difference_is_taken_seed_by_seed_over_those_that_both_have():
-    found = paired({0: 50.0, 1: 60.0, 2: 70.0}, {0: 49.0, 1: 58.0, 7: 0.0})
+    found = paired({0: 50.0, 1: 60.0, 2: 70.0, 3: 30.0}, {3: 27.0, 0: 49.0, 1: 58.0, 7: 0.0})
     assert found is not None
-    assert found.mean == pytest.approx(1.5)
-    assert found.half == pytest.approx(12.706 * 0.5)  # differences 1 and 2: standard error 0.5
+    assert found.values == (1.0, 2.0, 3.0)
+    assert found.mean == pytest.approx(2.0)
+    assert found.half == pytest.approx(4.303 / math.sqrt(3))
 
 
 def test_pairing_removes_what_a_seed_does_to_both():

@@ -45,7 +45,10 @@ def test_a_table_of_outcomes():
     for seed in (1, 2):
         del fewer[made.cell("TSM + MSD", "generated").jobs[3 - seed].key]
         told = markdown(collect(made, fewer), "the command")
-        seeds = ("56.5 ± 69.9 (2 seeds) | +1.5 ± 6.4 (2 seeds)", "51.0 (one seed) | +1.0 (one seed)")[seed - 1]
+        seeds = (
+            "56.5 (two seeds: 51.0 and 62.0) | +1.5 (two seeds: +1.0 and +2.0)",
+            "51.0 (one seed) | +1.0 (one seed)",
+        )[seed - 1]
         assert f"| TSM + MSD | {seeds} |" in told
         assert "| TSM | 60.0 ± 24.8 | " in told
 
@@ -60,10 +63,10 @@ def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
             drawn.append(self)
 
     monkeypatch.setattr("matplotlib.figure.Figure", Kept)
-    for name, seeds in (("V", (1,) * 6), ("IV", (2, 1, 2, 2))):
-        made = plan(TABLES[name], SCALES["small"], {}, range(2), NO_SPEEDS)
+    for name, seeds in (("V", (1,) * 6), ("IV", (3, 2, 3, 3))):
+        made = plan(TABLES[name], SCALES["small"], {}, range(3), NO_SPEEDS)
         outcomes = {
-            job.key: Outcome(key=job.key, name="", top1=0.5 + seed / 10)
+            job.key: Outcome(key=job.key, name="", top1=0.7 + seed / 10)
             for cell, count in zip(made.cells, seeds, strict=True)
             for seed, job in cell.jobs.items()
             if seed < count
@@ -72,5 +75,8 @@ def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
     five, four = drawn
     assert [axes.get_xlabel() for axes in five.axes] == ["accuracy in %"]
     assert [axes.get_xlabel()[:20] for axes in four.axes] == ["accuracy in %", "paired difference, i"]
-    assert [len(axes.containers) for axes in four.axes] == [4, 2]
-    assert all(each.get_suptitle().endswith("; hollow: one seed") for each in drawn)
+    assert [len(axes.containers) for axes in four.axes] == [3, 1]
+    accuracies = four.axes[0]
+    assert [line.get_xdata().tolist() for line in accuracies.lines if line.get_linestyle() == "-"] == [[70, 80]]
+    assert accuracies.get_xlim()[1] == 101, "an interval of 80 ± 25 draws no accuracies beyond 100 %"
+    assert all(each.get_suptitle().endswith("; hollow: single seeds") for each in drawn)

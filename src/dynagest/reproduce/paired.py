@@ -14,18 +14,22 @@ _T95 = (
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over ``count`` seeds, and ``half`` the width of its 95 % interval (``None`` for a single seed)."""
+    """The mean of ``values``, one for each seed, and ``half`` the width of its 95 % interval.
+
+    ``half`` is ``None`` for one or two seeds. Of two, the interval would be nine times as wide as they are apart on
+    each side, which says less than the two themselves.
+    """
 
     mean: float
     half: float | None
-    count: int
+    values: tuple[float, ...]
 
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean and the interval of at least one value, each from another seed."""
     count = len(values)
-    half = t95(count - 1) * stdev(values) / sqrt(count) if count > 1 else None
-    return Interval(mean(values), half, count)
+    half = t95(count - 1) * stdev(values) / sqrt(count) if count > 2 else None
+    return Interval(mean(values), half, tuple(values))
 
 
 def paired(ours: dict[int, float], theirs: dict[int, float]) -> Interval | None:

@@ -113,9 +113,11 @@ def figure(results: Results) -> bytes:
         axes.set_axisbelow(True)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
+    low, high = panels[0].get_xlim()
+    panels[0].set_xlim(low, min(high, 101))  # whiskers may go beyond 100 %, accuracies do not
     told = "ours with 95 % interval over seeds"
     if any(value and value.half is None for score in scores for value in (score.mean, score.difference)):
-        told += "; hollow: one seed"
+        told += "; hollow: single seeds"
     if any(score.paper is not None for score in scores):
         told += "; diamonds as printed"
     drawn.suptitle(f"Table {results.plan.table.name}, scale {results.plan.scale}: {told}", fontsize=11)
@@ -125,12 +127,12 @@ def figure(results: Results) -> bytes:
 
 
 def _point(axes: Any, value: Interval | None, place: int, colour: str) -> None:
-    if value is not None:
-        # An interval may be narrower than its dot, so a hollow dot shows that a single seed has none.
-        fill = "none" if value.half is None else "full"
-        axes.errorbar(
-            value.mean, place, xerr=value.half, fmt="o", color=colour, fillstyle=fill, capsize=3, markersize=5
-        )
+    # An interval may be narrower than its dot, so hollow dots show that there is none.
+    if value is not None and value.half is None:
+        places = [place] * len(value.values)
+        axes.plot(value.values, places, "o-", color=colour, fillstyle="none", linewidth=0.5, markersize=5)
+    elif value is not None:
+        axes.errorbar(value.mean, place, xerr=value.half, fmt="o", color=colour, capsize=3, markersize=5)
 
 
 def _number(value: float | None) -> str:
@@ -147,11 +149,15 @@ def _difference(score: Score, wanted: int) -> str:
 
 
 def _interval(value: Interval, wanted: int, sign: bool) -> str:
-    """The mean and its interval as text, with the number of seeds if they are fewer than ``wanted``."""
-    mean = f"{value.mean:+.1f}" if sign else f"{value.mean:.1f}"
+    """The mean and its interval as text, with the number of seeds if they are fewer than ``wanted``.
+
+    One or two seeds have no interval; of two, both values are shown.
+    """
+    mean, *each = (f"{number:+.1f}" if sign else f"{number:.1f}" for number in (value.mean, *value.values))
+    count = len(each)
     if value.half is None:
-        return f"{mean} (one seed)"
-    return f"{mean} ± {value.half:.1f}" + (f" ({value.count} seeds)" if value.count < wanted else "")
+        return f"{mean} (one seed)" if count == 1 else f"{mean} (two seeds: {' and '.join(each)})"
+    return f"{mean} ± {value.half:.1f}" + (f" ({count} seeds)" if count < wanted else "")
 
 
 def _cost(line: Line) -> list[str]:
