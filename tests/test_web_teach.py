@@ -352,6 +352,13 @@ class TestUploads:
         assert client.delete("/api/gestures/wave/clips/002", headers=ORIGIN).status_code == 204
         assert list((tmp_path / "gestures").iterdir()) == []
 
+    def test_a_clip_whose_tags_are_not_utf8_is_shown(self, client: TestClient, tmp_path: Path) -> None:
+        assert post(client) == (201, "")
+        path = tmp_path / "gestures" / "wave" / "001.mkv"
+        path.write_bytes(path.read_bytes().replace(b"Lav", b"La\xff"))  # the encoder's name
+        (gesture,) = client.get("/api/gestures").json()["gestures"]
+        assert gesture["clips"] == [{"name": "001", "frames": 10, "seconds": 0.9, "fault": ""}]
+
     def test_what_a_file_manager_leaves_behind_is_no_clip(self, client: TestClient, tmp_path: Path) -> None:
         post(client)
         (tmp_path / "gestures/wave/.DS_Store").write_bytes(b"")
