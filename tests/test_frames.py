@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 
+from dynagest.clips.demux import KeyFrames, Video
 from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
-from dynagest.clips.video import KeyFrames, _Video, iterate_video, key_frames, read_video, video_rate
+from dynagest.clips.video import iterate_video, key_frames, read_video, video_rate
 from dynagest.errors import ClipError
 from dynagest.live.sources import VideoFile
 
@@ -82,7 +83,7 @@ def test_decoding_begins_at_the_key_frame_and_gives_the_same_pictures(name: str,
     whole = read_video(path, list(range(COUNT)), "rgb")
     for wanted in range(COUNT):
         np.testing.assert_array_equal(read_video(path, [wanted], "rgb", keys)[wanted], whole[wanted])
-        with _Video(path) as video:
+        with Video(path) as video:
             decoded = [index for index, _ in video.decode([wanted], keys)]
         assert decoded == list(range(max(begin for begin in begins if begin <= wanted), COUNT))
 

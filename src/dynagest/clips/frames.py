@@ -27,17 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dynagest.clips import jpeg
+from dynagest.clips.demux import KeyFrames
 from dynagest.clips.manifest import Clip
-from dynagest.clips.video import (
-    Array,
-    KeyFrames,
-    count_video,
-    key_frames,
-    one_channel,
-    read_video,
-    too_short,
-    video_rate,
-)
+from dynagest.clips.video import Array, count_video, key_frames, one_channel, read_video, too_short, video_rate
 from dynagest.errors import ClipError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from dynagest.clips.demux import NO_DECODER, open_video
 from dynagest.clips.frames import VIDEO_SUFFIXES
-from dynagest.clips.video import NO_DECODER, as_shown, open_video
+from dynagest.clips.video import as_shown
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 

@@ -21,8 +21,8 @@ import av
 import cv2
 import numpy as np
 
+from dynagest.clips.demux import open_video
 from dynagest.clips.jpeg import is_damaged, picture_size
-from dynagest.clips.video import open_video
 from dynagest.web.guard import RequestError
 
 CLIP_TYPE = "application/vnd.dynagest.clip"
