@@ -284,6 +284,7 @@ def test_files_without_weights(tmp_path: Path, content: object) -> None:
         load_weights(small(), tmp_path / "no.pth")
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, but files have such tensors
 @pytest.mark.parametrize("kind", ["quantised", "sparse", "meta"])
 def test_tensors_that_are_no_plain_numbers_are_named(tmp_path: Path, kind: str) -> None:
     net = small()
