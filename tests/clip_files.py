@@ -36,6 +36,13 @@ def depth_frames(
     return depth
 
 
+def write_file(path: Path, text: str = "x") -> Path:
+    """A file in folders that need not be there, for what looks at names and lists alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
 def save_video(path: Path, frames: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = frames.ndim == 3

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clip_files import write_file
 from export_helpers import export_colours
 from typer.testing import CliRunner
 from video_files import HEIGHT, WIDTH, write_video
@@ -21,17 +22,12 @@ LISTS_ONLY = IndexOptions(require_files=False)
 TRAIN = "001/00001 1,41:33 42,96:57\n001/00002 5,30:249\n"
 
 
-def _write(path: Path, text: str = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
 def _index(root: Path, options: IndexOptions = LISTS_ONLY) -> Index:
     return index_dataset("congd", root, options)
 
 
 def test_a_row_becomes_a_stream_and_its_gestures_clips(tmp_path: Path):
-    _write(tmp_path / "train.txt", TRAIN)
+    write_file(tmp_path / "train.txt", TRAIN)
     index = _index(tmp_path)
     assert index.streams is not None
     first, second = index.streams.streams
@@ -48,12 +44,12 @@ def test_a_row_becomes_a_stream_and_its_gestures_clips(tmp_path: Path):
 
 def test_phases_labels_and_both_ways_of_naming_are_found(tmp_path: Path):
     """As released: phases, labels in a folder of their own, and a valid.txt without labels beside the videos."""
-    _write(tmp_path / "ConGD_labels" / "train.txt", TRAIN)
-    _write(tmp_path / "ConGD_labels" / "valid.txt", "001/00003 1,20:1")
-    _write(tmp_path / "ConGD_phase_1" / "valid.txt", "001/00003")
-    _write(tmp_path / "ConGD_phase_1" / "train" / "001" / "00001.M.avi")
-    _write(tmp_path / "ConGD_phase_1" / "train" / "001" / "00001.K.avi")
-    _write(tmp_path / "ConGD_phase_1" / "valid" / "001" / "M_00003.avi")
+    write_file(tmp_path / "ConGD_labels" / "train.txt", TRAIN)
+    write_file(tmp_path / "ConGD_labels" / "valid.txt", "001/00003 1,20:1")
+    write_file(tmp_path / "ConGD_phase_1" / "valid.txt", "001/00003")
+    write_file(tmp_path / "ConGD_phase_1" / "train" / "001" / "00001.M.avi")
+    write_file(tmp_path / "ConGD_phase_1" / "train" / "001" / "00001.K.avi")
+    write_file(tmp_path / "ConGD_phase_1" / "valid" / "001" / "M_00003.avi")
     index = _index(tmp_path, IndexOptions())
     assert index.streams is not None
     assert [(stream.video.relative_to(tmp_path).as_posix(), stream.split) for stream in index.streams.streams] == [
@@ -65,8 +61,8 @@ def test_phases_labels_and_both_ways_of_naming_are_found(tmp_path: Path):
 
 
 def test_quirks_are_kept_and_said(tmp_path: Path):
-    _write(tmp_path / "train.txt", "\ufeff001/00001 42,96:57 1,45:33\r\n\r\n001/00002\n")
-    _write(tmp_path / "valid.txt", "001/00001\n001/00002\n")
+    write_file(tmp_path / "train.txt", "\ufeff001/00001 42,96:57 1,45:33\r\n\r\n001/00002\n")
+    write_file(tmp_path / "valid.txt", "001/00001\n001/00002\n")
     index = _index(tmp_path)
     assert index.streams is not None
     assert [span.label for span in index.streams.streams[0].spans] == ["class_033", "class_057"]
@@ -88,20 +84,20 @@ def test_quirks_are_kept_and_said(tmp_path: Path):
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, row: str, message: str):
-    _write(tmp_path / "train.txt", row)
+    write_file(tmp_path / "train.txt", row)
     with pytest.raises(ManifestError, match=message):
         _index(tmp_path)
 
 
 def test_streams_are_not_cut_apart_by_a_hold_out(tmp_path: Path):
-    _write(tmp_path / "train.txt", TRAIN)
+    write_file(tmp_path / "train.txt", TRAIN)
     with pytest.raises(ManifestError, match="cut apart"):
         _index(tmp_path, IndexOptions(require_files=False, holdout=0.2))
 
 
 def test_the_command_writes_manifest_and_streams(tmp_path: Path):
-    _write(tmp_path / "congd" / "train.txt", TRAIN)
-    _write(tmp_path / "congd" / "train" / "001" / "00001.M.avi")
+    write_file(tmp_path / "congd" / "train.txt", TRAIN)
+    write_file(tmp_path / "congd" / "train" / "001" / "00001.M.avi")
     done = CliRunner().invoke(app, ["data", "index", "congd", str(tmp_path / "congd"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "2 streams" in done.output
@@ -129,7 +125,7 @@ def _paint(path: Path, count: int, *shown: tuple[int, int, tuple[int, int, int]]
 def test_what_the_adapter_finds_is_measured(tmp_path: Path):
     """Two streams of three gestures, of which the second stream's is shown as one of the other class."""
     root, out = tmp_path / "congd", tmp_path / "out"
-    _write(root / "valid.txt", "001/00001 1,15:33 16,40:57\n001/00002 11,30:33\n")
+    write_file(root / "valid.txt", "001/00001 1,15:33 16,40:57\n001/00002 11,30:33\n")
     _paint(root / "valid" / "001" / "00001.M.avi", 45, (1, 15, RED), (16, 40, GREEN))
     _paint(root / "valid" / "001" / "00002.M.avi", 45, (11, 30, GREEN))
     sharp = EventSettings(smoothing=0, cooldown=0, lag=0)

@@ -117,7 +117,7 @@ def _check_options(name: str, options: Mapping[str, Any], known: Options) -> Non
 def _resnet(name: str, width: int, channels: int, options: Mapping[str, Any]) -> ResNet:
     prefix, _, resnet = name.rpartition("_")
     temporal, (block, depths) = TEMPORAL[prefix], RESNETS[resnet]
-    wrap = (temporal.online if options.get("online") else None) or temporal.wrap
+    wrap = temporal.online if temporal.online and options.get("online") else temporal.wrap
 
     def make_block(in_channels: int, planes: int, stride: int, index: int) -> nn.Module:
         # TSM's own rule for very deep networks: every second block of a stage.

@@ -16,8 +16,8 @@ _T95 = (
 class Interval:
     """The mean of ``values``, one for each seed, and ``half`` the width of its 95 % interval.
 
-    ``half`` is ``None`` for one or two seeds. Of two, the interval would be nine times as wide as they are apart on
-    each side, which says less than the two themselves.
+    ``half`` is ``None`` for one or two seeds. Of two, it would be more than six times their distance, which says less
+    than the two themselves.
     """
 
     mean: float
