@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_sites import clip_frames, export_untrained, rate_of, scores_seen, serve
-from web_browser import SOFTWARE_GPU, browser, turn_on, until, write_film
+from web_browser import RATE, SOFTWARE_GPU, browser, turn_on, until, write_film
 from web_helpers import running
 
 from dynagest.export import export
@@ -37,21 +37,28 @@ def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
     return [*frames, *[np.zeros_like(frames[0])] * len(frames)]
 
 
-def named_by_python(
-    network: ExportedNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
-) -> list[str]:
-    """What is recognised in four rounds of the film that the page is to see, begun at every second of its frames.
+def python_names_only(
+    name: str, network: ExportedNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
+) -> bool:
+    """Whether Python names ``name``, at least twice, and nothing else in four rounds of the film that the page sees.
 
-    The page comes in somewhere, and which frames its network sees follows from that.
+    So it must be wherever the film is begun: the page comes in somewhere, and which frames its network sees follows
+    from that. Some pictures are left out and others come late, as in a browser that has other work.
     """
-    labels = []
-    for start in range(0, len(frames), 2):
-        scorer = WindowScorer(Unsplit(network), fps=fps)
-        recogniser = Recogniser(scorer, EventDetector(network.card.classes, settings))
-        shown = (with_pause(frames) * 4)[start:]
-        events = [event for k, frame in enumerate(shown) for event in recogniser.push(frame, k / rate).events]
-        labels += [event.label for event in events if event.end is None]
-    return labels
+    rng = np.random.default_rng(0)
+    reel = with_pause(frames)
+    film = [reel[int(k * rate / RATE)] for k in range(round(len(reel) * RATE / rate))]
+    for start in range(0, len(film), 2):
+        recogniser = Recogniser(WindowScorer(Unsplit(network), fps=fps), EventDetector(network.card.classes, settings))
+        labels = []
+        for k in range(start, start + 4 * len(film)):
+            if rng.random() < 0.15:
+                continue
+            seen = film[(k + int(rng.integers(3))) % len(film)]
+            labels += [event.label for event in recogniser.push(seen, k / RATE).events if event.end is None]
+        if len(labels) < 2 or set(labels) != {name}:
+            return False
+    return True
 
 
 def test_it_runs_isolated_and_from_this_server_alone(address: str, film: Path) -> None:
@@ -143,13 +150,13 @@ def test_it_names_the_gestures(tmp_path: Path) -> None:
                 found.get(spec.classes[label], (0.0, [])), (float(scores.max()), frames), key=lambda each: each[0]
             )
     fps = 8 / spec.seconds
-    settings = EventSettings(smoothing=0.1, threshold=0.5, dip=0.12, cooldown=0.5, lag=0.3)
+    settings = EventSettings(smoothing=0.2, threshold=0.5, dip=0.12, cooldown=0.5, lag=0.3)
     # The page is tested, not the demo's network, which knows no "none": gestures that Python names in such a film,
     # and names nothing else.
     best = [
         name
-        for name in sorted(found, key=lambda name: -found[name][0])[:6]
-        if set(named_by_python(network, found[name][1], rate_of(spec), fps, settings)) == {name}
+        for name in sorted(found, key=lambda name: -found[name][0])[:8]
+        if python_names_only(name, network, found[name][1], rate_of(spec), fps, settings)
     ][:3]
     assert len(best) == 3, "the demo's network names too few gestures in a stream"
     site = serve(tmp_path, path, fps=fps)

@@ -145,6 +145,7 @@ def unlisted(manifest: Manifest) -> Iterator[Problem]:
         return  # no class folders, or some that may not be looked into
     listed = {clip.video: clip.label for clip in manifest.clips}
     # If the manifest has other labels than the folders' names, folders do not tell which videos are clips.
+    # os.path.exists, because Path.exists raises where a folder may not be entered.
     by_folder = all(found.get(video) == label for video, label in listed.items() if os.path.exists(video))  # noqa: PTH110
     more = [video for video in found if video not in listed]
     if by_folder and more:
