@@ -131,6 +131,8 @@ def test_a_file_that_takes_several_frames_at_once_answers_each_of_them(
     np.testing.assert_allclose(whole, expected.reshape(2, 5, 5)[:, 3], rtol=0, atol=1e-5 * expected.std())
     with pytest.raises(ModelError, match=r"a clip of shape \(5, 3, 32, 32\)"):
         load_clip_network(path).logits(clips)
+    with pytest.raises(ModelError, match="frames of float64, but it takes float32"):
+        load_clip_network(path).logits(clips[:, :4].astype(np.float64))
 
 
 def test_a_gesture_need_be_recognised_at_the_end_of_its_clip_only() -> None:
@@ -190,9 +192,12 @@ def test_a_state_of_another_network_is_refused_and_a_failed_step_loses_no_memory
     for _ in range(4):
         _, state = stream.step(frame, state)
         places.add(state["logits"].ctypes.data)
-    for _ in range(3):
-        with pytest.raises(RuntimeError):
-            stream.step(frame[..., :16], state)
+    for wrong, said in (
+        (frame[..., :16], r"frames of shape \(1, 3, 32, 16\), but a step takes \(1, 3, 32, 32\)"),
+        (frame.astype(np.float64), "frames of float64, but it takes float32"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            stream.step(wrong, state)
     _, state = stream.step(frame, state)
     assert state["logits"].ctypes.data in places
 

@@ -22,8 +22,8 @@ class ExportedNetwork:
         self.info, self.card, self._run = info, info.card, run
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
-        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
-        _check_shape(clips, self.card)
+        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T, size or type than the card's."""
+        _check_clips(clips, self.card)
         batch = self.info.batch or len(clips)
         parts = (clips[begin : begin + batch] for begin in range(0, len(clips), batch))
         return np.concatenate([self._run({CLIPS: part})[LOGITS] for part in parts])
@@ -40,7 +40,11 @@ class ExportedStream:
         return {name: np.zeros(each.shape, each.dtype) for name, each in self.info.state.items()}
 
     def step(self, frames: np.ndarray, state: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """See ``StreamNetwork.step``."""
+        """See ``StreamNetwork.step``. Raises ``ModelError`` for frames of another number, size or type."""
+        takes = (self.frames, 3, self.card.size, self.card.size)
+        if frames.shape != takes:
+            raise ModelError(f"{self.card.model}: frames of shape {frames.shape}, but a step takes {takes}")
+        _check_type(frames, self.card)
         given = self._run({FRAME: frames, **{STATE_IN + name: tensor for name, tensor in state.items()}})
         return given[LOGITS], {name: given[STATE_OUT + name] for name in self.info.state}
 
@@ -52,8 +56,8 @@ class StreamedClips:
         self.info, self.card, self._stream = stream.info, stream.card, stream
 
     def logits(self, clips: np.ndarray) -> np.ndarray:
-        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T or size than the card's."""
-        _check_shape(clips, self.card)
+        """See ``ClipNetwork.logits``. Raises ``ModelError`` for clips of another T, size or type than the card's."""
+        _check_clips(clips, self.card)
         return np.stack([stream_logits(self._stream, clip)[-1] for clip in clips])
 
 
@@ -66,9 +70,15 @@ def stream_logits(stream: ExportedStream | TorchStream, clip: np.ndarray) -> np.
     return np.concatenate(rows)[: len(clip)]
 
 
-def _check_shape(clips: np.ndarray, card: NetworkCard) -> None:
+def _check_clips(clips: np.ndarray, card: NetworkCard) -> None:
     if clips.shape[1:] != (card.num_segments, 3, card.size, card.size):
         raise ModelError(
             f"{card.model}: a clip of shape {clips.shape[1:]}, but when exported it takes {card.num_segments} frames "
             f"of {card.size} x {card.size} only; use the protocol center or clips10, or the network that was exported"
         )
+    _check_type(clips, card)
+
+
+def _check_type(frames: np.ndarray, card: NetworkCard) -> None:
+    if frames.dtype != np.float32:
+        raise ModelError(f"{card.model}: frames of {frames.dtype}, but it takes float32, normalised as its card says")
