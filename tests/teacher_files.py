@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dynagest.clips.teacher import Teacher, TeacherSpec
+
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -33,3 +35,8 @@ def luminance(
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
     return path
+
+
+def plain(path: Path, **fields: Any) -> Teacher:
+    """The model in the file ``path``, fed values of 0 to 1 without normalisation."""
+    return Teacher(path, TeacherSpec(mean=(0, 0, 0), std=(1, 1, 1), **fields))

@@ -20,7 +20,8 @@ from web_helpers import CARD, ORIGIN, body, client_of, make_site, request, runni
 from dynagest.cli.serve import serve as serve_command
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Manifest
-from dynagest.clips.teacher import Teacher, write_pseudo_depth
+from dynagest.clips.pseudo_depth import write_pseudo_depth
+from dynagest.clips.teacher import Teacher
 from dynagest.errors import DepthError, DynagestError, ModelError, RunError, WeightsError
 from dynagest.web import serve as serving
 from dynagest.web.app import ASSETS, STATIC, Site, create_app

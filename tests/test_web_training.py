@@ -19,7 +19,8 @@ from web_helpers import CARD, ORIGIN, body, client_of, make_site, post
 from dynagest.clips.checks.check import check
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Manifest
-from dynagest.clips.teacher import PSEUDO, Teacher, write_pseudo_depth
+from dynagest.clips.pseudo_depth import PSEUDO, write_pseudo_depth
+from dynagest.clips.teacher import Teacher
 from dynagest.errors import DynagestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
@@ -230,10 +231,10 @@ class TestTraining:
 # `dynagest`, but it stays at the clips of this name until it is stopped.
 STAYS = """
 import time
-from dynagest.clips import teacher
+from dynagest.clips import pseudo_depth
 from dynagest.cli import main
-look = teacher._depth_of
-teacher._depth_of = lambda video, model: time.sleep(600) if video.stem == "002" else look(video, model)
+look = pseudo_depth._depth_of
+pseudo_depth._depth_of = lambda video, model: time.sleep(600) if video.stem == "002" else look(video, model)
 main()
 """
 

@@ -199,7 +199,8 @@ def depth(
 ) -> None:
     """Write pseudo-depth for clips of a plain camera, for decoders to learn from; goes on where it was stopped."""
     from dynagest.clips.gesture_folder import open_clips
-    from dynagest.clips.teacher import Teacher, write_pseudo_depth
+    from dynagest.clips.pseudo_depth import write_pseudo_depth
+    from dynagest.clips.teacher import Teacher
 
     clips, note = open_clips(manifest)
     print(note)

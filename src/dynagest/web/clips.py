@@ -15,7 +15,7 @@ from dynagest.clips.adapters.folders import index_folders
 from dynagest.clips.depth import DEPTH_FILE
 from dynagest.clips.gesture_folder import SUFFIX, check_label, gestures, refresh_manifest, write_clip
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Manifest
-from dynagest.clips.teacher import RECORD_FILE, depth_path, list_pseudo_depth
+from dynagest.clips.pseudo_depth import RECORD_FILE, depth_path, list_pseudo_depth
 from dynagest.errors import DynagestError, RunError
 from dynagest.web.guard import RequestError
 from dynagest.web.recording import Limits, Recording, read_recording, unfit

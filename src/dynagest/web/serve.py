@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 
 from dynagest.card import NetworkCard
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest
-from dynagest.clips.teacher import Teacher, check_origin
+from dynagest.clips.pseudo_depth import check_origin
+from dynagest.clips.teacher import Teacher
 from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.processes import PYTHON
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
