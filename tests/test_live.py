@@ -123,6 +123,15 @@ def test_the_meter_counts_the_last_two_seconds(monkeypatch: pytest.MonkeyPatch) 
     assert meter.latency == 0.08
 
 
+def test_the_meter_counts_frames_that_brought_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    meter = Meter()
+    for now in (index / 8 for index in range(40)):  # 24 frames a second of which three come while the network computes
+        meter.add(Look(Frame(picture(0), now, now), None, (), 0.1, Status(), passed=3))
+    assert meter.fps == pytest.approx(24)
+
+
 def test_what_is_said_about_the_source() -> None:
     lost = Status("lost", 10, 2, 1, 1, "camera 0: gives no pictures any more")
     assert news(Status(), lost) == (
@@ -359,6 +368,7 @@ def test_a_frame_that_waits_behind_others_is_passed_on_but_looked_at_only_if_it_
     looks = list(recognise(Waiting(), Recogniser(scorer, EventDetector(CLASSES, QUICK))))  # type: ignore[arg-type]
     assert scorer.seen == 5
     assert [look.frame and round(30 * look.frame.time) for look in looks] == [2, 4, None]
+    assert [look.passed for look in looks] == [3, 2, 0]
 
 
 def test_corrupt_frames_do_not_stop_recognition() -> None:

@@ -21,7 +21,8 @@ class Look:
 
     ``frame`` is ``None`` when none came in time. ``scores`` are the newest ones so far, ``events`` those of this turn.
     ``latency`` is the time in seconds from the capture of this frame to its scores, ``None`` if it brought none.
-    ``news`` tells in lines what changed about the source since the look before.
+    ``news`` tells in lines what changed about the source since the look before. ``passed`` frames were passed on since
+    then, this one included.
     """
 
     frame: Frame | None
@@ -30,6 +31,7 @@ class Look:
     latency: float | None
     status: Status
     news: tuple[str, ...] = ()
+    passed: int = 1
 
 
 def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
@@ -41,7 +43,7 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
     """
     recogniser.reset()
     scores: Scores | None = None
-    watching, told = False, Status()
+    watching, told, passed = False, Status(), 0
     while True:
         found = capture.oldest(_WAIT)
         status = capture.status
@@ -50,21 +52,22 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
             last = recogniser.finish() if over else Update()
             scores = last.scores[-1] if last.scores else scores
             watching = watching and not over
-            yield Look(None, scores, last.events, None, status, news(told, status))
-            told = status
+            yield Look(None, scores, last.events, None, status, news(told, status), passed)
+            told, passed = status, 0
             if status.state == "ended":
                 return
             continue
         watching = True
         frame, behind = found
         update = recogniser.push(frame.rgb, frame.time, behind)
+        passed += 1
         if update.scores:
             scores = update.scores[-1]
         elif behind:
             continue
         latency = time.monotonic() - frame.captured if update.scores else None
-        yield Look(frame, scores, update.events, latency, status, news(told, status))
-        told = status
+        yield Look(frame, scores, update.events, latency, status, news(told, status), passed)
+        told, passed = status, 0
 
 
 def news(before: Status, now: Status) -> tuple[str, ...]:
@@ -84,27 +87,28 @@ def news(before: Status, now: Status) -> tuple[str, ...]:
 class Meter:
     """Measures rate and latency over the last ``SPAN`` seconds."""
 
-    _frames: deque[float] = field(default_factory=deque)
+    _frames: deque[tuple[float, int]] = field(default_factory=deque)
     _delays: deque[tuple[float, float]] = field(default_factory=deque)
 
     def add(self, look: Look) -> None:
         """Count a look."""
         now = time.monotonic()
         if look.frame is not None:
-            self._frames.append(now)
+            self._frames.append((now, look.passed))
         if look.latency is not None:
             self._delays.append((now, look.latency))
-        while self._frames and now - self._frames[0] > SPAN:
+        while self._frames and now - self._frames[0][0] > SPAN:
             self._frames.popleft()
         while self._delays and now - self._delays[0][0] > SPAN:
             self._delays.popleft()
 
     @property
     def fps(self) -> float:
-        """Looks with a frame per second; 0 if there were fewer than two."""
+        """Frames passed on per second, those that brought no look included; 0 if there were fewer than two looks."""
         if len(self._frames) < 2:
             return 0.0
-        return (len(self._frames) - 1) / max(self._frames[-1] - self._frames[0], 1e-9)
+        passed = sum(count for _, count in self._frames) - self._frames[0][1]  # those before the span are not in it
+        return passed / max(self._frames[-1][0] - self._frames[0][0], 1e-9)
 
     @property
     def latency(self) -> float | None:
