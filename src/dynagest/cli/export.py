@@ -51,7 +51,10 @@ def export(
         ),
     ] = None,
     drop: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Most points of accuracy to lose. [default: 1; int8: 2]")
+        float | None,
+        typer.Option(
+            min=0, max=100, help="Most points of accuracy to lose. [default: 1, int8: 2; but one answer in any case]"
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of PyTorch and of the file alike. [default: PyTorch's]")
@@ -64,11 +67,10 @@ def export(
     from dynagest.export import export as write
 
     tolerance = TOLERANCES[precision]
-    tolerance = replace(
-        tolerance,
-        agreement=tolerance.agreement if agreement is None else agreement,
-        drop=tolerance.drop if drop is None else drop / 100,
-    )
+    if agreement is not None:
+        tolerance = replace(tolerance, agreement=agreement)
+    if drop is not None:
+        tolerance = replace(tolerance, drop=drop / 100, answers=0)
     console = Console(stderr=True)
     with console.status("exporting") as status:
         result = write(

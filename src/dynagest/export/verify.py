@@ -19,13 +19,15 @@ class Tolerance:
 
     ``difference``: the largest difference of a logit, divided by the logits' standard deviation, at most.
     ``typical``: the root mean square of the differences, divided likewise, at most. ``agreement``: the share of answers
-    with the same best class, at least. ``drop``: the loss of accuracy as a share, at most.
+    with the same best class, at least. ``drop``: the loss of accuracy as a share, at most; but ``answers`` may be lost
+    whatever share they are, because among few clips a single one is more than ``drop``.
     """
 
     difference: float
     typical: float
     agreement: float
     drop: float
+    answers: int = 1
 
 
 # fp32 differs by rounding alone, about 1e-5 in deep networks, which can still decide near ties between classes. Lower
@@ -80,10 +82,11 @@ class Comparison:
     """The comparison of a network in PyTorch and in a file, from ``rows`` answers of each to the same clips.
 
     For ``difference``, ``typical`` and ``agreement`` see ``Tolerance``. The accuracies are over the answers whose label
-    the network knows, ``None`` if there is none.
+    the network knows, ``labelled`` in number, ``None`` if there is none.
     """
 
     rows: int
+    labelled: int
     difference: float
     typical: float
     agreement: float
@@ -102,6 +105,7 @@ class Comparison:
 
         return cls(
             rows=len(expected),
+            labelled=int(known.sum()),
             difference=float(apart.max()),
             typical=float(np.sqrt(np.square(apart).mean())),
             agreement=float((best_expected == best_actual).mean()),
@@ -126,10 +130,11 @@ class Comparison:
             faults.append(
                 f"the best class is the same for {self.agreement:.1%}, at least {tolerance.agreement:.0%} must"
             )
-        if not drop <= tolerance.drop:
+        lost = round(drop * self.labelled)
+        if drop > tolerance.drop and lost > tolerance.answers:
             faults.append(
-                f"accuracy falls from {self.accuracy_torch:.1%} to {self.accuracy_file:.1%}, "
-                f"{100 * tolerance.drop:g} points are allowed (--drop)"
+                f"accuracy falls from {self.accuracy_torch:.1%} to {self.accuracy_file:.1%} (by {lost} of "
+                f"{self.labelled} answers), {100 * tolerance.drop:g} points are allowed (--drop)"
             )
         if faults:
             advice = {
