@@ -24,7 +24,8 @@ setup: .venv/.installed
 test: setup
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2
 
-test-slow: setup
+# Among them the page names gestures by the demo's network.
+test-slow: demo
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n 2 -m slow
 
 # Types also as on Windows, which lacks what is in os and signal elsewhere.
