@@ -27,6 +27,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm3d(inner)
         self.conv3 = convolution(inner, EXPANSION * planes, 1)
         self.bn3 = nn.BatchNorm3d(EXPANSION * planes)
+        nn.init.zeros_(self.bn3.weight)
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = shortcut(in_channels, EXPANSION * planes, stride)
 
