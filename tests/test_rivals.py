@@ -253,7 +253,7 @@ def test_overfits_four_clips(name: str, options: dict[str, object]) -> None:
     first = F.cross_entropy(net(clips), labels)
     first.backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
-    for _ in range({"nas1": 5, "segmentation_lstm": 40}.get(name, 12)):
+    for _ in range({"nas1": 5, "segmentation_lstm": 40, "attention_lstm": 20}.get(name, 12)):
         loss = F.cross_entropy(net(clips), labels)
         optimiser.zero_grad()
         loss.backward()
@@ -400,6 +400,15 @@ def test_resnext_starts_kaiming_normal_by_fan_out() -> None:
     assert isinstance(net, ResNeXt3D)
     block = net.stages[2][1]
     assert block.conv1.weight.std().item() == pytest.approx((2 / block.conv1.out_channels) ** 0.5, rel=0.02)
+
+
+def test_resnext_starts_as_its_shortcuts() -> None:
+    net = small("resnext101_3d").eval()
+    assert isinstance(net, ResNeXt3D)
+    features = torch.rand(1, 128, 2, 4, 4)
+    block = net.stages[2][1]
+    assert torch.equal(block(features), features)
+    assert all(parameter.any() for name, parameter in block.named_parameters() if name.endswith("conv3.weight"))
 
 
 def test_i3d_depth_network_is_another_size_of_stem() -> None:
