@@ -214,6 +214,39 @@ def test_depth_of_another_size(
 
 
 @pytest.mark.parametrize(
+    ("rgb", "depth", "start", "told"),
+    [
+        (1, 1, 0, None),
+        (1, 3, 0, "start 2 and depth_start 0"),
+        (3, 1, 0, "start 0 and depth_start 2"),
+        (1, 3, 5, "start 5 and depth_start 3"),
+    ],
+)
+def test_depth_that_begins_with_another_number(
+    rgb: int, depth: int, start: int, told: str | None, tmp_path: Path
+) -> None:
+    """With what is told the frames of equal numbers are paired."""
+    folders = []
+    for name, first, frames in (("rgb", rgb, rgb_frames(20)), ("depth", depth, depth_frames(20))):
+        folders.append(save_images(tmp_path / name, frames, ".png"))
+        for number in range(1, first):
+            (folders[-1] / f"{number:06d}.png").unlink()
+    clip = Clip(folders[0], "a", folders[1], start=start, depth_start=start)
+    found = [(p.severity, p.file, p.message) for p in check(make_manifest(clip)).problems if p.kind == "numbers"]
+    if told is None:
+        assert found == []
+        return
+    ((severity, file, message),) = found
+    assert (severity, file) == ("warning", folders[1])
+    assert f"numbered from {depth}, those of RGB from {rgb}, " in message
+    assert f"write {told} in the manifest" in message
+    starts = [int(word) for word in told.split() if word.isdecimal()]
+    assert rgb + starts[0] == depth + starts[1]
+    mended = replace(clip, start=starts[0], depth_start=starts[1])
+    assert kinds(check(make_manifest(mended))) == []
+
+
+@pytest.mark.parametrize(
     ("start", "end", "found"),
     [
         (2, 12, []),
@@ -284,6 +317,28 @@ def test_report_as_text_and_json(tmp_path: Path) -> None:
     assert data["splits"]["train"]["lengths"]["short"] == 4
     assert data["warnings"] == 5
     assert data["problems"][0]["row"] == 2
+
+
+def test_the_text_has_the_clips_of_each_class_and_split(tmp_path: Path) -> None:
+    counts = {"train": {"a": 2, "b": 1, "c": 2}, "val": {"a": 0, "b": 1, "c": 0}, "test": {"a": 1, "b": 1, "c": 1}}
+    clips = [
+        Clip(tmp_path / f"{split}{label}{n}.avi", label, split=split)  # not there, which does not matter here
+        for split, classes in counts.items()
+        for label, count in classes.items()
+        for n in range(count)
+    ]
+    report = check(make_manifest(*clips, depth=None, classes="abc"))
+    assert report.counts == counts
+    lines = [line.partition("; always")[0] for line in report.to_text().splitlines()]
+    assert lines[1 : lines.index("test: 3 clips of 3 classes (1 each), 0 with depth") + 2] == [
+        "train: 5 clips of 3 classes (1 to 2 each), 0 with depth",
+        "  2 clips: a, c",
+        "  1 clip: b",
+        "val: 1 clips of 1 classes (1 each), 0 with depth",
+        "  1 clip: b",
+        "test: 3 clips of 3 classes (1 each), 0 with depth",
+        f"error: line 2: {clips[0].video}: no such file or folder",
+    ]
 
 
 def test_problem_names_its_file_once() -> None:

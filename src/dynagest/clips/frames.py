@@ -141,6 +141,10 @@ class FrameReader:
         self.require_whole(clip.video, clip.start, end)
         return end - clip.start
 
+    def first_number(self, path: Path) -> int | None:
+        """The number of the image that is frame 0 of a folder; ``None`` if ``path`` is none. Raises as ``count``."""
+        return self._folder(path).first if is_folder(path) else None
+
     def require_whole(self, path: Path, start: int, end: int) -> None:
         """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
 

@@ -136,6 +136,8 @@ class _Examiner:
         if rgb.length is not None and depth.length is not None and rgb.length != depth.length:
             severity: Severity = "warning" if abs(rgb.length - depth.length) <= tolerance else "error"
             add(severity, "length", f"{depth.length} depth frames for {rgb.length} RGB frames", clip.depth)
+        if rgb.length is not None and depth.length is not None and clip.start == clip.depth_start:
+            self._compare_numbers(clip.video, clip.depth, clip.start, add)
         if depth.frames is not None:
             if rgb.frames is not None:
                 _compare_sizes(rgb.frames, depth.frames, self.manifest.depth, clip.depth, add)
@@ -182,6 +184,20 @@ class _Examiner:
         except ClipError as error:
             add("error", "unreadable", str(error), path)
             return _Read(end - start)
+
+    def _compare_numbers(self, video: Path, depth: Path, start: int, add: _Add) -> None:
+        """Add a warning if the images of depth, read from ``start`` on, are numbered from another number than RGB's.
+
+        A recorder that loses the first frames of one stream leaves such folders: depth then lags, or is ahead.
+        """
+        colour, first = self.reader.first_number(video), self.reader.first_number(depth)
+        if colour is None or first is None or colour == first:
+            return
+        late = first - colour
+        starts = f"start {max(start, late)} and depth_start {max(start, late) - late}"
+        message = f"its images are numbered from {first}, those of RGB from {colour}, and the first of both are paired"
+        advice = f"if equal numbers are equal times, write {starts} in the manifest, and the ends likewise"
+        add("warning", "numbers", f"{message}; {advice}", depth)
 
     def _pace(self, path: Path, start: int, end: int | None, add: _Add) -> None:
         """Add a warning if frames drawn by number are further from those drawn by time than a segment is long."""

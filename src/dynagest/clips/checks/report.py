@@ -1,7 +1,7 @@
 """The findings of ``data check``: problems, counts and lengths, as objects, JSON and text. Needs no torch."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,9 @@ class Problem:
     """One finding.
 
     An error spoils training or testing and must be mended; a warning is worth knowing. ``kind`` is one word for
-    grouping: missing, unreadable, range, short, length, size, depth, label, class, subject, duplicate, unlisted,
-    polarity. ``row`` is the line in the manifest, None if the finding is not about one clip.
+    grouping: missing, unreadable, range, short, long, pace, pixels, length, numbers, size, depth, label, class,
+    subject, duplicate, unlisted, polarity. ``row`` is the line in the manifest, None if the finding is not about one
+    clip.
     """
 
     severity: Severity
@@ -108,9 +109,12 @@ class CheckReport:
         }
 
     def to_text(self, warnings_shown: int = 10) -> str:
-        """The report as text: a line per split, every error, the first ``warnings_shown`` of each kind of warning."""
+        """The report as text: every split and its classes, every error, the first ``warnings_shown`` of each kind of
+        warning.
+        """
         lines = [f"{self.manifest or 'manifest'}: {len(self.classes)} classes"]
-        lines += [self._split_line(split) for split in self.counts]
+        for split in self.counts:
+            lines += [self._split_line(split), *self._class_lines(split)]
         if self.polarity is not None:
             lines.append(f"depth: {self.polarity}")
         lines += [str(problem) for problem in self.errors]
@@ -134,3 +138,11 @@ class CheckReport:
             line += f"; frames {n.shortest} / {n.median:g} / {n.longest} (shortest, median, longest)"
             line += f", {n.short} shorter than {self.num_segments}" if n.short else ""
         return f"{line}; always naming its most frequent class: {self.majority(split):.1%}"
+
+    def _class_lines(self, split: str) -> Iterator[str]:
+        """Yield which classes have how many clips, unless all have as many, as ``_split_line`` says."""
+        classes: dict[int, list[str]] = defaultdict(list)
+        for name, count in self.counts[split].items():
+            classes[count].append(name)
+        for count in sorted(classes.keys() - {0}, reverse=True) if len(classes) > 1 else ():
+            yield f"  {count} clip{'s' if count > 1 else ''}: {', '.join(classes[count])}"
