@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from cli_helpers import run
+from clip_files import make_clip, make_manifest
 from safetensors.torch import load_file
 from torch import nn
 from training_toys import ToyClips, start, toy_data, toy_recipe
@@ -74,6 +77,14 @@ def test_batchnorm_over_all_processes(tmp_path: Path) -> None:
         torch.testing.assert_close(found, value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def assert_alike(one: Path, two: Path) -> None:
+    """The checkpoints of both runs hold the same, but for the order of sums."""
+    ours, theirs = (load_file(run_dir / "checkpoint.safetensors") for run_dir in (one, two))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (theirs[name] - value).abs().max() <= 1e-3 * value.abs().max() + 1e-8, name
+
+
 def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     """13 clips in batches of 4, 3, 3 and 3: shares of 2 + 2 and 2 + 1, a third of the clips without depth.
 
@@ -85,17 +96,50 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
-    one, two = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        difference = (two[name] - value).abs().max()
-        assert difference <= 1e-3 * value.abs().max() + 1e-8, name
+    assert_alike(tmp_path / "one", tmp_path / "two")
     one_log, two_log = (
-        [line for line in read_log(tmp_path / run) if line["event"] == "epoch"] for run in ("one", "two")
+        [line for line in read_log(tmp_path / each) if line["event"] == "epoch"] for each in ("one", "two")
     )
     for ours, theirs in zip(one_log, two_log, strict=True):
         for part in ("train", "validation"):
             assert theirs[part] == pytest.approx(ours[part], rel=1e-4)
+
+
+def machine(rank: int, port: int, home: Path, *command: str) -> subprocess.Popen[str]:
+    """``accelerate launch -m dynagest`` on one of two machines, with a process each.
+
+    It is told of GPUs, because with --cpu it wants MPI; the processes take the CPU all the same.
+    """
+    machines = ("--num_machines=2", f"--machine_rank={rank}", "--main_process_ip=127.0.0.1", "--same_network")
+    processes = ("--multi_gpu", "--num_processes=2", f"--main_process_port={port}", "--mixed_precision=no")
+    # HF_HOME, where `accelerate config` of whoever runs the tests may have left its answers.
+    environment = {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(home)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", *machines, *processes, "-m", "dynagest", *command],
+        env=os.environ | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_two_machines_of_accelerate_launch_give_the_result_of_one(tmp_path: Path) -> None:
+    clips = [make_clip(tmp_path, f"{number}", "ab"[number % 2], frames=6) for number in range(5)]
+    manifest = make_manifest(*clips).write(tmp_path / "manifest.csv")
+    small = ("model=action_resnet18", "width=8", "size=32", "num_segments=4", "epochs=1", "milestones=", "batch=3")
+    settings = (*small, "lr=0.0003", "lr_batch=3", "jitter=0", "workers=0", "precision=fp32")
+    command = ["train", "isogd", "--data", str(manifest.path), *(f"--set={pair}" for pair in settings), "--out"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = [machine(rank, port, tmp_path, *command, str(tmp_path / "two")) for rank in (0, 1)]
+    assert run(*command, str(tmp_path / "one"))[0] == 0
+    told = [process.communicate(timeout=120) for process in machines]
+    assert [process.returncode for process in machines] == [0, 0], told
+    assert f"report: {tmp_path / 'two' / 'report.html'}" in told[0][0]
+    assert told[1][0] == "", "the main process alone tells"
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert_alike(tmp_path / "one", tmp_path / "two")
 
 
 def fail_as_one_of_two(rank: int, port: int, folder: str) -> None:
