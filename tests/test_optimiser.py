@@ -191,11 +191,16 @@ def test_dropout_is_drawn_anew_in_each_step_and_from_its_number_alone() -> None:
 
 @pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_the_network_computes_in_the_recipes_precision(precision: str, kind: torch.dtype) -> None:
-    training, batch, kinds = engine(precision=precision), toy_batch(), []
+    training, batch, kinds, innermost = engine(precision=precision), toy_batch(), [], []
     training.task.network.classifier.register_forward_hook(lambda module, x, y: kinds.append(y.dtype))
+    for stage in (training.task.network.base_model.layer1, training.task.network.base_model.layer3):
+        stage.register_forward_hook(
+            lambda module, x, y: innermost.append(y.is_contiguous(memory_format=torch.channels_last))
+        )
     step(training, batch)
     training.validate([(batch, [])])
     assert kinds == [kind, kind]
+    assert innermost == [True] * 4, "the memory order is channels_last"
     assert {parameter.dtype for parameter in training.task.parameters()} == {torch.float32}
 
 

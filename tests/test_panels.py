@@ -10,7 +10,7 @@ import torch
 from report_helpers import made_up, report
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset
+from dynagest.clips.dataset import ClipDataset, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
@@ -95,9 +95,14 @@ def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path
     sample = source[(0, row.clip.index)]
     np.testing.assert_array_equal(row.rgb, sample["rgb"][2].permute(1, 2, 0))
     np.testing.assert_array_equal(row.depth, sample["depth"][2, 0])
-    assert row.local is not None
-    assert row.global_ is not None
-    assert (row.local.shape, row.global_.shape) == ((64, 64), (16, 16))
+    with torch.no_grad(), decoder.attached(net.eval()) as taps:
+        net(normalise(sample["rgb"][None], card.mean, card.std))
+        masks = decoder(decoder.features(taps))
+    for shown, predicted, side in ((row.local, masks.local, 64), (row.global_, masks.global_, 16)):
+        assert shown is not None
+        assert shown.shape == (side, side)
+        np.testing.assert_allclose(shown, predicted[2, 0], rtol=1e-5, atol=1e-7)
+        assert np.ptp(shown) > 0
 
     # A later test without panels leaves none of the old ones.
     assert "none were asked for" in (make_panels(tmp_path, net, card, with_depth, test, count=0) or "")

@@ -149,6 +149,20 @@ def test_other_classes_reinitialise_the_head_and_say_so(tmp_path: Path) -> None:
     assert torch.equal(net.base_model.conv1.weight, source.base_model.conv1.weight)
 
 
+@pytest.mark.parametrize(("dropout", "head"), [(0.0, "base_model.fc"), (0.5, "new_fc")])
+def test_a_published_head_for_other_classes_is_reinitialised_too(tmp_path: Path, dropout: float, head: str) -> None:
+    literal = trained_literal("action_resnet18", 7, width=16, dropout=dropout)
+    torch.save({"state_dict": literal.state_dict()}, tmp_path / "published.pth")
+    net = small()
+    nn.init.ones_(net.classifier.bias)
+    report = load_weights(net, tmp_path / "published.pth")
+    assert (report.source, report.missing) == ("published", ())
+    assert report.reinitialised == ("classifier.weight", "classifier.bias")
+    assert report.skipped == (f"{head}.weight", f"{head}.bias")
+    assert (net.classifier.bias.any().item(), net.classifier.weight.std() < 0.002) == (False, True)
+    assert torch.equal(net.base_model.conv1.weight, literal.base_model.conv1.weight)
+
+
 def test_temporal_modules_that_the_network_lacks_are_skipped(tmp_path: Path) -> None:
     source = small("action_resnet18")
     report = load_weights(small("tsm_resnet18"), save_network(tmp_path, source, card_of(source)))
