@@ -1,13 +1,19 @@
 """Programs in the documentation do what is said of them."""
 
 import re
+import shlex
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from export_helpers import export_colours, make_network
+import torch
+from cli_helpers import run
+from clip_files import rgb_frames, save_video
+from export_helpers import export_colours, make_network, save_run
+from network_helpers import random_clip, trained_literal
 from torch import Tensor, nn
 
 import dynagest as dg
@@ -18,12 +24,105 @@ from dynagest.runtimes.model_file import ModelInfo
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def program(page: str, heading: str) -> str:
-    """The first Python program below a heading."""
-    text = (DOCS / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
-    found = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert found, f"{page}: no program under {heading}"
-    return found[1]
+README = "../README.md"
+
+
+def program(page: str, heading: str, number: int = 0, language: str = "python") -> str:
+    """A program below a heading, the first one by default."""
+    text = (DOCS / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    assert len(found) > number, f"{page}: no program under {heading}"
+    return found[number]
+
+
+class Theirs(nn.Module):
+    """The "other" of the README: a network that is not ours, with the modules that are named there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 8, 3, 2, 1), pool=nn.MaxPool2d(2)))
+        self.stages = nn.Sequential(*(nn.Conv2d(8, 8, 3, 1 + (k > 0), 1) for k in range(4)))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.stages(self.stem(clip.flatten(0, 1))).mean((2, 3))
+        return self.head(features).unflatten(0, clip.shape[:2]).mean(1)
+
+
+def test_the_calls_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the published width: weights under the published names give the published code's logits.
+
+    These are so large that in float32 the order of sums alone is seen in the fourth digit behind the point.
+    """
+    literal, clip = trained_literal("action_resnet50", 83), random_clip(clips=1)
+    torch.save({"state_dict": literal.state_dict()}, tmp_path / "checkpoint.pth")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"clip": clip, "other": Theirs()}
+    exec(program(README, "From Python"), names)
+    assert names["logits"].shape == (1, 83)
+    loaded = names["loaded"]
+    assert (loaded.source, loaded.skipped, loaded.reinitialised, loaded.missing) == ("published", (), (), ())
+    with torch.no_grad():
+        expected = literal(clip)
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(names["net"].eval()(clip), expected, rtol=1e-4, atol=1e-4)
+    assert [decoder.widths for _, decoder in names["msd"].parts()] == [(8, 8, 1), (8, 8, 8, 1)]
+    rgb, depth = random_clip(size=32), torch.rand(2, 4, 1, 32, 32)
+    names["task"](rgb, torch.tensor([0, 4]), depth, torch.tensor([True, False])).loss.backward()
+    assert all(parameter.grad is not None for parameter in names["task"].parameters())
+
+
+def own_clips(folder: Path) -> None:
+    """Four clips of each of two gestures, of which none says who it is."""
+    for label in ("grab", "wave"):
+        for number in range(1, 5):
+            frames = rgb_frames(10, seed=number + 9 * (label == "wave"))
+            save_video(folder / label / f"anna_{number:02d}.mp4", frames)
+
+
+def test_the_first_session_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_clips(Path("my_clips"))
+    save_video(Path("some_video.mp4"), rgb_frames(20))
+    card = dg.NetworkCard(model="action_resnet18", classes=("a", "b", "c"), size=64, width=16)
+    dg.save_network("runs/demo", dg.create_model(card.model, 3, width=16), card)  # instead of `make demo`
+    told = ""
+    for line in program(README, "A first session with your own clips", language="").splitlines():
+        program_name, *words = shlex.split(line, comments=True)
+        assert program_name == "dynagest"
+        if words[0] == "train":
+            words += [f"--set={pair}" for pair in ("epochs=1", "warmup_epochs=0", "workers=0")]
+        code, output = run(*words)
+        assert code == 0, output
+        told += output
+    for said in ("6 train, 2 val clips of 2 classes: grab, wave", "errors: 0", "classifier re-initialised", "top-1 "):
+        assert said in told
+    assert re.search(r"some_video\.mp4\n +[\d.]+%  (grab|wave)\n", told)
+    assert "Not tested yet" not in Path("runs/mine/report.html").read_text(encoding="utf-8")
+    assert Path("sheet.png").is_file()
+
+
+def test_end_to_end_in_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_clips(Path("data/my_clips"))
+    run("data", "index", "folders", "data/my_clips", "--holdout", "0.25", "--out", "data/my_clips")
+    save_video(Path("some_video.mp4"), rgb_frames(20))
+    save_run(Path("runs/live"), "action_resnet18", {"online": True})
+    camera = [(np.full((24, 32, 3), 9 * tick, np.uint8), tick / 10) for tick in range(20)]
+    names: dict[str, Any] = {"camera": camera}
+    code = program(README, "From Python", 1)
+    small = '{"epochs": 1, "warmup_epochs": 0, "workers": 0, "lr": 0.001}'
+    assert '{"epochs": 20, "lr": 0.001}' in code
+    capsys.readouterr()
+    exec(code.replace('{"epochs": 20, "lr": 0.001}', small), names)
+    assert (names["sample"]["rgb"].shape, names["sample"]["depth"].shape) == ((8, 3, 64, 64), (8, 1, 64, 64))
+    assert names["sample"].keys() == names["generated"][(0, 0)].keys()
+    assert names["card"].classes == ("grab", "wave")
+    tested, *top = capsys.readouterr().out.splitlines()[:3]
+    assert re.fullmatch(r"[\d.]+% of 2 clips, chance 50\.0%", tested)
+    assert {line.split()[1] for line in top} == {"grab", "wave"}
 
 
 @pytest.mark.parametrize("online", [True, False])
