@@ -18,8 +18,8 @@ EXPANSION = 2
 class Bottleneck(nn.Module):
     """1x1x1, a grouped 3x3x3 with the stride, then 1x1x1 to twice the planes.
 
-    The last BatchNorm's weight starts at zero, as a ``Res2NetBlock``'s does, and for the same reason: from random weights
-    101 layers would otherwise stay at chance on some seeds.
+    The last BatchNorm's weight starts at zero, as a ``Res2NetBlock``'s does, and for the same reason: from random
+    weights 101 layers would otherwise stay at chance on some seeds.
     """
 
     def __init__(self, in_channels: int, planes: int, stride: int, groups: int) -> None:
