@@ -198,3 +198,16 @@ def test_decoders_learn_a_mask() -> None:
     assert depth.square().mean().item() == 0.25
     assert output.terms["local"] < 0.03
     assert output.terms["global"] < 0.1
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), ValueError("1 value per channel")])
+def test_what_goes_wrong_inside_a_network_of_clips_is_told_as_it_is(error: Exception) -> None:
+    """The loop tells of a full GPU; an answer about the clip's shape would hide that."""
+    net = create_model("tsm_resnet18", 5, num_segments=2, width=8, size=32)
+
+    def fails(module: nn.Module, inputs: object) -> None:
+        raise error
+
+    net.base_model.layer2.register_forward_pre_hook(fails)
+    with pytest.raises(type(error), match=str(error)):
+        DepthTask(net)(torch.randn(2, 2, 3, 32, 32), torch.tensor([0, 1]))

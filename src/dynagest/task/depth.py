@@ -120,6 +120,6 @@ def _takes(network: nn.Module, images_BCHW: torch.Tensor) -> bool:
     with evaluating(network):
         try:
             network(images_BCHW)
-        except (RuntimeError, ValueError, TypeError, IndexError):
+        except (RuntimeError, ValueError, TypeError, IndexError, ModelError):
             return False
     return True
