@@ -16,6 +16,10 @@ FASTEST = 1000.0  # frames a second; what claims more has no times that could be
 
 Sampling = Literal["segment", "dense"]
 Spread = Annotated[float, Field(gt=0)]
+# A recipe takes these, too, so that what it trains has a card.
+Frames = Annotated[int, Field(ge=1, le=1024)]
+Side = Annotated[int, Field(ge=32, le=4096)]
+Width = Annotated[int, Field(ge=8, le=1024)]
 
 
 class NetworkCard(BaseModel):
@@ -35,12 +39,12 @@ class NetworkCard(BaseModel):
 
     model: str
     classes: tuple[str, ...]
-    num_segments: int = Field(8, ge=1, le=1024)
+    num_segments: Frames = 8
     sampling: Sampling = "segment"
     stride: int = Field(1, ge=1)
     fps: float | None = Field(default=None, gt=0, le=FASTEST)
-    size: int = Field(224, ge=32, le=4096)
-    width: int = Field(64, ge=8, le=1024)
+    size: Side = 224
+    width: Width = 64
     options: dict[str, Any] = {}
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[Spread, Spread, Spread] = IMAGENET_STD

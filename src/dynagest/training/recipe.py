@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
-from dynagest.card import Sampling
+from dynagest.card import Frames, Sampling, Side, Width
 from dynagest.clips.splits import Split
 from dynagest.errors import RecipeError
 from dynagest.networks.spec import NetworkSpec, inputs_of
@@ -53,9 +53,9 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**63, description="decides initial weights, data order and augmentation")
 
     model: str = Field(default="action_resnet50", description="a name from `dynagest count --list`")
-    width: int = Field(default=64, ge=8, description="channels of the stem; 64 is the published network")
-    num_segments: int = Field(default=8, ge=1, description="frames of a clip, T")
-    size: int = Field(default=224, ge=32, description="side of the square input in pixels")
+    width: Width = Field(default=64, description="channels of the stem; 64 is the published network")
+    num_segments: Frames = Field(default=8, description="frames of a clip, T")
+    size: Side = Field(default=224, description="side of the square input in pixels")
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="before the classifier; the paper's figures are without"
     )
