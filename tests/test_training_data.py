@@ -120,6 +120,30 @@ def test_mistake_found_by_a_worker_keeps_its_message(tmp_path: Path) -> None:
         train(toy_recipe(workers=1), data, tmp_path / "run")
 
 
+@dataclass
+class NamedClips(ToyClips):
+    """Clips of the classes that it is told."""
+
+    classes: tuple[str, ...] = ("left", "right", "up")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        (ToyClips(0), None, "^toys: the source to train on has no clips"),
+        (ToyClips(4), ToyClips(0), "^toys: the source to validate on has no clips; .* None in its place"),
+        (NamedClips(classes=("left",)), None, "^toys: classes: there is one, but a network tells at least two apart"),
+        (NamedClips(classes=("left", "left", "up")), None, "^toys: classes: 'left' is there twice"),
+        (ToyClips(), NamedClips(classes=("left", "up", "right")), "class 1 .* train on is 'right', but .* on 'up'"),
+        (ToyClips(), NamedClips(classes=("left", "right")), "class 2 .* train on is 'up', but .* on missing"),
+    ],
+    ids=["no training", "no validation", "one class", "a class twice", "another order", "fewer classes"],
+)
+def test_sources_that_cannot_be_trained_on(train: ToyClips, validation: ToyClips | None, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        TrainingData.of_sources(train, validation, "toys")
+
+
 class TestManifests:
     """What a recipe takes from a manifest, and what it says when that is not there."""
 

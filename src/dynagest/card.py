@@ -22,6 +22,18 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 
 
+def told_apart(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes as they are. Raises ``ValueError`` unless there are two or more, all different."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"there {'is one' if classes else 'are none'}, but a network tells at least two apart; train it on "
+            'more gestures, or with clips of no gesture as the class "none"'
+        )
+    if twice := [name for name in classes if classes.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} is there twice, but each names one logit; give each its own name")
+    return classes
+
+
 class NetworkCard(BaseModel):
     """All that is needed, besides the weights, to recognise gestures with a network. Needs no torch.
 
@@ -53,14 +65,7 @@ class NetworkCard(BaseModel):
     @field_validator("classes")
     @classmethod
     def _told_apart(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(classes) < 2:
-            raise ValueError(
-                f"there {'is one' if classes else 'are none'}, but a network tells at least two apart; train it on "
-                'more gestures, or with clips of no gesture as the class "none"'
-            )
-        if twice := [name for name in classes if classes.count(name) > 1]:
-            raise ValueError(f"{twice[0]!r} is there twice, but each names one logit; give each its own name")
-        return classes
+        return told_apart(classes)
 
     @property
     def inputs(self) -> str:

@@ -5,12 +5,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from dynagest.card import told_apart
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, UnreadableClip, collate, read_clip
 from dynagest.clips.manifest import Clip, Manifest, refuse_path
 from dynagest.clips.table import relative
@@ -55,18 +57,44 @@ def validation_view(recipe: Recipe) -> View:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The clips that a run trains and validates on. ``fingerprint`` detects other clips when a run is resumed."""
+    """The clips that a run trains and validates on. ``fingerprint`` detects other clips when a run is resumed.
+
+    Raises ``ManifestError`` for a source without clips, for fewer than two classes or two of the same name, and when
+    the sources differ in their classes or the order of these.
+    """
 
     train: ClipSource
     validation: ClipSource | None
     fingerprint: str
     description: str
 
+    def __post_init__(self) -> None:
+        for source, use, way_out in (
+            (self.train, "train", "give it some"),
+            (self.validation, "validate", "give it some, or None in its place to keep the last epoch"),
+        ):
+            if source is not None and not len(source):
+                raise ManifestError(f"{self.description}: the source to {use} on has no clips; {way_out}")
+        classes = tuple(self.train.classes)
+        try:
+            told_apart(classes)
+        except ValueError as error:
+            raise ManifestError(f"{self.description}: classes: {error}") from error
+        if self.validation is not None:
+            names = zip_longest(map(repr, classes), map(repr, self.validation.classes), fillvalue="missing")
+            for k, (ours, theirs) in enumerate(names):
+                if ours != theirs:
+                    raise ManifestError(
+                        f"{self.description}: class {k} of the source to train on is {ours}, but of that to validate "
+                        f"on {theirs}; give both the same classes in the same order"
+                    )
+
     @classmethod
     def of_sources(cls, train: ClipSource, validation: ClipSource | None, description: str = "") -> Self:
         """Training data from sources that have their views already (see ``training_view`` and ``validation_view``).
 
-        The fingerprint covers a source's classes, its labels and, when it is generated, its ``spec``.
+        The fingerprint covers a source's classes, its labels and, when it is generated, its ``spec``. Raises
+        ``ManifestError`` as the class does.
         """
         sources = [source for source in (train, validation) if source is not None]
         parts = [
