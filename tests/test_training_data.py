@@ -15,7 +15,14 @@ from dynagest.clips.view import View
 from dynagest.errors import DepthError, ManifestError, RecipeError
 from dynagest.testing.evaluate import evaluate
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
-from dynagest.training.data import TrainingData, build_loader, choose_workers, training_view, validation_view
+from dynagest.training.data import (
+    TrainingData,
+    build_loader,
+    choose_workers,
+    data_of,
+    training_view,
+    validation_view,
+)
 from dynagest.training.recipe import Recipe
 from dynagest.training.trainer import train
 
@@ -142,6 +149,41 @@ class NamedClips(ToyClips):
 def test_sources_that_cannot_be_trained_on(train: ToyClips, validation: ToyClips | None, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         TrainingData.of_sources(train, validation, "toys")
+
+
+@dataclass
+class SeenClips(ToyClips):
+    """Clips that say how they are seen."""
+
+    view: View | None = None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ({}, {"depth": False}, r"has depth=False, but the recipe toy takes depth=True; give it View\(depth=True, "),
+        (
+            {},
+            {"num_segments": 2, "size": 64},
+            "has num_segments=2, size=64, but the recipe toy takes num_segments=4, size=32",
+        ),
+        ({}, {"sampling": "dense"}, "has sampling='dense', but the recipe toy takes sampling='segment'"),
+        ({"sampling": "dense"}, {"stride": 3}, "has stride=3, but the recipe toy takes stride=2"),
+        ({}, {"stride": 3, "augment": True, "jitter": 0.1, "crop": "action"}, ""),
+        ({"msd": "none"}, {"depth": True}, ""),
+    ],
+)
+def test_views_of_sources_suit_the_recipe(recipe: dict, changes: dict, message: str) -> None:
+    recipe = toy_recipe(**recipe)
+    good, other = (SeenClips(view=replace(validation_view(recipe), **each)) for each in ({}, changes))
+    for use, pair in (("train", (other, good)), ("validate", (good, other))):
+        data = TrainingData.of_sources(*pair, "toys")
+        for given in (data, lambda _, data=data: data):
+            if not message:
+                assert data_of(given, recipe, recipe) is data
+                continue
+            with pytest.raises(RecipeError, match=f"^toys: the view of the clips to {use} on {message}"):
+                data_of(given, recipe, recipe)
 
 
 class TestManifests:

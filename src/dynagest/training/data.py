@@ -148,14 +148,14 @@ DataOfRecipe = Callable[[Recipe], TrainingData]
 def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole: Recipe) -> TrainingData:
     """The training data of ``recipe``, which is a stage of ``whole`` or ``whole`` itself.
 
-    Raises ``RecipeError`` for a ready-made ``TrainingData`` whose views do not suit that stage, and ``ManifestError``
-    for a path in place of a manifest.
+    Raises ``RecipeError`` for a source whose view does not suit that recipe, and ``ManifestError`` for a path in place
+    of a manifest.
     """
     refuse_path(data)
     if isinstance(data, Manifest):
         return TrainingData.of_manifest(data, recipe)
     if not isinstance(data, TrainingData):
-        return data(recipe)
+        return _seen_as_asked(data(recipe), recipe)
     ours, theirs = (asdict(replace(training_view(each), depth=True)) for each in (recipe, whole))
     differing = [f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if differing:
@@ -163,6 +163,29 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
             f"{data.description}: a stage of {whole.name} looks at clips otherwise than its last training "
             f"({', '.join(differing)}); give a manifest, or a function from a recipe to its TrainingData"
         )
+    return _seen_as_asked(data, recipe)
+
+
+def _seen_as_asked(data: TrainingData, recipe: Recipe) -> TrainingData:
+    """The data, if every source that has a ``View`` sees clips as the recipe's network takes them.
+
+    How a view crops and colours them is left to its owner; depth that the recipe does not use does no harm.
+    """
+    for source, wanted in ((data.train, training_view(recipe)), (data.validation, validation_view(recipe))):
+        view = getattr(source, "view", None)
+        if not isinstance(view, View):
+            continue
+        keys = ["num_segments", "size", "sampling"]
+        keys += ["stride"] if wanted.sampling == "dense" else []
+        keys += ["depth"] if wanted.depth else []
+        differing = [key for key in keys if getattr(view, key) != getattr(wanted, key)]
+        if differing:
+            has, takes = (", ".join(f"{key}={getattr(each, key)!r}" for key in differing) for each in (view, wanted))
+            use = "train" if source is data.train else "validate"
+            raise RecipeError(
+                f"{data.description}: the view of the clips to {use} on has {has}, but the recipe {recipe.name} takes "
+                f"{takes}; give it View({takes}, ...), or change the recipe"
+            )
     return data
 
 
