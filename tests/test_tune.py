@@ -19,7 +19,7 @@ from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ClipError, ManifestError, RecipeError
 from dynagest.stream.events import Event, EventSettings, EventsFile
 from dynagest.stream.load import load_recogniser
-from dynagest.stream.metrics import Recording, summarise
+from dynagest.stream.metrics import Recording, match, summarise
 from dynagest.stream.scored import ScoredStream, detect, score_streams
 from dynagest.stream.scores import Scores
 from dynagest.stream.tune import OBJECTIVES, RANGES, draw, middle, objective_value, tune
@@ -235,6 +235,20 @@ def test_a_long_recording_goes_on_in_the_next_row():
     assert drawn.count('class="rail"') == 6
     assert ">45 s</text>" in drawn
     assert drawn.count("<title>") == 2  # the gesture lies in two rows
+
+
+def test_a_recording_is_matched_once_however_many_rows_it_has(monkeypatch: pytest.MonkeyPatch):
+    """Matched anew for every row, an hour with a thousand gestures would take a minute."""
+    matched: list[int] = []
+
+    def counted(truth, found):
+        matched.append(len(truth))
+        return match(truth, found)
+
+    monkeypatch.setattr("dynagest.testing.timeline.match", counted)
+    recording = replace(evaluation().recordings[0], seconds=200.0)
+    assert timeline(recording).count('class="rail"') == 20
+    assert matched == [len(recording.truth)]
 
 
 def test_the_commands_end_to_end(tmp_path: Path):

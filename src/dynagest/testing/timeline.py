@@ -4,9 +4,11 @@ In a report the colours are the report's CSS variables; ``timeline_file`` brings
 none of the report's packages, so that exported files are tested where they run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from html import escape
 
+from dynagest.clips.streams import Span
+from dynagest.stream.events import Event
 from dynagest.stream.metrics import Recording, match
 
 WIDTH, LEFT, RIGHT, LANE, GAP, TICKS = 960, 64, 18, 18, 3, 18
@@ -44,22 +46,17 @@ def timeline_file(recordings: Sequence[Recording]) -> str:
 
 
 def _svg(recordings: Sequence[Recording], head: str = "") -> str:
-    rows = [
-        (one, start)
-        for one in recordings
-        for start in (ROW_SECONDS * i for i in range(max(1, -int(-one.seconds // ROW_SECONDS))))
-    ]
-    titled = LANE * 2 + GAP + TICKS
     parts: list[str] = []
     y = 0.0
-    for one, start in rows:
-        if start == 0:
-            pairs = match(one.truth, one.found)
-            told = f"{one.name}: {len(pairs)} of {len(one.truth)} gestures, {len(one.found) - len(pairs)} false"
-            parts.append(f'<text class="name" x="{LEFT}" y="{y + 13:.0f}">{escape(told)}</text>')
-            y += 18
-        parts += _row(one, start, y)
-        y += titled
+    for one in recordings:
+        pairs = match(one.truth, one.found)
+        told = f"{one.name}: {len(pairs)} of {len(one.truth)} gestures, {len(one.found) - len(pairs)} false"
+        parts.append(f'<text class="name" x="{LEFT}" y="{y + 13:.0f}">{escape(told)}</text>')
+        y += 18
+        matched = {item for pair in pairs for item in pair}
+        for row in range(max(1, -int(-one.seconds // ROW_SECONDS))):
+            parts += _row(one, matched, ROW_SECONDS * row, y)
+            y += LANE * 2 + GAP + TICKS
     what = ", ".join(one.name for one in recordings)
     label = escape(f"Timeline of {what}: true gestures above, found ones below")
     size = f'viewBox="0 0 {WIDTH} {y:.0f}"'
@@ -67,7 +64,7 @@ def _svg(recordings: Sequence[Recording], head: str = "") -> str:
     return "".join((open_tag, head, *parts, "</svg>"))
 
 
-def _row(one: Recording, start: float, y: float) -> list[str]:
+def _row(one: Recording, matched: Set[Span | Event], start: float, y: float) -> list[str]:
     end = start + ROW_SECONDS
 
     def across(time: float) -> float:
@@ -93,15 +90,13 @@ def _row(one: Recording, start: float, y: float) -> list[str]:
         x = across(second)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{found_y + LANE:.1f}"/>')
         parts.append(f'<text x="{x:.1f}" y="{found_y + LANE + 11:.1f}" text-anchor="middle">{second} s</text>')
-    pairs = match(one.truth, one.found)
-    hits, seen = [event for _, event in pairs], [span for span, _ in pairs]
     for span in one.truth:
-        kind = "true" if span in seen else "true missed"
-        title = f"{span.label}, {span.begin:.2f} to {span.end:.2f} s" + ("" if span in seen else ", missed")
+        kind = "true" if span in matched else "true missed"
+        title = f"{span.label}, {span.begin:.2f} to {span.end:.2f} s" + ("" if span in matched else ", missed")
         parts += bar(span.begin, span.end, y, kind, span.label, title)
     for event in one.found:
         assert event.end is not None
-        kind = "hit" if event in hits else "false"
+        kind = "hit" if event in matched else "false"
         title = (
             f"{event.label} ({event.confidence:.0%}), {event.begin:.2f} to {event.end:.2f} s, at {event.fired:.2f} s"
         )
