@@ -204,6 +204,16 @@ def test_a_window_gives_the_clip_networks_answer_for_the_last_frames(name: str, 
         assert torch.allclose(logits, torch.cat((net(ended), expected[0, 1:])), atol=1e-10)
 
 
+@pytest.mark.parametrize(("inputs", "channels"), [("rgbd", 4), ("depth", 1)])
+@pytest.mark.parametrize("online", [True, False])
+def test_a_network_that_is_fed_depth_has_a_streaming_form(inputs: str, channels: int, online: bool) -> None:
+    torch.manual_seed(0)
+    net = create_model("tsm_resnet18", 5, T, width=8, options={"inputs": inputs, "online": online}).double().eval()
+    clip = torch.randn(2, T, channels, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(run(streaming_form(net), clip)[-1], net(clip), atol=1e-10)
+
+
 def test_a_windows_step_costs_a_stem_and_a_rest() -> None:
     net = trained("action_resnet18", num_segments=T, width=8)
     window, clip = WindowNet(net), random_clip(clips=1, frames=T, size=32)

@@ -25,7 +25,7 @@ class VolumeNet(nn.Module):
 
     def __init__(self, net: VideoNet) -> None:
         super().__init__()
-        self.num_segments = net.num_segments
+        self.num_segments, self.channels = net.num_segments, net.channels
         self.base_model = copy.deepcopy(net.base_model).eval()
         _replace(self.base_model)
         self.classifier = copy.deepcopy(net.classifier)

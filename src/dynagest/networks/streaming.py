@@ -67,9 +67,9 @@ class StreamNet(nn.Module):
         self._names = {module: _short(name) for name, module in net.named_modules() if isinstance(module, Previous)}
 
     def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The next normalised frame of each stream (N, 3, H, W) -> logits (N, K) and the new state.
+        """The next normalised frame of each stream (N, C, H, W) -> logits (N, K) and the new state.
 
-        Or the next F frames of each (F, N, 3, H, W) -> logits (F, N, K) and the state after the last.
+        Or the next F frames of each (F, N, C, H, W) -> logits (F, N, K) and the state after the last.
         """
         memory = Memory(self._names, state)
         frames_BCHW = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
@@ -99,6 +99,10 @@ class SplitNet(Protocol):
     """A network of clips in two parts: a stem that sees each frame alone, and the rest."""
 
     num_segments: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of an input frame."""
 
     def stem(self, clip_NTCHW: Tensor) -> Tensor:
         """Normalised clips -> features, with frames along the axis that ``WindowNet`` is told."""
@@ -144,7 +148,7 @@ class WindowNet(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         weight = next(self.parameters())
         with torch.no_grad():
-            shape = list(self.net.stem(weight.new_zeros(1, 1, 3, height, width)).shape)
+            shape = list(self.net.stem(weight.new_zeros(1, 1, self.net.channels, height, width)).shape)
         shape[0], shape[self.axis] = batch, self.net.num_segments - 1
         return {STEM: weight.new_zeros(shape), SEEN: weight.new_zeros(batch, 1)}
 
