@@ -1,6 +1,7 @@
 """The generated data set: reproducible, disjoint splits, and on disk what it is in memory."""
 
 import os
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +298,22 @@ def test_ctrl_c_leaves_the_clips_that_workers_have_taken(tmp_path: Path):
     assert 1 <= made < 48
     assert not list(folder.rglob("*.tmp"))
     assert len(Manifest.read(write_synth(folder, many, workers=2))) == 48
+
+
+def test_a_worker_that_is_killed_is_an_error_and_what_was_rendered_is_kept(tmp_path: Path):
+    """As by the kernel, when memory runs out."""
+    many = SMALL.model_copy(update={"clips_per_class": PerSplit(train=12, val=2, test=2)})
+
+    def kill(done: int, total: int) -> None:
+        for worker in active_children():
+            worker.kill()
+
+    folder = tmp_path / "begun"
+    with pytest.raises(RunError, match=r"workers: one of the 2 .* killed.*fewer workers"):
+        write_synth(folder, many, workers=2, progress=kill)
+    assert 1 <= len(list(folder.rglob("*.avi"))) < 48
+    assert len(Manifest.read(write_synth(folder, many, workers=2))) == 48
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_workers_are_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,6 +19,9 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
+AT_ONCE = (
+    "If it ended at once: a script needs `if __name__ == '__main__':` around what it does, for workers import it anew"
+)
 
 
 def worker_context(preload: str) -> BaseContext:
@@ -137,8 +140,7 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
                 raise
             yield TrainingError(
                 f"a data worker ended in mid-run ({first_line(error)}): killed for its memory, or for want of room in "
-                f"/dev/shm. Were it the latter, {ADVICE}; then go on with --resume. If it ended at once: a script "
-                "needs `if __name__ == '__main__':` around what it does, for workers import it anew"
+                f"/dev/shm. Were it the latter, {ADVICE}; then go on with --resume. {AT_ONCE}"
             )
             return
         yield item

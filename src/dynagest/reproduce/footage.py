@@ -37,7 +37,7 @@ def render_split(folder: Path, spec: SynthSpec, split: Split) -> None:
     """Render a split into ``folder``: uint8 RGB (N, F, S, S, 3) and uint16 depth in mm (N, F, S, S).
 
     Continues a rendering that was begun, even one that was killed, and waits for another process that is rendering the
-    same split. Raises ``RunError`` when the clips cannot be written.
+    same split. Raises ``RunError`` when the clips cannot be written or a worker is killed.
     """
     try:
         with locked(folder / f".{split}.lock"):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from dynagest.clips.workers import start_worker, worker_context
+from dynagest.clips.workers import AT_ONCE, start_worker, worker_context
+from dynagest.errors import RunError
 from dynagest.machine import available_cores
 
 _CHUNK = 8  # clips that a worker takes at a time
@@ -28,7 +30,8 @@ def render_all(
     """Call ``write`` with each key, in ``workers`` processes (default: one a core) that take ``chunk`` keys at a time.
 
     ``total`` counts the keys that were done before this call, too. ``progress`` is called with (keys done, ``total``)
-    once a key and all before it are done. An error of ``write`` stops the workers and is raised here.
+    once a key and all before it are done. An error of ``write`` stops the workers and is raised here. Raises
+    ``RunError`` when a worker is killed.
     """
     done = total - len(keys)
     workers = min(workers or available_cores(), max(1, -(-len(keys) // chunk)), _MOST)
@@ -47,6 +50,11 @@ def render_all(
                 done += 1
                 if progress:
                     progress(done, total)
+        except BrokenProcessPool as error:  # the pool has ended the other workers, too
+            raise RunError(
+                f"workers: one of the {workers} that render was killed, as when memory runs out; use fewer workers and "
+                f"run it again, which goes on from what is there. {AT_ONCE}"
+            ) from error
         except BaseException:
             stop.set()  # each worker stops after the clip that it is rendering, not after all that it has taken
             # This waits for the workers. Otherwise a worker that is still importing would find its queues closed.

@@ -43,7 +43,7 @@ def write_synth(
 
     ``workers``: the number of processes, by default one a core; the files do not depend on it. ``progress``: called
     with (clips done, clips in all). A folder that was begun with the same spec is completed. Raises ``RunError`` for a
-    folder that contains anything else, and when the files cannot be written.
+    folder that contains anything else, when the files cannot be written, and when a worker is killed.
     """
     folder = Path(folder).absolute()
     keys = [(split, index) for split in SPLITS for index in range(spec.length(split))]
