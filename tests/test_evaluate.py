@@ -208,6 +208,12 @@ def test_broken_weights_are_an_error(card: NetworkCard, manifest: Manifest) -> N
         evaluate(broken, card, manifest)
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_no_views_is_an_error(net: nn.Module, card: NetworkCard, manifest: Manifest, batch: int) -> None:
+    with pytest.raises(RecipeError, match=f"batch: {batch} views .* at least 1"):
+        evaluate(net, card, manifest, batch=batch)
+
+
 def test_a_batch_that_a_gpu_has_no_memory_for_is_an_error(card: NetworkCard, manifest: Manifest) -> None:
     class Greedy(nn.Linear):
         def forward(self, clips: torch.Tensor) -> torch.Tensor:

@@ -62,8 +62,8 @@ def evaluate(
     split or labels that the network does not know, ``ClipError`` if no clip can be read, ``DepthError`` if depth.yaml
     is wrong for a network that is fed depth, ``ModelError`` when a dataset's view does not fit the network,
     ``WeightsError`` when scores are not finite, and ``RecipeError`` for an unknown protocol or type, a view that
-    augments, a device that is not there or a ``batch`` too large for its memory, and a ``device`` or ``dtype`` for an
-    exported file.
+    augments, a device that is not there, a ``batch`` below 1 or too large for its memory, and a ``device`` or ``dtype``
+    for an exported file.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -71,6 +71,8 @@ def evaluate(
     how = get_protocol(protocol)
     if dtype not in DTYPES:
         raise RecipeError(f"there is no type {dtype!r} to compute with; there are {', '.join(DTYPES)}")
+    if batch < 1:
+        raise RecipeError(f"batch: {batch} views cannot run through the network; give at least 1")
     videos = _open(source, split, card)
     truth = [videos.label(index) for index in range(len(videos))]
     logit = match_classes(videos.classes, card.classes, set(truth))
