@@ -11,7 +11,7 @@ from dynagest.errors import ModelError
 from dynagest.networks.forward import evaluating
 from dynagest.networks.video import VideoNet
 from dynagest.task.base import Task, TaskOutput, Term
-from dynagest.task.decoder import Masks, MultiScaleDecoder
+from dynagest.task.decoder import GLOBAL, LOCAL, Masks, MultiScaleDecoder
 from dynagest.task.inputs import network_input
 from dynagest.task.loss import Counts, DepthLoss
 from dynagest.task.saved import save_decoders
@@ -62,8 +62,8 @@ class DepthTask(Task):
         kinds = decoder.taps if decoder is not None else {}
         terms = {
             "cross_entropy": Term(loss.weights.cross_entropy),
-            "local": Term(loss.weights.local if "local" in kinds else None, "with_depth"),
-            "global": Term(loss.weights.global_ if "global" in kinds else None, "with_depth"),
+            LOCAL: Term(loss.weights.local if LOCAL in kinds else None, "with_depth"),
+            GLOBAL: Term(loss.weights.global_ if GLOBAL in kinds else None, "with_depth"),
         }
         super().__init__(network, terms, uses_depth=decoder is not None)
         self.decoder = decoder

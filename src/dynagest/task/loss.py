@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dynagest.task.decoder import Masks
+from dynagest.task.decoder import GLOBAL, LOCAL, Masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ class DepthLoss(nn.Module):
         cross_entropy = mean_over(F.cross_entropy(logits.float(), label, reduction="none"), counts.clips)
         loss = self.weights.cross_entropy * cross_entropy
         terms = {"cross_entropy": cross_entropy}
-        terms |= {name: torch.zeros_like(cross_entropy) for name in ("local", "global")}
+        terms |= {name: torch.zeros_like(cross_entropy) for name in (LOCAL, GLOBAL)}
         if masks is not None:
             assert depth is not None, "masks need depth to be compared with"
             assert has_depth is not None, "masks need to know which clips have depth"
-            scales = (("local", masks.local, self.weights.local), ("global", masks.global_, self.weights.global_))
+            scales = ((LOCAL, masks.local, self.weights.local), (GLOBAL, masks.global_, self.weights.global_))
             for name, mask, weight in scales:
                 if mask is not None:
                     terms[name] = self._squared_error(mask, depth, has_depth, counts.with_depth)

@@ -17,7 +17,7 @@ from dynagest.task.loss import Counts, mean_over
 from dynagest.task.taps import Taps
 
 ENCODER = "encoder"
-HALVINGS = (4, 8, 16, 32)  # divisors of the encoder's channels: 256 become 64, 32, 16 and 8 before the two classes
+DIVISORS = (4, 8, 16, 32)  # of the encoder's channels: 256 become 64, 32, 16 and 8 before the two classes
 
 
 class SegmentationTask(Task):
@@ -86,7 +86,7 @@ class SegmentationDecoder(nn.Sequential):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        widths = (in_channels, *(max(2, in_channels // part) for part in HALVINGS), 2)
+        widths = (in_channels, *(max(2, in_channels // part) for part in DIVISORS), 2)
         for inputs, outputs in pairwise(widths):
             up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
             # He's initialisation with the true fan-in: along each axis two of the four taps reach an output pixel.
