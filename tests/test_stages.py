@@ -211,6 +211,20 @@ def test_only_the_first_stage_starts_from_given_weights(tmp_path: Path) -> None:
     assert not any("WARNING" in text for text in texts)
 
 
+@pytest.mark.parametrize("init", [".", "network.safetensors", "stages/1-plain"])
+def test_weights_inside_the_run_that_is_replaced_are_not_lost(tmp_path: Path, init: str) -> None:
+    run_dir = tmp_path / "run"
+    (run_dir / "stages" / "1-plain").mkdir(parents=True)
+    train(toy_recipe(model="tsm_resnet18", epochs=1, milestones=()), toy_data(validation=False), tmp_path / "before")
+    for folder in (run_dir, run_dir / "stages" / "1-plain"):
+        for name in ("network.safetensors", "network.json"):
+            (folder / name).write_bytes((tmp_path / "before" / name).read_bytes())
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=r"holds .*network\.safetensors, which init names.*name another folder"):
+        train(staged(), toy_data(), run_dir, init=run_dir / init, overwrite=True)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
 def test_prernn_takes_the_layers_of_c3d(tmp_path: Path) -> None:
     """The fully connected weights become input-to-hidden; the recurrent ones are new."""
     first = {"model": "c3d", "num_segments": 9, "options": {}}

@@ -30,7 +30,8 @@ def start_run(
 
     Raises ``RunError`` unless told to ``overwrite`` a run that is finished or can be resumed, or files of unknown
     origin with names that a run uses. A run that was killed before its first checkpoint has nothing to lose and is
-    replaced. ``keep_stages``: the stages in the folder belong to this run.
+    replaced. ``keep_stages``: the stages in the folder belong to this run. Also raises ``RunError`` if what would be
+    removed holds the weights that the first stage has yet to load.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise RunError(f"{run_dir}: is a file; name a folder for the run")
@@ -38,6 +39,8 @@ def start_run(
     contents = [path for name in names for path in run_dir.glob(name)]
     if not overwrite:
         _refuse_to_remove(run_dir, contents, stages=[] if keep_stages else _begun_stages(run_dir))
+    if recipe.stages and not keep_stages:  # a training without stages has loaded its weights by now
+        _refuse_to_lose(recipe.trainings[0].init, run_dir, contents)
     for path in contents:
         try:
             if path.is_dir():
@@ -67,6 +70,19 @@ def _refuse_to_remove(run_dir: Path, contents: Sequence[Path], stages: Sequence[
         found = some([path.name for path in contents])
         raise RunError(
             f"{run_dir}: holds {found}, but no run to resume; name another folder, or remove them by --overwrite"
+        )
+
+
+def _refuse_to_lose(init: str | None, run_dir: Path, contents: Sequence[Path]) -> None:
+    """Raise ``RunError`` if the weights at ``init`` are among ``contents``."""
+    if init is None:
+        return
+    given = Path(init).resolve()
+    weights = given / NETWORK_FILE if given.is_dir() else given
+    if any(weights.is_relative_to(run_dir.resolve() / path.name) for path in contents):
+        raise RunError(
+            f"{run_dir}: holds {weights}, which init names to start from, and would be emptied before the first stage "
+            "loads it; name another folder for the run"
         )
 
 
