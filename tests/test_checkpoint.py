@@ -120,6 +120,13 @@ def test_damaged_checkpoint(tmp_path: Path, content: bytes) -> None:
         read_checkpoint(tmp_path)
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    task, optimiser, checkpoint = stepped()
+    save_checkpoint(tmp_path, task, optimiser, checkpoint.model_copy(update={"version": 2}))
+    with pytest.raises(RunError, match=r"(?s)not a checkpoint that this version can resume .*version"):
+        read_checkpoint(tmp_path)
+
+
 def test_another_network(tmp_path: Path) -> None:
     task, optimiser, checkpoint = stepped()
     save_checkpoint(tmp_path, task, optimiser, checkpoint)

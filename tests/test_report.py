@@ -273,6 +273,14 @@ def test_parts_may_be_missing(tmp_path: Path) -> None:
         write_report(tmp_path / "tested")
 
 
+def test_metrics_of_another_format_are_refused(tmp_path: Path) -> None:
+    run = fill(tmp_path, made_up(("a", "b"), 10, 0.5))
+    path = run / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(RunError, match=r"not a metrics file of this version \(format: is 2, but must be 1\)"):
+        write_report(run)
+
+
 def test_a_path_may_be_plain_text(tmp_path: Path) -> None:
     run = fill(tmp_path / "run", made_up(("a", "b"), 10, 0.5))
     assert write_report(str(run)) == run / "report.html"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dynagest.card import NetworkCard
 from dynagest.cli import app
 from dynagest.clips.streams import Span, Stream, StreamSet
-from dynagest.errors import ClipError, ManifestError, RecipeError
+from dynagest.errors import ClipError, ManifestError, RecipeError, RunError
 from dynagest.stream.events import Event, EventSettings, EventsFile
 from dynagest.stream.load import load_recogniser
 from dynagest.stream.metrics import Recording, match, summarise
@@ -176,6 +176,9 @@ def test_an_evaluation_reads_back_and_counts_by_class(tmp_path: Path):
     result = evaluation()
     metrics, drawing = result.write(tmp_path)
     assert StreamEvaluation.read(metrics) == result
+    metrics.write_text(metrics.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(RunError, match=r"not stream metrics of this version \(format: is 2, but must be 1\)"):
+        StreamEvaluation.read(metrics)
     assert sum(one.gestures for one in result.per_class) == result.summary.gestures == 20
     assert sum(one.recognised for one in result.per_class) == result.summary.recognised
     assert sum(one.false for one in result.per_class) == result.summary.activations - result.summary.recognised

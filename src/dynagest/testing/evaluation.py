@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
@@ -21,7 +21,6 @@ from dynagest.testing.metrics import (
     top_confusions,
 )
 
-FORMAT = 1
 _UPPER_BOUND = "an upper bound, not for use"  # said of every network that is fed depth when it is tested
 SEEN = {"rgb": "RGB alone", "rgbd": f"RGB and depth ({_UPPER_BOUND})", "depth": f"depth alone ({_UPPER_BOUND})"}
 
@@ -100,7 +99,7 @@ class Evaluation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    format: int = FORMAT
+    format: Literal[1] = 1
     complete: bool
     conditions: Conditions
     summary: Summary

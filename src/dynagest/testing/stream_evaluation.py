@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,8 +14,6 @@ from dynagest.stream.events import EventSettings
 from dynagest.stream.metrics import GRACE, Recording, StreamSummary, false_activations, match, summarise
 from dynagest.testing.evaluation import json_text
 from dynagest.testing.timeline import timeline_file
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class StreamEvaluation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: Literal[1] = 1
     model: str
     fps: float
     data: str

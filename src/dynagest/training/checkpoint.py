@@ -6,6 +6,7 @@ It needs no state of loaders or random generators, because data order, augmentat
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -57,7 +58,7 @@ class Checkpoint(BaseModel):
     progress: Progress
     recipe: Recipe
     data: str
-    version: int = 1
+    version: Literal[1] = 1
 
 
 def save_checkpoint(run_dir: Path, task: Task, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> Path:
