@@ -64,6 +64,20 @@ def test_a_full_gpu_ends_in_an_error_that_says_what_to_set(tmp_path: Path, monke
     assert train(toy_recipe(accumulate=2), toy_data(), tmp_path / "run", resume=True).steps == 6
 
 
+@pytest.mark.parametrize(("batch", "accumulate"), [(1, 1), (2, 2)])
+def test_a_part_of_one_value_per_channel_ends_in_an_error_that_says_what_to_set(
+    tmp_path: Path, batch: int, accumulate: int
+) -> None:
+    recipe = toy_recipe(model="tsn_resnet18", msd="none", num_segments=1, batch=batch, accumulate=accumulate)
+    clips = TrainingData.of_sources(ToyClips(frames=1), None)
+    with pytest.raises(TrainingError) as caught:
+        train(recipe, clips, tmp_path / "run")
+    assert f"step 1: {batch} readable clips, in {accumulate} parts (batch {batch}, acc" in str(caught.value)
+    assert "Set a larger batch or a smaller accumulate" in str(caught.value)
+    wider = recipe.with_overrides({"batch": 2 * accumulate})
+    train(wider, clips, tmp_path / "run", overwrite=True)
+
+
 def test_validation_takes_no_more_memory_than_training(monkeypatch: pytest.MonkeyPatch) -> None:
     shares, forward = [], DepthTask.forward
 

@@ -28,6 +28,7 @@ from dynagest.training.scores import Sums
 from dynagest.training.unreadable import UnreadableClips
 
 LINE_SECONDS = 5.0  # without a terminal, at most one line of progress in this time
+_ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch's BatchNorm begins its ValueError
 
 
 class Loop:
@@ -126,6 +127,16 @@ class Loop:
                 f"memory of {self.accelerator.device} ({first_line(error)}). Set a larger accumulate, which "
                 "cuts a step into more parts, or a smaller batch, and start anew with --overwrite; or end what else "
                 "computes there, and go on with --resume"
+            ) from error
+        except ValueError as error:
+            if not str(error).startswith(_ONE_VALUE):
+                raise
+            parts = min(self.recipe.accumulate, agreed.fewest)
+            raise TrainingError(
+                f"step {step + 1}: {len(batch['label'])} readable clips, in {parts} parts (batch {self.recipe.batch}, "
+                f"accumulate {self.recipe.accumulate}), leave a part with one value per channel, for which BatchNorm "
+                "has no statistics. Set a larger batch or a smaller accumulate, so that every part has two clips, and "
+                "start anew with --overwrite"
             ) from error
         if not sums.finite or not norm < float("inf"):
             self.engine.discard()
