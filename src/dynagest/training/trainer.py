@@ -68,8 +68,8 @@ def train(
 
     Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
     ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips are unreadable, a data
-    worker died, a GPU's memory is full; ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after
-    Ctrl-C, when the checkpoint is written.
+    worker died, a GPU's memory is full, a part of a step is too small for BatchNorm; ``DivergedError``: the loss is
+    not finite) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """
