@@ -22,9 +22,7 @@ from dynagest.export.write import write_model
 from dynagest.runtimes.model_file import ModelInfo
 
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-README = "../README.md"
+README = "../README.md"  # from there
 
 
 def program(page: str, heading: str, number: int = 0, language: str = "python") -> str:
