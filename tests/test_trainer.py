@@ -53,6 +53,16 @@ def test_run_folder_explains_itself(finished: Path) -> None:
     assert (environment["data"], environment["seed"], environment["processes"]) == ("toy clips", 0, 1)
 
 
+def test_trains_on_the_recipes_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    update = Engine.update
+    monkeypatch.setattr(Engine, "update", lambda engine: (used.append(torch.get_num_threads()), update(engine)))
+    train(toy_recipe(threads=2), toy_data(), tmp_path)
+    assert set(used) == {2}
+    assert torch.get_num_threads() == 1, "as it was before"
+    assert json.loads((tmp_path / "environment.json").read_text())["threads"] == 2
+
+
 def test_folder_tells_whether_there_is_a_run_and_on_what(finished: Path, tmp_path: Path) -> None:
     assert has_run(finished)
     assert not has_run(tmp_path)

@@ -1,8 +1,10 @@
-"""The cores and the shared memory that data workers can use, and fast bf16. Only the last of these needs torch."""
+"""The cores and the shared memory that data workers can use; PyTorch's threads and fast bf16, which need torch."""
 
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, such as of `docker run --cpus 2`; cgroup v2
@@ -34,3 +36,16 @@ def fast_bf16() -> bool:
 
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[int]:
+    """Set PyTorch's number of threads inside the block, or leave it for None; gives the number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

@@ -23,6 +23,7 @@ from dynagest.export.quantise_onnx import Inputs, pooled_nodes, quantise_onnx
 from dynagest.export.streams import StreamForm, convert_stream, stream_inputs
 from dynagest.export.verify import TOLERANCES, ClipRunner, Comparison, Runner, StreamRunner, Tolerance
 from dynagest.export.volumes import VolumeNet, fits_volumes
+from dynagest.machine import torch_threads
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.video import VideoNet
 from dynagest.networks.weights import load_network
@@ -126,7 +127,7 @@ def export(
         state=state,
         events=events.model_dump() if events else None,
     )
-    with _staged(target) as staged, _torch_threads(threads) as count:
+    with _staged(target) as staged, torch_threads(threads) as count:
         tell(f"writing {precision}")
         info = write_model(model, info, to, inputs, staged)
         tell("comparing with PyTorch")
@@ -246,17 +247,6 @@ def _staged(target: Path) -> Iterator[Path]:
         for part in _parts(staged):
             with suppress(OSError):  # after success, or where nothing could be written, there is nothing to remove
                 part.unlink()
-
-
-@contextmanager
-def _torch_threads(count: int | None) -> Iterator[int]:
-    """Set PyTorch's number of threads inside the block, or leave it for None; gives the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
 
 
 def _parts(path: Path) -> tuple[Path, ...]:

@@ -1,13 +1,12 @@
 """Films a take: renders RGB frames and depth from a performance, a scene and cameras, for any of its moments."""
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dynagest.machine import torch_threads
 from dynagest.synth.canvas import paint
 from dynagest.synth.hand import hand_solids
 from dynagest.synth.motion import Motion, pose_at
@@ -65,27 +64,14 @@ def camera_of(spec: SynthSpec) -> Camera:
 def film(spec: SynthSpec, take: Take, frames: np.ndarray, device: torch.device | str = "cpu") -> Footage:
     """Render the frames of a take with these indices (F,); with ``spec.unmirrored`` flip those of a frontal view."""
     device = torch.device(device)
-    with torch.inference_mode(), _one_thread() if device.type == "cpu" else contextlib.nullcontext():
+    # Frames are so small that more threads would only wait for each other, and the last bits of a frame would depend on
+    # the number of threads.
+    with torch.inference_mode(), torch_threads(1 if device.type == "cpu" else None):
         footage = _film(spec, take, take.times[frames], take.noise.select(frames), device)
     flip = spec.unmirrored and take.events.stage.view == "frontal"
     images = (image.flip(-1) if flip else image for image in (footage.rgb, footage.depth, footage.hand))
     # Copies, because tensors made in inference mode cannot be changed in place outside of it.
     return Footage(*(image.clone() for image in images))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread in the block.
-
-    Frames are so small that more threads would only wait for each other, and the last bits of a frame would depend on
-    the number of threads.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _film(spec: SynthSpec, take: Take, times: np.ndarray, noise: Noise, device: torch.device) -> Footage:

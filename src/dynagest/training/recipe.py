@@ -20,7 +20,7 @@ WITHOUT_EFFECT = frozenset(
     {"workers", "prefetch", "checkpoint_seconds", "checkpoint_steps", "log_steps", "starts_from"}
 )
 # These belong to the run as a whole: a stage cannot have its own.
-OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages", "fewest_steps"})
+OF_THE_WHOLE = frozenset({"name", "seed", "init", "starts_from", "stages", "fewest_steps", "threads"})
 
 
 class Stage(BaseModel):
@@ -164,6 +164,9 @@ class Recipe(BaseModel):
     )
 
     precision: Precision = Field(default="auto", description="auto: bf16 where the hardware has it")
+    threads: int | None = Field(
+        default=None, ge=1, description="of PyTorch in each process; rounding depends on it. none: as many as cores"
+    )
     workers: int | None = Field(default=None, ge=0, description="data-loading processes; none: autodetected")
     prefetch: int = Field(default=2, ge=1, description="batches that each worker prepares ahead")
     checkpoint_seconds: float = Field(default=300.0, gt=0, description="at most this long between checkpoints")

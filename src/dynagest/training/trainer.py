@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
+from dynagest.machine import torch_threads
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan
 from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
@@ -121,7 +122,8 @@ class _Sitting:
         error = None
         if self.accelerator.is_main_process:
             device, processes = str(self.accelerator.device), self.accelerator.num_processes
-            place = describe_environment(data.description, recipe.seed, device, processes)
+            with torch_threads(recipe.threads):
+                place = describe_environment(data.description, recipe.seed, device, processes)
             try:
                 start_run(run_dir, recipe, place, overwrite=overwrite, keep_stages=keep_stages)
             except DynagestError as refused:
@@ -175,7 +177,8 @@ class _Sitting:
             raise_together(None)
 
         devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), Interrupts() as interrupts:
+        threads = torch_threads(recipe.threads)
+        with torch.random.fork_rng(devices=devices), threads, Interrupts() as interrupts:
             engine = Engine(accelerator, task, recipe)
             loop = Loop(engine, data, plan, run_dir, progress, interrupts, self.console, self.home)
             if resume:
