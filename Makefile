@@ -35,10 +35,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
-# An interrupted demo goes on where it stopped.
+# An interrupted demo goes on where it stopped. One thread: of two cores the data worker needs the second, and the result
+# does not depend on the number of cores (docs/speed.md).
 demo: setup
 	$(BIN)/dynagest data synth $(DEMO)/gestures --preset demo
-	$(BIN)/dynagest train demo --data $(DEMO)/gestures/manifest.csv --out $(DEMO) --resume
+	$(BIN)/dynagest train demo --data $(DEMO)/gestures/manifest.csv --out $(DEMO) --set threads=1 --resume
 	$(BIN)/dynagest evaluate $(DEMO) --split test
 	@echo "Open $(DEMO)/report.html"
 

@@ -69,11 +69,8 @@ def _small() -> Recipe:
 
 
 def demo() -> Recipe:
-    """A small ACTION network on generated gestures, from scratch, in minutes on two CPU cores.
-
-    One thread trains it: so small a network gains nothing by a second on the core that the data worker uses.
-    """
-    return _small().with_overrides({"name": "demo", "epochs": 11, "threads": 1})
+    """A small ACTION network on generated gestures, from scratch, in minutes on two CPU cores."""
+    return _small().with_overrides({"name": "demo", "epochs": 11})
 
 
 def live() -> Recipe:
