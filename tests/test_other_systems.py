@@ -2,6 +2,7 @@
 
 import ntpath
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -100,6 +101,46 @@ def test_a_containers_quota_counts_as_cores(
     assert machine.available_cores() == 8, "no container of this kind"
     (tmp_path / "cpu.max").write_text(quota + "\n")
     assert machine.available_cores() == cores
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_stays_with_the_process() -> None:
+    lines = (
+        "from dynagest.machine import keep_freed_memory",
+        "{}",
+        "block = b'x' * (1 << 28)",
+        "del block",
+        "print(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') >= 1 << 28)",
+    )
+    program = "import os\n" + "\n".join(lines)
+    for call, kept in (("", "False"), ("keep_freed_memory()", "True")):
+        command = [sys.executable, "-c", program.format(call)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == kept, call
+
+
+@pytest.mark.parametrize(
+    ("libc", "largest", "options"),
+    [
+        ("glibc", 2**31, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
+        ("glibc", 2**25, [(-3, 2**31 - 1), (-3, 2**25), (-1, 2**31 - 1)]),  # an older one
+        ("glibc", 0, [(-3, 2**31 - 1), (-3, 2**25)]),  # the second option alone would make it worse
+        ("", 2**31, []),
+    ],
+)
+def test_memory_is_kept_as_the_c_library_allows(
+    libc: str, largest: int, options: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        asked.append((option, value))
+        return int(option == -1 or value <= largest)
+
+    monkeypatch.setattr("platform.libc_ver", lambda: (libc, ""))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    machine.keep_freed_memory()
+    assert asked == options
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -1,7 +1,9 @@
-"""The cores and the shared memory that data workers can use; PyTorch's threads and fast bf16, which need torch."""
+"""The cores and the memory that a process can use; PyTorch's threads and fast bf16, which need torch."""
 
+import ctypes
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, such as of `docker run --cpus 2`; cgroup v2
 SHARED_MEMORY = Path("/dev/shm")
 LOW_SHARED_MIB = 256.0  # less does not hold the batches that wait there; containers often have 64 MiB
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def available_cores() -> int:
@@ -28,6 +31,19 @@ def shared_memory_suffices() -> bool:
     Without that room, training with data workers fails or hangs.
     """
     return not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free / 2**20 >= LOW_SHARED_MIB
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep large blocks when they are freed, for the rest of the process; other C libraries are left alone.
+
+    It would hand them to the kernel and pay for fresh pages at every step of training (docs/speed.md).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    set_option = ctypes.CDLL(None).mallopt
+    # Older versions allow no more than 32 MiB.
+    if set_option(_MMAP_THRESHOLD, 2**31 - 1) or set_option(_MMAP_THRESHOLD, 32 * 2**20):
+        set_option(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def fast_bf16() -> bool:

@@ -84,12 +84,14 @@ def train(
         )
 
     from dynagest.clips.gesture_folder import open_clips
+    from dynagest.machine import keep_freed_memory
     from dynagest.networks.rivals.build import RIVALS
     from dynagest.reproduce.plan import tested_by
     from dynagest.testing.report import write_report
     from dynagest.training.recipes import PAPERS
     from dynagest.training.trainer import train as run_training
 
+    keep_freed_memory()
     with _errors_told_once():
         manifest, note = open_clips(data)
         if os.environ.get("RANK", "0") == "0":
