@@ -144,6 +144,25 @@ def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
         with_settings(made, {"acumulate": "2"})
 
 
+def test_epochs_cannot_be_set_where_rows_differ_in_them():
+    for table, rows in (("conditions", "twice*"), ("conditions", "four times*"), ("rivals", "TSM, same time")):
+        made = plan(STUDY[table].only([rows]), SCALES["small"], {}, range(1), NO_SPEEDS)
+        with pytest.raises(RecipeError, match=f"--set epochs: table {table} sets it itself"):
+            with_settings(made, {"epochs": "3"})
+    made = plan(STUDY["conditions"].only(["hard clutter: *"]), SCALES["small"], {}, range(1), NO_SPEEDS)
+    assert {job.recipe.epochs for job in with_settings(made, {"epochs": "30"}).jobs} == {30}
+
+
+def test_what_makes_runs_slower_cannot_be_set_after_their_budget_in_time():
+    made = plan(STUDY["rivals"].only(["TSM, same*"]), SCALES["small"], {}, range(1), NO_SPEEDS)
+    for field, value in {"size": "64", "batch": "32", "width": "8", "precision": "fp32"}.items():
+        with pytest.raises(RecipeError, match=f"--set {field}: would change how long the runs of table rivals take"):
+            with_settings(made, {field: value})
+    assert {job.recipe.lr for job in with_settings(made, {"lr": "0.5"}).jobs} == {0.5}
+    made = plan(STUDY["rivals"].only(["TSM, same clips"]), SCALES["small"], {}, range(1), NO_SPEEDS)
+    assert {job.recipe.size for job in with_settings(made, {"size": "64"}).jobs} == {64}
+
+
 def test_other_splits_to_train_on_are_told_or_refused(datasets):
     made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
     with pytest.raises(RecipeError, match="has no clip in split val, which TSM on NVGesture needs"):

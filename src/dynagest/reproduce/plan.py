@@ -10,7 +10,7 @@ from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
-from dynagest.reproduce.speed import Speeds, epochs_for_seconds
+from dynagest.reproduce.speed import DECISIVE, Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import OF_THE_WHOLE, Recipe
@@ -298,14 +298,24 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
 def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
     """The plan with fields of every run's recipe and of its stages replaced, as `--set` gives them.
 
-    Raises ``RecipeError`` for a field by which the table's runs differ, when the clips no longer suffice, and as
-    ``Recipe.with_overrides`` does.
+    Raises ``RecipeError`` for a field by which the table's runs differ, for one that a budget in time follows from,
+    when the clips no longer suffice, and as ``Recipe.with_overrides`` does.
     """
-    own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in plan.table.rows for name in row.changes}
+    rows = plan.table.rows
+    own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in rows for name in row.changes}
+    in_time = any(row.budget == "time" for row in rows)
+    if in_time or any(row.rounds != 1 for row in rows):
+        own |= {"epochs"}  # "twice the epochs" would be as many as all others have
     refused = sorted(own & settings.keys())
     if refused:
         raise RecipeError(
             f"--set {refused[0]}: table {plan.table.name} sets it itself, run by run; --rows, --seeds and --init say "
             "which runs"
+        )
+    slower = sorted(DECISIVE & settings.keys()) if in_time else []
+    if slower:
+        raise RecipeError(
+            f"--set {slower[0]}: would change how long the runs of table {plan.table.name} take, after their epochs "
+            "were chosen for one budget in time; leave the rows of that budget out with --rows"
         )
     return _checked(plan.changed(lambda job: job.model_copy(update={"recipe": job.recipe.throughout(settings)})))

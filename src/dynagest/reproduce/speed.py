@@ -20,6 +20,10 @@ from dynagest.training.optimiser import build_optimiser
 from dynagest.training.recipe import Recipe
 
 SPEEDS_FILE = "speeds.json"
+# The fields of a recipe that the time of a clip depends on.
+DECISIVE = frozenset(
+    {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
+)
 _STEPS = 5
 
 
@@ -38,8 +42,7 @@ class Speeds:
 
         Raises ``RunError`` when ``speeds.json`` cannot be read.
         """
-        decisive = {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
-        key = json.dumps(recipe.model_dump(mode="json", include=decisive), sort_keys=True)
+        key = json.dumps(recipe.model_dump(mode="json", include=set(DECISIVE)), sort_keys=True)
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:
