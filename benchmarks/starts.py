@@ -51,7 +51,9 @@ def described(job: Job, data: Generated) -> str:
     assert usual is not None
     special = [f"clutter {data.spec.clutter}"] if data.spec.clutter != usual.clutter else []
     clips = [f"{data.first} clips"] if data.first else []
-    return ", ".join([job.recipe.model.partition("_")[0].upper(), *clips, f"{job.recipe.epochs} epochs", *special])
+    before = ["trained before"] if job.after else []
+    network = job.recipe.model.partition("_")[0].upper()
+    return ", ".join([network, *clips, f"{job.recipe.epochs} epochs", *special, *before])
 
 
 def read_pairs(

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from export_helpers import save_run
+from reproduce_helpers import NO_SPEEDS
 from web_browser import needs_browser
 
 from dynagest.export import export
+from dynagest.reproduce.plan import plan
+from dynagest.reproduce.runner import JOB_FILE, Ledger, Outcome
+from dynagest.reproduce.scales import SCALES
+from dynagest.reproduce.study import STUDY
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -177,6 +182,27 @@ def test_starts(study: Path, tmp_path: Path) -> None:
     (row,) = [cells for cells in rows(out) if cells[0].startswith("TSM")]
     assert row[:5] == ["TSM, 1 epochs, clutter 0.3", "1", "3.9", "2.9", "-1.0"]
     assert "1 pairs of 1 seeds: the start differs by -25.6 %,\nis earlier in 1\n" in out
+
+
+def test_starts_tell_runs_that_know_the_gestures_from_fresh_ones(tmp_path: Path) -> None:
+    """Both train for as long on the same clips; one took the other's place in the table."""
+    table = STUDY["conditions"].only(["hard clutter: both", "first without, then hard clutter: both"])
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for job in plan(table, SCALES["small"], {}, range(2), NO_SPEEDS).jobs:
+        folder = tmp_path / "runs" / job.name
+        folder.mkdir(parents=True)
+        (folder / JOB_FILE).write_text(job.model_dump_json())
+        first = (2 if job.after else 20) - (job.recipe.msd == "both")
+        lines = [{"event": "train", "epoch": step / 10, "top1": float(step >= first)} for step in range(40)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        ledger.add(Outcome(key=job.key, name=job.name, top1=0.5))
+    pairs, never = runpy.run_path(str(BENCHMARKS / "starts.py"))["read_pairs"](tmp_path, 1.0, 0.01)
+    assert never == []
+    starts = {name: [[arm.start for arm in pair] for pair in seeds.values()] for name, seeds in pairs.items()}
+    assert starts == {
+        "TSM, 20 epochs, clutter 1.0": [[2.9, 2.8]] * 2,
+        "TSM, 20 epochs, clutter 1.0, trained before": [[1.1, 1.0]] * 2,
+    }
 
 
 def test_starts_of_nothing_are_no_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
