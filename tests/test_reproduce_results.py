@@ -76,6 +76,9 @@ def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
     assert [axes.get_xlabel() for axes in five.axes] == ["accuracy in %"]
     assert [axes.get_xlabel()[:20] for axes in four.axes] == ["accuracy in %", "paired difference, i"]
     assert [len(axes.containers) for axes in four.axes] == [3, 1]
+    labels = [[label.get_text() for label in each.axes[0].get_yticklabels()] for each in drawn]
+    assert not any(", n = " in label for label in labels[0])
+    assert [label.partition(", ")[2] for label in labels[1]] == ["n = 3", "n = 2", "n = 3", "n = 3"]
     accuracies = four.axes[0]
     assert [line.get_xdata().tolist() for line in accuracies.lines if line.get_linestyle() == "-"] == [[70, 80]]
     assert accuracies.get_xlim()[1] == 101, "an interval of 80 ± 25 draws no accuracies beyond 100 %"

@@ -84,7 +84,7 @@ def as_json(results: Results, command: str) -> dict[str, Any]:
 def figure(results: Results) -> bytes:
     """A PNG of our means and paired differences with their intervals, beside the paper's.
 
-    A table without differences, as Table V, has the means alone.
+    A table without differences, as Table V, has the means alone. Where rows have different numbers of seeds, n tells.
     """
     from matplotlib.figure import Figure
 
@@ -95,6 +95,9 @@ def figure(results: Results) -> bytes:
         for line in lines
         for score in line.scores
     ]
+    seeds = [len(score.by_seed) for score in scores]
+    if len(set(seeds)) > 1:
+        names = [f"{name}, n = {count}" for name, count in zip(names, seeds, strict=True)]
     columns = {"accuracy in %": [(score.mean, score.paper) for score in scores]}
     differences = [(score.difference, score.paper_difference) for score in scores]
     if any(ours or printed is not None for ours, printed in differences):
