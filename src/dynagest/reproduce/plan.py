@@ -10,7 +10,7 @@ from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
-from dynagest.reproduce.speed import DECISIVE, Speeds, epochs_for_seconds
+from dynagest.reproduce.speed import SPEED_FIELDS, Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import OF_THE_WHOLE, Recipe
@@ -312,7 +312,7 @@ def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
             f"--set {refused[0]}: table {plan.table.name} sets it itself, run by run; --rows, --seeds and --init say "
             "which runs"
         )
-    slower = sorted(DECISIVE & settings.keys()) if in_time else []
+    slower = sorted(SPEED_FIELDS & settings.keys()) if in_time else []
     if slower:
         raise RecipeError(
             f"--set {slower[0]}: would change how long the runs of table {plan.table.name} take, after their epochs "
