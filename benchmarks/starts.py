@@ -23,6 +23,7 @@ from dynagest.reproduce.paired import Interval, interval, paired
 from dynagest.reproduce.runner import JOB_FILE, LEDGER_FILE, Ledger
 from dynagest.reproduce.scales import SCALES
 from dynagest.training.log import read_log
+from dynagest.training.recipe import Recipe
 
 PAPERS = 0.01  # the global decoder's weight in the paper
 WINDOW = 10  # lines of the log, 10 steps each
@@ -69,12 +70,15 @@ def read_pairs(
             runs[job.key] = (job, None if found is None else Run(found, top1))
     plain = {"msd": "none", "local_weight": 1.0, "global_weight": PAPERS}
     pairs: dict[str, dict[int, tuple[Run, Run]]] = {}
+    firsts: dict[str, Recipe] = {}
     for job, both in runs.values():
         recipe = job.recipe
         twin = job.model_copy(update={"recipe": recipe.model_copy(update=plain)})
         as_asked = (recipe.local_weight, recipe.global_weight, recipe.inputs) == (1.0, global_weight, "rgb")
         if recipe.msd == "both" and as_asked and isinstance(job.data, Generated) and twin.key in runs:
-            name, none = described(job, job.data), runs[twin.key][1]
+            first = firsts.setdefault(described(job, job.data), recipe)
+            others = recipe.differences(first.with_overrides({"seed": recipe.seed}))  # by --set, so not to be mixed
+            name, none = ", ".join([described(job, job.data), *others]), runs[twin.key][1]
             if none and both:
                 pairs.setdefault(name, {})[recipe.seed] = (none, both)
             else:
