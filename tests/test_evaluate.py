@@ -18,7 +18,7 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import segment_indices
 from dynagest.clips.transforms import WHOLE_FRAME, apply, center_crop, three_crops
 from dynagest.clips.view import View
-from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError
+from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, RunError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Evaluation
@@ -285,6 +285,22 @@ def test_metrics_json_survives_the_round_trip(
     del record["conditions"]["inputs"]
     path.write_text(json.dumps(record))
     assert Evaluation.read(path).conditions.inputs == "rgb"
+
+
+def test_scores_are_written_for_other_programs(
+    net: nn.Module, card: NetworkCard, manifest: Manifest, tmp_path: Path
+) -> None:
+    missing = Clip(tmp_path / "gone.mp4", "wave", split="test")
+    result = evaluate(net, card, Manifest((missing, *manifest.clips), CLASSES))
+    with np.load(result.write_scores(tmp_path / "new" / "scores.npz"), allow_pickle=False) as kept:
+        assert np.array_equal(kept["scores"], result.scores)
+        assert kept["scores"].sum(axis=1) == pytest.approx(1)
+        assert list(kept["classes"]) == list(card.classes)
+        assert [card.classes[label] for label in kept["labels"]] == [clip.label for clip in result.clips]
+        assert list(kept["files"]) == [clip.file for clip in result.clips]
+        assert list(kept["indices"]) == [1, 2, 3, 4]
+    with pytest.raises(RunError, match=r"metrics\.json does not keep the clips' scores; evaluate again"):
+        Evaluation.read(result.write(tmp_path / "metrics.json")).write_scores(tmp_path / "scores.npz")
 
 
 def test_half_precision_agrees_roughly(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:

@@ -152,8 +152,11 @@ def test_a_file_is_tested_on_clips_as_a_network_is(tmp_path: Path, mode: str) ->
         for number in range(6):
             cv2.imwrite(str(data / "test" / name / f"{number:03}.png"), np.full((64, 64, 3), grey, np.uint8))
     run("data", "index", "folders", str(data), "--out", str(data / "manifest.csv"))
-    code, output = run("evaluate", str(file), "--data", str(data))
+    with pytest.raises(RecipeError, match=r"scores\.csv: is written as NumPy's \.npz; name it [^ ]*scores\.npz$"):
+        run("evaluate", str(file), "--data", str(data), "--scores", str(tmp_path / "scores.csv"))
+    code, output = run("evaluate", str(file), "--data", str(data), "--scores", str(tmp_path / "scores.npz"))
     assert code == 0
+    assert np.load(tmp_path / "scores.npz")["scores"].shape == (3, 3)
     assert "top-1 66.7%" in output
     assert "protocol center, fp32 on cpu" in output
     metrics = Evaluation.read(tmp_path / "network-fp32.onnx.metrics.json")

@@ -186,6 +186,9 @@ def evaluate(
     device: Device = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; the latter two by autocast.")] = "float32",
     panels: Annotated[int, typer.Option(min=0, help="Clips to show as RGB | depth | masks.")] = 6,
+    scores: Annotated[
+        Path | None, typer.Option(help="Also write each clip's score for each class, as NumPy's .npz.")
+    ] = None,
 ) -> None:
     """Test on RGB alone and write metrics.json and report.html into the run folder; with --stream, on streams.
 
@@ -198,7 +201,7 @@ def evaluate(
             raise RecipeError("--data names clips and --stream recordings; give one of them")
         _leave_out(
             context,
-            ("protocol", "seed", "batch", "workers", "dtype", "panels"),
+            ("protocol", "seed", "batch", "workers", "dtype", "panels", "scores"),
             "is for a test on clips",
             "with --stream",
         )
@@ -206,6 +209,8 @@ def evaluate(
 
         evaluate_streams(run, stream, split, device, fps)
         return
+    if scores is not None and scores.suffix != ".npz":
+        raise RecipeError(f"--scores {scores}: is written as NumPy's .npz; name it {scores.with_suffix('.npz')}")
     if fps is not None:
         raise RecipeError("--fps is for a test on streams; leave it out, or give --stream")
     exported = is_exported(run)
@@ -248,6 +253,8 @@ def evaluate(
         elif boxes := letters_without_font(card.classes):
             print(f"note: {PANELS_FILE}: {boxes}")
         print(f"report: {write_report(run)}")
+    if scores is not None:
+        print(f"scores: {result.write_scores(scores)}")
     if not result.complete:
         raise typer.Exit(1)
 

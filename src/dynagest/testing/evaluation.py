@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from dynagest.atomic import write_atomically
+from dynagest.errors import RunError
 from dynagest.fields import read_record
 from dynagest.testing.metrics import (
     ClassResult,
@@ -158,6 +160,29 @@ class Evaluation(BaseModel):
         """
         path = Path(path)
         write_atomically(path, json_text(self.model_dump(mode="json")).encode())
+        return path
+
+    def write_scores(self, path: Path | str) -> Path:
+        """Write every clip's scores atomically as NumPy's ``.npz``, and return ``path``.
+
+        Arrays: ``scores`` (N, K) float64, each row of sum 1; ``labels`` (N,) int64; ``classes`` (K,), ``files`` (N,)
+        and ``indices`` (N,), a clip's place in the tested split. Raises ``RunError`` when it cannot be written, and
+        when the scores are not here (a record that was read).
+        """
+        path = Path(path)
+        if self.scores is None:
+            raise RunError(f"{path}: metrics.json does not keep the clips' scores; evaluate again")
+        place = {name: index for index, name in enumerate(self.classes)}
+        content = BytesIO()
+        np.savez_compressed(
+            content,
+            scores=self.scores,
+            labels=np.array([place[clip.label] for clip in self.clips]),
+            classes=np.array(self.classes),
+            files=np.array([clip.file for clip in self.clips]),
+            indices=np.array([clip.index for clip in self.clips]),
+        )
+        write_atomically(path, content.getvalue())
         return path
 
     @classmethod
