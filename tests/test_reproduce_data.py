@@ -21,14 +21,16 @@ from dynagest.networks.rivals.build import RIVALS
 from dynagest.networks.weights import save_network
 from dynagest.reproduce.cost import describe, told
 from dynagest.reproduce.departures import departures
-from dynagest.reproduce.plan import Plan, plan, with_settings
+from dynagest.reproduce.plan import Plan, plan
 from dynagest.reproduce.pretrained import start_from
 from dynagest.reproduce.results import collect
 from dynagest.reproduce.runner import Outcome
 from dynagest.reproduce.scales import SCALES, get_scale
+from dynagest.reproduce.speed import Speeds
 from dynagest.reproduce.study import STUDY
-from dynagest.reproduce.tables import CLASSES, TABLES, get_table
+from dynagest.reproduce.tables import CLASSES, TABLES, Table, get_table
 from dynagest.reproduce.write import markdown
+from dynagest.training.recipe import Recipe
 
 
 def manifest(
@@ -131,50 +133,66 @@ def test_other_clips_than_published_are_told(datasets):
 
 
 def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
-    made = plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
-    halved = with_settings(made, {"accumulate": "2"})
+    def made(settings: dict[str, str]) -> Plan:
+        return plan(TABLES["II"], get_scale("paper"), datasets, range(1), NO_SPEEDS, settings)
+
+    plain, halved = made({}), made({"accumulate": "2", "workers": "3"})
     assert all(each.accumulate == 2 for job in halved.jobs for each in job.recipe.trainings)
-    assert {job.key for job in halved.jobs}.isdisjoint(job.key for job in made.jobs)
+    assert {job.key for job in halved.jobs}.isdisjoint(job.key for job in plain.jobs)
     assert all(job.after in {each.key for each in halved.jobs} for job in halved.jobs if job.after)
-    assert with_settings(made, {"workers": "3"}).cells[0].jobs[0].key == made.cells[0].jobs[0].key
+    assert made({"workers": "3"}).cells[0].jobs[0].key == plain.cells[0].jobs[0].key
+    assert "accumulate=2 in every run" in departures([halved])
+    assert not any("workers" in line or "accumulate" in line for line in departures([made({"workers": "3"})]))
     for field in ("msd", "model", "seed", "init", "stages"):
         with pytest.raises(RecipeError, match=f"--set {field}: table II sets it itself"):
-            with_settings(made, {field: "none"})
+            made({field: "none"})
     with pytest.raises(RecipeError, match="no field 'acumulate'; did you mean accumulate"):
-        with_settings(made, {"acumulate": "2"})
+        made({"acumulate": "2"})
+
+
+def generated(table: Table, settings: dict[str, str], speeds: Speeds = NO_SPEEDS) -> Plan:
+    return plan(table, SCALES["small"], {}, range(1), speeds, settings)
 
 
 def test_epochs_cannot_be_set_where_rows_differ_in_them():
     for table, rows in (("conditions", "twice*"), ("conditions", "four times*"), ("rivals", "TSM, same time")):
-        made = plan(STUDY[table].only([rows]), SCALES["small"], {}, range(1), NO_SPEEDS)
         with pytest.raises(RecipeError, match=f"--set epochs: table {table} sets it itself"):
-            with_settings(made, {"epochs": "3"})
-    made = plan(STUDY["conditions"].only(["hard clutter: *"]), SCALES["small"], {}, range(1), NO_SPEEDS)
-    assert {job.recipe.epochs for job in with_settings(made, {"epochs": "30"}).jobs} == {30}
+            generated(STUDY[table].only([rows]), {"epochs": "3"})
+    made = generated(STUDY["conditions"].only(["hard clutter: *"]), {"epochs": "30"})
+    assert {job.recipe.epochs for job in made.jobs} == {30}
 
 
-def test_what_makes_runs_slower_cannot_be_set_after_their_budget_in_time():
-    made = plan(STUDY["rivals"].only(["TSM, same*"]), SCALES["small"], {}, range(1), NO_SPEEDS)
-    for field, value in {"size": "64", "batch": "32", "width": "8", "precision": "fp32"}.items():
-        with pytest.raises(RecipeError, match=f"--set {field}: would change how long the runs of table rivals take"):
-            with_settings(made, {field: value})
-    assert {job.recipe.lr for job in with_settings(made, {"lr": "0.5"}).jobs} == {0.5}
-    made = plan(STUDY["rivals"].only(["TSM, same clips"]), SCALES["small"], {}, range(1), NO_SPEEDS)
-    assert {job.recipe.size for job in with_settings(made, {"size": "64"}).jobs} == {64}
+def test_epochs_that_are_set_are_those_of_all_stages_together():
+    made = generated(TABLES["V"], {"epochs": "30", "lr": "0.5"})
+    assert {sum(each.epochs for each in job.recipe.trainings) for job in made.jobs} == {30}
+    assert {each.lr for job in made.jobs for each in job.recipe.trainings} == {0.5}
+
+
+def test_a_budget_in_time_is_that_of_the_runs_with_what_was_set(tmp_path):
+    class Asked(Speeds):
+        def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
+            assert (recipe.size, recipe.batch) == (64, 32)
+            return {"tsm_resnet18": 1.0, "action_resnet18": 3.0}[recipe.model]
+
+    made = generated(STUDY["rivals"].only(["TSM, same time"]), {"size": "64", "batch": "32"}, Asked(tmp_path))
+    assert {job.recipe.model: job.recipe.epochs for job in made.jobs} == {"tsm_resnet18": 60, "action_resnet18": 20}
+    assert {job.recipe.size for job in made.jobs} == {64}
 
 
 def test_other_splits_to_train_on_are_told_or_refused(datasets):
-    made = plan(TABLES["IV"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    def made(table: str, settings: dict[str, str]) -> Plan:
+        return plan(TABLES[table], get_scale("paper"), datasets, range(1), NO_SPEEDS, settings)
+
     with pytest.raises(RecipeError, match="has no clip in split val, which TSM on NVGesture needs"):
-        with_settings(made, {"train_splits": "val"})
-    held_out = manifest(datasets["nvgesture"].parent, {"train": 3, "val": 1, "test": 3}, numbered_classes(25))
-    made = plan(TABLES["IV"], get_scale("paper"), datasets | {"nvgesture": held_out}, range(1), NO_SPEEDS)
-    told = departures([with_settings(made, {"train_splits": "train,val"})])
-    assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
-    isogd = plan(TABLES["III"], get_scale("paper"), datasets, range(1), NO_SPEEDS)
+        made("IV", {"train_splits": "val"})
     for settings in ({"train_splits": "train,val"}, {"train_splits": "train", "validate_on": "val"}):
         with pytest.raises(RecipeError, match="C3D on IsoGD is tested on val, so it can neither train nor choose its"):
-            with_settings(isogd, settings)
+            made("III", settings)
+    datasets["nvgesture"] = manifest(
+        datasets["nvgesture"].parent, {"train": 3, "val": 1, "test": 3}, numbered_classes(25)
+    )
+    told = departures([made("IV", {"train_splits": "train,val"})])
+    assert "NVGesture has 3 train, 1 val, 3 test clips here, 1,050 train, 0 val, 482 test as published" in told
 
 
 @pytest.mark.parametrize("table", ["I", "II", "III", "V"])
@@ -326,7 +344,7 @@ def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     assert line.starts_from == next(each.name for each in made.jobs if each.key == job.after)
     # method.md: 34.435 GMAC a clip at 224, 44.97 a view at 256; both are for 83 classes, here there are 25.
     assert line.multiply_adds == pytest.approx(3 * 4 * 80 * 34.435e9 + 3 * 30 * 44.97e9, rel=1e-4)
-    assert told(line.multiply_adds) == "37 T multiply-adds (0.0 hours at 10 T a second)"
+    assert told(line.multiply_adds) == "37.1 T multiply-adds (3.7 s at 10 T a second)"
     assert made.title(next(each for each in made.jobs if each.key == job.after)) == (
         "ACTION-Net + MSD on EgoGesture, to start from"
     )

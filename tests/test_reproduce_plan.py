@@ -8,9 +8,11 @@ from reproduce_helpers import NO_SPEEDS
 from training_toys import toy_recipe
 
 from dynagest.errors import RecipeError
+from dynagest.reproduce.cost import describe, told
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.results import published_cost
+from dynagest.reproduce.runner import Ledger, Outcome
 from dynagest.reproduce.scales import SCALES
 from dynagest.reproduce.speed import Speeds, _measure
 from dynagest.reproduce.study import STUDY
@@ -204,6 +206,18 @@ def test_of_several_tables_one_need_have_the_row(tmp_path: Path):
     assert code == 0, output
     assert output.startswith("table V has no row TSM*, so it is left out\nTable IV: ")
     assert "Table V" not in output
+
+
+def test_a_dry_run_tells_which_runs_are_done(tmp_path: Path):
+    done, left = plan(TABLES["IV"].only(["TSM*"]), SCALES["smoke"], {}, range(1), NO_SPEEDS).jobs
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.add(Outcome(key=done.key, name=done.name, top1=0.875, clips=8, unreadable=1, seconds=90))
+    code, output = run("reproduce", "IV", "--rows=TSM*", "--scale=smoke", "--dry-run", f"--out={tmp_path}")
+    assert code == 0, output
+    assert "    done   87.5 % of 8 clips, 1.5 min; 1 more could not be read: see `dynagest data check`\n" in output
+    cost = told(describe(left, (done, left)).multiply_adds)
+    assert f"    cost   {cost}\n" in output
+    assert f"2 runs, 1 of them done. Those to be run are {cost} of the networks" in output
 
 
 def test_twice_the_epochs_are_twice_those_of_any_scale():

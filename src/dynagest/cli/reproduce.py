@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from dynagest.errors import DynagestError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from dynagest.reproduce.plan import Plan
-    from dynagest.reproduce.runner import Ledger
+    from dynagest.reproduce.runner import Ledger, Outcome
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +66,9 @@ def reproduce(
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are shared among them.")] = 1,
     hours: Annotated[float | None, typer.Option(min=0, help="Stop after this long; the next call goes on.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print every run: data, schedule, cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print every run: data, schedule, cost or outcome.")
+    ] = False,
 ) -> None:
     """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
 
@@ -73,9 +76,9 @@ def reproduce(
     a CPU only with the same --parallel: with another number of threads, sums round differently).
     """
     from dynagest.reproduce.departures import departures
-    from dynagest.reproduce.plan import plan, with_settings
+    from dynagest.reproduce.plan import plan
     from dynagest.reproduce.pretrained import start_from
-    from dynagest.reproduce.runner import LEDGER_FILE, Ledger, run_missing
+    from dynagest.reproduce.runner import LEDGER_FILE, Ledger, missing, run_missing
     from dynagest.reproduce.scales import get_scale
     from dynagest.reproduce.speed import Speeds
     from dynagest.reproduce.study import STUDY
@@ -92,18 +95,20 @@ def reproduce(
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out {folder}: is a file; name a folder")
     speeds = Speeds(folder, told=print)
-    plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds) for table in chosen]
-    weights = _by_name("--init", init, "one file a model")
-    plans = start_from([with_settings(each, settings) for each in plans], weights)
+    plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds, settings) for table in chosen]
+    plans = start_from(plans, _by_name("--init", init, "one file a model"))
+    book = Ledger(ledger or folder / LEDGER_FILE)
+    jobs = [job for each in plans for job in each.jobs]
+    pictured = [job for each in plans for job in each.pictured]
     if dry_run:
+        todo = {job.key for job in missing(jobs, folder, book, pictured)}
+        done = {key: outcome for key, outcome in book.read().items() if key not in todo}
         for each in plans:
-            _print_plan(each)
+            _print_plan(each, done)
     for line in departures(plans):
         print(f"WARNING: {line}")
     if dry_run:
         return
-    book = Ledger(ledger or folder / LEDGER_FILE)
-    jobs = [job for each in plans for job in each.jobs]
     console = Console()
     wrong = run_missing(
         jobs,
@@ -112,7 +117,7 @@ def reproduce(
         parallel=parallel,
         seconds=None if hours is None else 3600 * hours,
         told=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
-        pictured=[job for each in plans for job in each.pictured],
+        pictured=pictured,
     )
     for each in plans:
         _write(each, folder, book, console)
@@ -168,21 +173,26 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
     console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_plan(plan: "Plan", done: Mapping[str, "Outcome"]) -> None:
+    """Print each run of ``plan`` with its cost, or its outcome if it is in ``done`` (by key)."""
     from dynagest.reproduce.cost import describe, told
 
     print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
-    total = 0
+    left = []
     for job in plan.jobs:
         line = describe(job, plan.jobs)
-        total += line.multiply_adds
         print(f"{plan.title(job)}, seed {job.recipe.seed}")
         print(f"    train  {line.clips:,} clips of {line.data}, from {line.starts_from}")
         for stage in line.schedule:
             print(f"           {stage}")
         print(f"    test   {line.test}")
-        print(f"    cost   {told(line.multiply_adds)}\n")
+        if job.key in done:
+            print(f"    done   {done[job.key]}\n")
+        else:
+            left.append(line.multiply_adds)
+            print(f"    cost   {told(line.multiply_adds)}\n")
     print(
-        f"{len(plan.jobs)} runs, {told(total)} of the networks, without decoders: three forward passes for each clip "
-        "of an epoch, one for each tested view. `benchmarks/full_size.py` measures what a GPU does in a second."
+        f"{len(plan.jobs)} runs, {len(plan.jobs) - len(left)} of them done. Those to be run are {told(sum(left))} of "
+        "the networks, without decoders: three forward passes for each clip of an epoch, one for each tested view. "
+        "`benchmarks/full_size.py` measures what a GPU does in a second."
     )

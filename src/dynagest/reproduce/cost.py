@@ -7,11 +7,12 @@ from dynagest.clips.protocols import get_protocol
 from dynagest.networks.count import cost_of
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
+from dynagest.testing.report import duration
 from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
 
 _BACKWARD = 2  # a backward pass costs as much as two forward passes
-_RATE = 10e12  # multiply-adds per second for the printed hours: a round number, to be scaled to your own GPU
+_RATE = 10e12  # multiply-adds per second for the printed time: a round number, to be scaled to your own GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
 
 
 def told(multiply_adds: int) -> str:
-    """The multiply-adds as text, with the hours that they take at a round rate."""
-    return f"{multiply_adds / 1e12:,.0f} T multiply-adds ({multiply_adds / _RATE / 3600:,.1f} hours at 10 T a second)"
+    """The multiply-adds as text, with the time that they take at a round rate."""
+    tera = multiply_adds / 1e12
+    number = f"{tera:,.0f}" if tera >= 100 else f"{tera:.3g}"
+    return f"{number} T multiply-adds ({duration(multiply_adds / _RATE)} at 10 T a second)"
 
 
 def _networks(recipe: Recipe) -> int:

@@ -8,11 +8,12 @@ from dynagest.reproduce.jobs import OnDisk
 from dynagest.reproduce.plan import Plan
 from dynagest.reproduce.pretrained import starts_at_random
 from dynagest.reproduce.tables import DATASETS
+from dynagest.training.recipe import WITHOUT_EFFECT
 
 
 def departures(plans: Sequence[Plan]) -> list[str]:
-    """A line for each model that starts from random weights instead of pretrained ones, for each dataset without data,
-    and for each dataset with more or fewer clips than published.
+    """A line for each model that starts from random weights instead of pretrained ones, for each field that was set,
+    for each dataset without data, and for each dataset with more or fewer clips than published.
     """
     jobs = list({job.key: job for plan in plans for job in plan.jobs}.values())
     random = Counter(
@@ -25,11 +26,14 @@ def departures(plans: Sequence[Plan]) -> list[str]:
         f"--init {model}=FILE"
         for (model, origin), count in random.items()
     ]
+    of_the_paper = [plan for plan in plans if plan.datasets[0] in DATASETS]
+    changed = {field: value for plan in of_the_paper for field, value in plan.settings.items()}
+    lines += [f"{field}={value} in every run" for field, value in changed.items() if field not in WITHOUT_EFFECT]
     lines += [
         f"table {plan.table.name} without {DATASETS[name]}: there is no --data {name}=MANIFEST"
-        for plan in plans
+        for plan in of_the_paper
         for name in plan.table.datasets
-        if plan.datasets[0] in DATASETS and name not in plan.datasets
+        if name not in plan.datasets
     ]
     others: dict[str, str] = {}
     for job in jobs:

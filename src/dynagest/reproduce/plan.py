@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from dynagest.clips.depth import PRESETS, DepthSpec
@@ -10,7 +11,7 @@ from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale, epochs_of
-from dynagest.reproduce.speed import SPEED_FIELDS, Speeds, epochs_for_seconds
+from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import OF_THE_WHOLE, Recipe
@@ -41,6 +42,7 @@ class Plan:
     """A table at a scale: its columns, its cells, and all ``jobs`` that they need, one seed after the other.
 
     So an interrupted study has every row of the seeds that it finished, which the paired differences need.
+    ``settings`` are the fields that were set in every run.
     """
 
     table: Table
@@ -48,6 +50,7 @@ class Plan:
     datasets: tuple[str, ...]
     cells: tuple[Cell, ...]
     jobs: tuple[Job, ...]
+    settings: Mapping[str, str]
 
     def cell(self, row: str, dataset: str) -> Cell:
         """The cell of this row and dataset."""
@@ -80,37 +83,49 @@ class Plan:
         return replace(self, cells=cells, jobs=tuple(jobs.values()))
 
 
-def plan(table: Table, scale: Scale, data: Mapping[str, Path], seeds: Sequence[int], speeds: Speeds) -> Plan:
+def plan(
+    table: Table,
+    scale: Scale,
+    data: Mapping[str, Path],
+    seeds: Sequence[int],
+    speeds: Speeds,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
     """Plan the jobs of a table. ``speeds`` are looked up or measured only for rows with a budget in time.
 
     ``data`` maps a dataset's name to its manifest, or "" to a manifest of your own; empty: generated clips. At scale
-    ``paper`` the columns are the table's datasets that ``data`` names. Raises ``RecipeError`` when it names none of
-    them, when it lacks EgoGesture there, and when the clips lack splits, classes or depth that a job needs.
+    ``paper`` the columns are the table's datasets that ``data`` names. ``settings`` replace fields of every run's
+    recipe, as `--set` gives them. On generated clips all trainings of a run share its epochs, also those set here.
+
+    Raises ``RecipeError`` when ``data`` names none of the table's datasets, when it lacks EgoGesture there, when the
+    clips lack splits, classes or depth that a job needs, for a setting that the table's rows differ in, and as
+    ``Recipe.with_overrides`` does.
     """
     _check_data(table, scale, data)
+    _check_settings(table, settings)
     if scale.spec is None:
-        return _published(table, scale, data, tuple(seeds))
+        return _published(table, scale, data, tuple(seeds), settings)
     column = OWN if data else GENERATED
     cells, before = [], {}
     for row in table.rows:
         jobs = {}
         for seed in seeds:
-            recipe = _at_scale(row, scale, seed)
+            recipe = _at_scale(row, scale, seed, settings)
             clips = _clips(row, scale, data, recipe)
             if row.budget == "time":
                 assert row.against is not None
-                reference = _at_scale(table.row(row.against), scale, seed)
+                reference = _at_scale(table.row(row.against), scale, seed, settings)
                 epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
                 recipe = recipe.throughout(epochs_of(recipe, epochs))
             start = None
             if row.before is not None:
                 plain = Row(row.name, row.system, PLAIN, data=row.before)
-                learnt = _at_scale(plain, scale, seed)
+                learnt = _at_scale(plain, scale, seed, settings)
                 first = Job(recipe=learnt, data=_clips(plain, scale, data, learnt), protocol="center")
                 before[first.key], start = first, first.key
             jobs[seed] = Job(recipe=recipe, data=clips, protocol="center", after=start)
         cells.append(Cell(row, column, jobs))
-    return _ordered(table, scale, (column,), cells, before)
+    return _ordered(table, scale, (column,), cells, before, settings)
 
 
 def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
@@ -132,11 +147,25 @@ def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
         )
 
 
-def _at_scale(row: Row, scale: Scale, seed: int) -> Recipe:
-    """The row's published recipe at this scale: the method stays, the budget is the scale's."""
+def _check_settings(table: Table, settings: Mapping[str, str]) -> None:
+    own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in table.rows for name in row.changes}
+    if any(row.budget == "time" or row.rounds != 1 for row in table.rows):
+        own |= {"epochs"}  # "twice the epochs" would be as many as all others have
+    refused = sorted(own & settings.keys())
+    if refused:
+        raise RecipeError(
+            f"--set {refused[0]}: table {table.name} sets it itself, run by run; --rows, --seeds and --init say "
+            "which runs"
+        )
+
+
+def _at_scale(row: Row, scale: Scale, seed: int, settings: Mapping[str, str]) -> Recipe:
+    """The row's published recipe at this scale: the method stays, the budget is the scale's, then the ``settings``."""
+    scale = replace(scale, fields={**scale.fields, **settings})  # so that stages share epochs that were set
     recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
     changes = {**row.changes, **epochs_of(recipe, max(round(row.rounds * recipe.epochs), 1))}
-    return recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
+    recipe = recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
+    return recipe.throughout({name: value for name, value in settings.items() if name != "epochs"})
 
 
 def _clips(row: Row, scale: Scale, data: Mapping[str, Path], recipe: Recipe) -> Generated | OnDisk:
@@ -191,7 +220,9 @@ def _held_out(manifest: Path) -> Literal["val", "test"]:
     return split
 
 
-def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tuple[int, ...]) -> Plan:
+def _published(
+    table: Table, scale: Scale, data: Mapping[str, Path], seeds: tuple[int, ...], settings: Mapping[str, str]
+) -> Plan:
     """The plan on the exact published schedules. The models of NVGesture and IsoGD start from those of EgoGesture."""
     if set(data) == {""} and len(table.datasets) == 1:
         data = {table.datasets[0]: data[""]}
@@ -215,15 +246,22 @@ def _published(table: Table, scale: Scale, data: Mapping[str, Path], seeds: tupl
             for seed in seeds:
                 start = None
                 if dataset != "egogesture":
-                    first = _paper_job(row, "egogesture", data, seed, None)
+                    first = _paper_job(row, "egogesture", data, seed, settings)
                     before[first.key], start = first, first.key
-                jobs[seed] = _paper_job(row, dataset, data, seed, start)
+                jobs[seed] = _paper_job(row, dataset, data, seed, settings, start)
             cells.append(Cell(row, dataset, jobs))
-    return _ordered(table, scale, columns, cells, before)
+    return _ordered(table, scale, columns, cells, before, settings)
 
 
-def _paper_job(row: Row, dataset: str, data: Mapping[str, Path], seed: int, after: str | None) -> Job:
-    recipe = SYSTEMS[row.system](get_recipe(dataset)).with_overrides({**row.changes, "seed": seed})
+def _paper_job(
+    row: Row,
+    dataset: str,
+    data: Mapping[str, Path],
+    seed: int,
+    settings: Mapping[str, str],
+    after: str | None = None,
+) -> Job:
+    recipe = SYSTEMS[row.system](get_recipe(dataset)).with_overrides({**row.changes, "seed": seed}).throughout(settings)
     split, protocol = tested_by(recipe, dataset)
     return Job(recipe=recipe, data=_on_disk(dataset, data[dataset], split), protocol=protocol, after=after)
 
@@ -243,7 +281,12 @@ def _on_disk(name: str, manifest: Path, split: Literal["val", "test"]) -> OnDisk
 
 
 def _ordered(
-    table: Table, scale: Scale, datasets: tuple[str, ...], cells: list[Cell], before: Mapping[str, Job]
+    table: Table,
+    scale: Scale,
+    datasets: tuple[str, ...],
+    cells: list[Cell],
+    before: Mapping[str, Job],
+    settings: Mapping[str, str],
 ) -> Plan:
     jobs: dict[str, Job] = {}
     for seed in sorted({seed for cell in cells for seed in cell.jobs}):
@@ -251,7 +294,7 @@ def _ordered(
             if job.after is not None:
                 jobs.setdefault(job.after, before[job.after])
             jobs[job.key] = job
-    return _checked(Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values())))
+    return _checked(Plan(table, scale.name, datasets, tuple(cells), tuple(jobs.values()), settings))
 
 
 def _checked(plan: Plan) -> Plan:
@@ -293,29 +336,3 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
             f"{where}: no clip to train on has depth, which {title} needs; give clips with depth, or choose other rows "
             "with --rows"
         )
-
-
-def with_settings(plan: Plan, settings: Mapping[str, str]) -> Plan:
-    """The plan with fields of every run's recipe and of its stages replaced, as `--set` gives them.
-
-    Raises ``RecipeError`` for a field by which the table's runs differ, for one that a budget in time follows from,
-    when the clips no longer suffice, and as ``Recipe.with_overrides`` does.
-    """
-    rows = plan.table.rows
-    own = OF_THE_WHOLE | {"model", "task", "options"} | {name for row in rows for name in row.changes}
-    in_time = any(row.budget == "time" for row in rows)
-    if in_time or any(row.rounds != 1 for row in rows):
-        own |= {"epochs"}  # "twice the epochs" would be as many as all others have
-    refused = sorted(own & settings.keys())
-    if refused:
-        raise RecipeError(
-            f"--set {refused[0]}: table {plan.table.name} sets it itself, run by run; --rows, --seeds and --init say "
-            "which runs"
-        )
-    slower = sorted(SPEED_FIELDS & settings.keys()) if in_time else []
-    if slower:
-        raise RecipeError(
-            f"--set {slower[0]}: would change how long the runs of table {plan.table.name} take, after their epochs "
-            "were chosen for one budget in time; leave the rows of that budget out with --rows"
-        )
-    return _checked(plan.changed(lambda job: job.model_copy(update={"recipe": job.recipe.throughout(settings)})))

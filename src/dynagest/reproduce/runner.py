@@ -52,6 +52,13 @@ class Outcome(BaseModel):
     revision: str = ""
     failed: str | None = None
 
+    def __str__(self) -> str:
+        if self.top1 is None:
+            return f"{self.failed}"
+        text = f"{100 * self.top1:.1f} % of {self.clips} clips, {self.seconds / 60:.1f} min"
+        more = f"; {self.unreadable} more could not be read: see `dynagest data check`"
+        return text + more if self.unreadable else text
+
 
 class Ledger:
     """The file of the outcomes so far, one per line. It is replaced as a whole, so that a kill leaves no half of it."""
@@ -112,7 +119,7 @@ def run_missing(
     stop, to be resumed by the next call. SIGTERM does the same and then raises ``TrainingInterrupted``. ``told`` is
     called with each line of progress.
     """
-    waiting, errors = _missing(jobs, root, ledger, pictured), []
+    waiting, errors = missing(jobs, root, ledger, pictured), []
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
     if waiting:
@@ -152,17 +159,18 @@ def run_missing(
     return errors
 
 
-def _missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence[Job]) -> list[Job]:
-    """The jobs without an outcome, and those whose network is gone although another job or a picture needs it.
+def missing(jobs: Sequence[Job], root: Path, ledger: Ledger, pictured: Sequence[Job]) -> list[Job]:
+    """The jobs to be run: those without an outcome, and those whose network is gone although another job or a picture
+    needs it.
 
     A job that diverged never has a network, so it is not run again.
     """
     known, by_key = ledger.read(), {job.key: job for job in jobs}
     diverged = {key for key, outcome in known.items() if outcome.top1 is None}
     gone = {key for key in by_key.keys() - diverged if kept_network(root, key) is None}
-    missing = (by_key.keys() - known.keys()) | (gone & {job.key for job in pictured})
-    missing |= gone & {by_key[key].after for key in missing}
-    return [job for key, job in by_key.items() if key in missing]
+    wanted = (by_key.keys() - known.keys()) | (gone & {job.key for job in pictured})
+    wanted |= gone & {by_key[key].after for key in wanted}
+    return [job for key, job in by_key.items() if key in wanted]
 
 
 def kept_network(root: Path, key: str) -> Path | None:
@@ -209,12 +217,7 @@ def _last_words(root: Path, job: Job, code: int) -> str:
 def _line(job: Job, outcome: Outcome | None, code: int) -> str:
     if code or outcome is None:
         return f"stopped {job.name}" if code in STOPPED else f"failed  {job.name}"
-    if outcome.top1 is None:
-        return f"failed  {job.name}: {outcome.failed}"
-    line = f"done    {job.name}: {100 * outcome.top1:.1f} % of {outcome.clips} clips, {outcome.seconds / 60:.1f} min"
-    if outcome.unreadable:
-        line += f"; {outcome.unreadable} more could not be read: see `dynagest data check`"
-    return line
+    return f"{'failed' if outcome.top1 is None else 'done'}".ljust(8) + f"{job.name}: {outcome}"
 
 
 def run_job(job: Job, root: Path, ledger: Ledger) -> None:

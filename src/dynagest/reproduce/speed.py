@@ -21,7 +21,7 @@ from dynagest.training.recipe import Recipe
 
 SPEEDS_FILE = "speeds.json"
 # The fields of a recipe that the time of a clip depends on.
-SPEED_FIELDS = frozenset(
+_SPEED_FIELDS = frozenset(
     {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
 )
 _STEPS = 5
@@ -42,7 +42,7 @@ class Speeds:
 
         Raises ``RunError`` when ``speeds.json`` cannot be read.
         """
-        key = json.dumps(recipe.model_dump(mode="json", include=set(SPEED_FIELDS)), sort_keys=True)
+        key = json.dumps(recipe.model_dump(mode="json", include=set(_SPEED_FIELDS)), sort_keys=True)
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
             known = self._read()
             if key not in known:
