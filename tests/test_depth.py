@@ -183,6 +183,8 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
             "not YAML (line 2, column 11: expected the node content, but found '<stream end>'); write one",
         ),
         ("near: \x00", "not YAML (unacceptable character #x0000: special characters are not allowed); write one"),
+        ("near: 2026-02-30", "not YAML (day is out of range for month; put quotes around text that looks like a date"),
+        ("near: dark\ninvalid: 0x_", "not YAML (invalid literal for int()"),
         ("", "holds no fields"),
         ("just words", "holds no fields"),
     ],

@@ -52,6 +52,9 @@ def test_the_yaml_beside_it(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("size: [64, 96")
     with pytest.raises(ModelError, match=r"not YAML \(line"):
         Teacher(path)
+    (tmp_path / "t.yaml").write_text("output: 2026-02-30\n")
+    with pytest.raises(ModelError, match=r"t.yaml: not YAML \(day is out of range"):
+        Teacher(path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
@@ -89,6 +90,17 @@ def _place(parts: tuple[str | int, ...]) -> str:
         else:
             name += f": {part}" if isinstance(before, int) else f".{part}"
     return name.lstrip("., ")
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML of plain values. Raises ``YAMLError``, also for what looks like a date or a number but is none.
+
+    PyYAML lets the ``ValueError`` of ``2026-02-30`` or ``0x_`` through.
+    """
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:
+        raise YAMLError(f"{error}; put quotes around text that looks like a date or a number") from error
 
 
 def yaml_fault(error: YAMLError) -> str:

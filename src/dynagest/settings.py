@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from dynagest.errors import RecipeError, hint
-from dynagest.fields import field_fault
+from dynagest.fields import field_fault, parse_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -75,7 +75,7 @@ def _parse(name: str, annotation: Any, text: str) -> Any:
         closed = text.strip().startswith(("{", "["))
         written = text if closed or dict not in kinds else text.replace("=", ": ")  # also options=online=true
         try:
-            return yaml.safe_load(written if closed else f"{{{written}}}")
+            return parse_yaml(written if closed else f"{{{written}}}")
         except yaml.YAMLError as error:
             raise RecipeError(f"{name}={text}: not a list or a map; write [a, b] or {{left: right}}") from error
     return text

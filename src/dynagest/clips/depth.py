@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dynagest.errors import DepthError
-from dynagest.fields import field_faults, yaml_fault
+from dynagest.fields import field_faults, parse_yaml, yaml_fault
 
 DEPTH_FILE = "depth.yaml"
 # The relative difference up to which the aspect ratios of depth and RGB count as those of the same field of view.
@@ -99,7 +99,7 @@ class DepthSpec(BaseModel):
     def read(cls, path: Path | str) -> "DepthSpec":
         """Read ``depth.yaml``. Raises ``DepthError`` naming the file and every field that is wrong."""
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = parse_yaml(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise DepthError(f"{path}: missing; write what the depth values mean, for example:\n{EXAMPLE}") from error
         except OSError as error:

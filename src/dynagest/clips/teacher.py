@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.errors import ModelError, first_line
-from dynagest.fields import field_faults, yaml_fault
+from dynagest.fields import field_faults, parse_yaml, yaml_fault
 
 
 class TeacherSpec(BaseModel):
@@ -54,7 +54,7 @@ class TeacherSpec(BaseModel):
         if not path.exists():
             return cls()
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = parse_yaml(path.read_text(encoding="utf-8"))
             return cls.model_validate({} if values is None else values)
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{path}: cannot be read ({first_line(error)})") from error
