@@ -42,6 +42,14 @@ def test_columns_in_any_order_and_only_the_needed_ones(tmp_path: Path):
     assert (stream.split, stream.fps, found.classes) == ("test", None, ("a 2", "b"))
 
 
+def test_a_recording_is_one_stream_however_its_rows_spell_its_path(tmp_path: Path):
+    """Apart, each of the two would count the other's gestures as false alarms."""
+    found = _read(tmp_path, "stream,label,begin,end\nx.mp4,a,1,2\n./x.mp4,b,3,4\ndeep/../x.mp4,a,5,6\n")
+    (stream,) = found.streams
+    assert stream.video == tmp_path / "x.mp4"
+    assert [span.begin for span in stream.spans] == [1, 3, 5]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -116,7 +116,7 @@ class StreamSet:
         """
         path = absolute(path)
         path = path / STREAMS_FILE if path.is_dir() else path
-        found: dict[str, Stream] = {}
+        found: dict[Path, Stream] = {}
         splits: set[str] = set()
 
         def take(row: dict[str, str], line: int) -> Sequence[str]:
@@ -172,7 +172,7 @@ def in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(sorted(spans, key=lambda span: (span.begin, span.end)))
 
 
-def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream]) -> Sequence[str]:
+def _add(row: dict[str, str], folder: Path, line: int, found: dict[Path, Stream]) -> Sequence[str]:
     """Add the row's stream and gesture to ``found``, or return what is wrong with the row."""
     name, label, split = row["stream"], row["label"], row.get("split") or "test"
     if not name:
@@ -187,13 +187,13 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[str, Stream])
         faults.append(f"begin and end are numbers: {error}")
     if faults:
         return faults
-    video = absolute(folder / name)
-    stream = found.setdefault(name, Stream(video, (), fps, split, row.get("subject", ""), line))
+    video = absolute(folder / name)  # one recording, also where rows call it a.mp4 and ./a.mp4
+    stream = found.setdefault(video, Stream(video, (), fps, split, row.get("subject", ""), line))
     if (stream.fps, stream.split, stream.subject) != (fps, split, row.get("subject", "")):
         return [f"fps, split or subject differ from those in line {stream.row}, of the same stream"]
     if not label:
         return [] if math.isnan(begin) and math.isnan(end) else ["begin or end without a label"]
     if not 0 <= begin < end < math.inf:
         return [f"{row['begin'] or 'nothing'} to {row['end'] or 'nothing'} is no range of seconds"]
-    found[name] = replace(stream, spans=(*stream.spans, Span(label, begin, end, line)))
+    found[video] = replace(stream, spans=(*stream.spans, Span(label, begin, end, line)))
     return []
