@@ -155,6 +155,15 @@ def test_unreadable_videos_are_clip_errors(tmp_path: Path) -> None:
             Predictor(Recorder()).predict(video)
 
 
+def test_scores_that_are_not_finite_name_no_gesture(frames: np.ndarray) -> None:
+    class Broken(Recorder):
+        def logits(self, clips: np.ndarray) -> np.ndarray:
+            return super().logits(clips) + np.float32([0.0, np.nan, 0.0])
+
+    with pytest.raises(WeightsError, match=r"scores of tsm_resnet18 are not finite: its weights are broken; take"):
+        Predictor(Broken()).predict(frames)
+
+
 def test_a_folder_without_a_network_is_a_weights_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
         Predictor.load(tmp_path)

@@ -15,7 +15,7 @@ import numpy as np
 from dynagest.card import NetworkCard
 from dynagest.clips.frames import check_frames, count_frames, read_frames
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
-from dynagest.errors import ClipError
+from dynagest.errors import ClipError, WeightsError
 from dynagest.runtimes.arrays import normalise_frames, softmax
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.torch_network import TorchNetwork
@@ -106,8 +106,8 @@ class Predictor:
         ``video`` is a video file, a folder of numbered images, or RGB frames (H, W, 3) uint8 of one size, in order. The
         network sees T frames spread evenly over the video, however long it is (or the middle window, if it was trained
         on dense windows). Protocols other than ``center`` average several views of random frames, drawn from ``seed``.
-        Raises ``ClipError`` when there are no frames, or frames that cannot be read or are not as said above, and
-        ``RecipeError`` for an unknown protocol.
+        Raises ``ClipError`` when there are no frames, or frames that cannot be read or are not as said above,
+        ``RecipeError`` for an unknown protocol, and ``WeightsError`` for a network whose scores are not finite.
         """
         card, how = self.network.card, get_protocol(protocol)
         if isinstance(video, Path | str):
@@ -124,6 +124,11 @@ class Predictor:
         for batch in _batches(views, BATCH):
             clips = np.stack([normalise_frames(view, card) for view in batch])
             total += softmax(self.network.logits(clips)).sum(axis=0)
+        if not np.isfinite(total).all():
+            raise WeightsError(
+                f"the scores of {card.model} are not finite: its weights are broken; take a sound copy of them, or "
+                "train it anew"
+            )
         return Prediction(card.classes, total / how.views)
 
 
