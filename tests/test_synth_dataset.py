@@ -17,6 +17,7 @@ from dynagest.clips.splits import SPLITS
 from dynagest.clips.video import video_rate
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError, RunError
+from dynagest.sole_writer import sole_writer
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
 from dynagest.synth.spec import FRAME_RATE, SENSOR
@@ -253,6 +254,16 @@ def test_a_folder_of_another_spec_or_with_other_things_is_left_alone(written: Pa
     with pytest.raises(RunError, match="something else"):
         write_synth(tmp_path, SMALL, workers=1)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_another_process_renders_into_is_left_alone(tmp_path: Path):
+    """Two would write the same temporary file, and one of them could publish what the other has half written."""
+    folder = tmp_path / "set"
+    with sole_writer(folder):
+        (folder / "synth.json").write_text(SMALL.model_dump_json())
+        with pytest.raises(RunError, match=f"{folder}: another process is writing there; wait until it has ended"):
+            write_synth(folder, SMALL, workers=1)
+    assert not list(folder.rglob("*.avi"))
 
 
 def test_a_declared_misalignment_travels_in_depth_yaml(tmp_path: Path):

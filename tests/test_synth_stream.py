@@ -14,6 +14,7 @@ from dynagest.clips.manifest import Manifest
 from dynagest.clips.streams import StreamSet
 from dynagest.clips.view import View
 from dynagest.errors import RunError
+from dynagest.sole_writer import sole_writer
 from dynagest.synth import PRESETS, PerSplit, SynthDataset, SynthSpec, sheet, write_synth
 from dynagest.synth.film import camera_of
 from dynagest.synth.gestures import SHAPES
@@ -172,6 +173,15 @@ def test_an_interrupted_set_is_completed_and_another_refused(written: Path, tmp_
     assert files(tmp_path / "s") == files(written)
     with pytest.raises(RunError, match="another spec"):
         write_streams(tmp_path / "s", STREAMS.model_copy(update={"fps": 12.0}), workers=1)
+
+
+def test_a_folder_that_another_process_renders_into_is_left_alone(tmp_path: Path):
+    folder = tmp_path / "set"
+    with sole_writer(folder):
+        (folder / "streams.json").write_text(STREAMS.model_dump_json())
+        with pytest.raises(RunError, match=f"{folder}: another process is writing there"):
+            write_streams(folder, STREAMS, workers=1)
+    assert not list(folder.rglob("*.avi"))
 
 
 def test_a_worker_that_is_to_end_leaves_its_stream_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

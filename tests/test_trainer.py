@@ -19,6 +19,7 @@ from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import ModelError, RunError, WeightsError
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import trained_on
+from dynagest.sole_writer import sole_writer
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import Checkpoint, read_checkpoint
@@ -307,6 +308,31 @@ def test_finished_run_is_not_overwritten_unless_told(finished: Path, tmp_path: P
     summary = train(toy_recipe(), toy_data(), finished, resume=True)
     assert summary.steps == 6
     assert (finished / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_recipe(), toy_data(), tmp_path)
+    monkeypatch.undo()
+    log = (tmp_path / "log.jsonl").read_bytes()
+    with sole_writer(tmp_path):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(RunError, match=f"{tmp_path}: another process is writing there"):
+                train(toy_recipe(), toy_data(), tmp_path, **options)
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+    assert train(toy_recipe(), toy_data(), tmp_path, resume=True).steps == 6
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_a_file_in_place_of_the_run_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("keep")
+    with pytest.raises(RunError, match="run: is a file; name a folder"):
+        train(toy_recipe(), toy_data(), tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "keep"
 
 
 def test_run_killed_before_its_first_step_can_be_resumed(tmp_path: Path) -> None:

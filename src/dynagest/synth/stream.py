@@ -9,7 +9,7 @@ its split.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from dynagest.clips.splits import SPLITS, Split
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
 from dynagest.fields import read_record
+from dynagest.sole_writer import sole_writer
 from dynagest.synth.film import Take
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion
@@ -137,7 +138,8 @@ def write_streams(
         missing = [key for key in keys if not _video(folder, spec, *key).exists()]
         for split in {split for split, _ in missing}:
             (folder / split).mkdir(exist_ok=True)
-        render_all(partial(_write_stream, folder, spec), missing, len(keys), progress, workers=workers, chunk=1)
+        with sole_writer(folder) if missing else nullcontext():
+            render_all(partial(_write_stream, folder, spec), missing, len(keys), progress, workers=workers, chunk=1)
         streams = tuple(_stream(folder, spec, *key) for key in keys)
         return StreamSet(streams, spec.clips.classes).write(folder / STREAMS_FILE)
     except OSError as error:

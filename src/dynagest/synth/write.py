@@ -9,7 +9,7 @@ interrupted run leaves behind is complete, and the next run adds the missing one
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.clips.splits import SPLITS, Split
 from dynagest.errors import RunError
 from dynagest.fields import read_record
+from dynagest.sole_writer import sole_writer
 from dynagest.synth.pool import Progress, render_all
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SynthSpec
@@ -52,7 +53,8 @@ def write_synth(
         missing = [key for key in keys if not all(path.exists() for path in clip_paths(folder, spec, *key))]
         for split, label in {(split, label_of(spec, index)) for split, index in missing}:
             (folder / split / spec.labels[label]).mkdir(parents=True, exist_ok=True)
-        render_all(partial(_write_clip, folder, spec), missing, len(keys), progress, workers=workers)
+        with sole_writer(folder) if missing else nullcontext():
+            render_all(partial(_write_clip, folder, spec), missing, len(keys), progress, workers=workers)
         clips = [_clip(folder, spec, *key) for key in keys]
         manifest = Manifest.of(clips, depth=spec.depth_spec(), classes=spec.labels).write(folder / MANIFEST_FILE)
     except OSError as error:

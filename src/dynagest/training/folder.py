@@ -33,8 +33,6 @@ def start_run(
     replaced. ``keep_stages``: the stages in the folder belong to this run. Also raises ``RunError`` if what would be
     removed holds the weights that the first stage has yet to load.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise RunError(f"{run_dir}: is a file; name a folder for the run")
     names = (name for name in CONTENTS if not (keep_stages and name == STAGES_FOLDER))
     contents = [path for name in names for path in run_dir.glob(name)]
     if not overwrite:

@@ -3,6 +3,7 @@
 Read ``train`` first, then ``Loop.go``. The trainings that come before a recipe's own are in ``stages.py``.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
 from dynagest.machine import torch_threads
+from dynagest.sole_writer import sole_writer
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan
 from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
@@ -67,10 +69,10 @@ def train(
     Clips are read by processes that import the main script again (multiprocessing's ``forkserver``), so a script needs
     ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
 
-    Raises ``RunError`` (the folder holds another run, cannot be written, or does not fit what is resumed),
-    ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips are unreadable, a data
-    worker died, a GPU's memory is full, a part of a step is too small for BatchNorm; ``DivergedError``: the loss is
-    not finite) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
+    Raises ``RunError`` (the folder holds another run, another process trains in it, it cannot be written, or it does
+    not fit what is resumed), ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips
+    are unreadable, a data worker died, a GPU's memory is full, a part of a step is too small for BatchNorm;
+    ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """
@@ -80,15 +82,28 @@ def train(
         recipe = recipe.with_overrides({"init": str(Path(init).resolve())})
     accelerator = build_accelerator()
     console = console if accelerator.is_main_process else None
-    sitting = _Sitting(accelerator, run_dir, console)
-    if not recipe.stages:
-        return sitting.train(recipe, data_of(data, recipe, recipe), run_dir, resume=resume, overwrite=overwrite)
+    with ExitStack() as exits:
+        sitting = _Sitting(accelerator, run_dir, console, exits)
+        if not recipe.stages:
+            return sitting.train(recipe, data_of(data, recipe, recipe), run_dir, resume=resume, overwrite=overwrite)
+        return _train_in_stages(sitting, recipe, data, resume=resume, overwrite=overwrite)
 
+
+def _train_in_stages(
+    sitting: "_Sitting",
+    recipe: Recipe,
+    data: Manifest | TrainingData | DataOfRecipe,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> TrainingSummary:
+    """Run the stages of a recipe and then its own training, each from what the one before it left."""
+    run_dir = sitting.home
     if resume:
         if not has_run(run_dir):
             raise RunError(f"{run_dir}: has no run to resume; start it without --resume")
         # A stage's checkpoint does not know the trainings that come after it, so the run's own recipe is compared.
-        then, now = (choose_precision(each, accelerator.device)[0] for each in (read_recipe(run_dir), recipe))
+        then, now = (choose_precision(each, sitting.accelerator.device)[0] for each in (read_recipe(run_dir), recipe))
         refuse_changes(then.differences(now), run_dir)
     recipes = recipe.trainings
     folders = [*stage_folders(run_dir, recipe), run_dir]
@@ -107,18 +122,38 @@ def train(
     return replace(summary, seconds=seconds)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sitting:
-    """One call of ``train``: where it computes, what it shows, and the folder to resume after an interruption."""
+    """One call of ``train``: where it computes, what it shows, and the folder to resume after an interruption.
+
+    ``exits`` lets go of that folder, which ``hold`` keeps other processes out of.
+    """
 
     accelerator: Accelerator
     home: Path
     console: Console | None
+    exits: ExitStack
+    holds: bool = False
+
+    def hold(self) -> None:
+        """Keep other trainings out of the folder, which would repeat this one's steps and lines of the log.
+
+        All processes call this together; the main one holds the folder. Raises ``RunError`` if another is at it.
+        """
+        error = None
+        if self.accelerator.is_main_process and not self.holds:
+            try:
+                self.exits.enter_context(sole_writer(self.home))
+                self.holds = True
+            except RunError as refused:
+                error = refused
+        raise_together(error)
 
     def claim(
         self, run_dir: Path, recipe: Recipe, data: TrainingData, *, overwrite: bool, keep_stages: bool = False
     ) -> None:
         """Prepare the folder for a new run. All processes call this together; the main one writes."""
+        self.hold()
         error = None
         if self.accelerator.is_main_process:
             device, processes = str(self.accelerator.device), self.accelerator.num_processes
@@ -174,7 +209,8 @@ class _Sitting:
             if before is not None:
                 notes.append(f"start from {hand_over(before, task)}")
         else:
-            raise_together(None)
+            self.hold()
+            progress = read_checkpoint(run_dir).progress  # now that nobody else moves it
 
         devices = [accelerator.device] if accelerator.device.type == "cuda" else []
         threads = torch_threads(recipe.threads)
