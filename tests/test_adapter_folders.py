@@ -17,6 +17,14 @@ def _index(root: Path, **options: object) -> Index:
     return index_dataset("folders", root, IndexOptions(**options))  # type: ignore[arg-type]
 
 
+def test_the_command_that_declares_depth_can_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "my clips"
+    for name in ("a.mp4", "a.depth.mkv"):
+        write_file(root / "wave" / name)
+    with pytest.raises(DepthError, match=f"`dynagest data index folders '{root}' --depth NAME`"):
+        _index(root)
+
+
 def test_class_folders_with_depth_beside(tmp_path: Path) -> None:
     write_file(tmp_path / "train" / "swipe 10" / "a.MP4")
     write_file(tmp_path / "train" / "swipe 10" / "a.depth.mkv")

@@ -261,17 +261,17 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_writes_the_checkpoint_and_says_how_to_resume(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "--clips=24", "--slow=0.1", "--set", "workers=1", "log_steps=1")
+    process = start(tmp_path / "my run", "--clips=24", "--slow=0.1", "--set", "workers=1", "log_steps=1")
     while process.stdout is not None and "step 1/6" not in (line := process.stdout.readline()):
         assert line, process.communicate()[1]
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode not in (0, -signal.SIGINT)
-    assert "go on with --resume" in out
-    assert 0 < read_checkpoint(tmp_path / "run").progress.step < 6
-    train(toy_recipe(), toy_data(count=24), tmp_path / "run", resume=True)
+    assert f"go on with --resume --out '{tmp_path / 'my run'}'" in out
+    assert 0 < read_checkpoint(tmp_path / "my run").progress.step < 6
+    train(toy_recipe(), toy_data(count=24), tmp_path / "my run", resume=True)
     train(toy_recipe(), toy_data(count=24), tmp_path / "whole")
-    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    assert_same(weights(tmp_path / "my run"), weights(tmp_path / "whole"))
 
 
 def test_checkpoints_are_written_as_often_as_the_recipe_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,9 +350,11 @@ def test_run_killed_before_its_first_step_can_be_resumed(tmp_path: Path) -> None
 
 
 def test_a_run_without_a_network_yet_says_how_to_finish_it(finished: Path, tmp_path: Path) -> None:
-    shutil.copy(finished / "checkpoint.safetensors", tmp_path)
-    with pytest.raises(WeightsError, match="has no network yet; finish it"):
-        load_network(tmp_path)
+    run_dir = tmp_path / "my run"
+    run_dir.mkdir()
+    shutil.copy(finished / "checkpoint.safetensors", run_dir)
+    with pytest.raises(WeightsError, match=f"has no network yet; finish it by `dynagest train .* '{run_dir}'`"):
+        load_network(run_dir)
 
 
 def test_mistake_in_the_recipe_costs_no_older_run(finished: Path) -> None:

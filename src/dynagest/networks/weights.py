@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,7 +171,8 @@ def _weights_file(path: Path) -> Path:
     if path.is_dir():
         if (path / CHECKPOINT_FILE).exists() and not (path / NETWORK_FILE).exists():
             raise WeightsError(
-                f"{path}: holds a run that has no network yet; finish it by `dynagest train --resume --out {path}`"
+                f"{path}: holds a run that has no network yet; finish it by "
+                f"`dynagest train --resume --out {shlex.quote(str(path))}`"
             )
         path = path / NETWORK_FILE
     if not path.is_file():

@@ -5,6 +5,7 @@ kept for resuming.
 """
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -229,6 +230,6 @@ class Loop:
     def _stop(self) -> None:
         epoch, within = divmod(self.progress.step, self.epoch_steps)
         where = f"stopped after step {within} of epoch {epoch + 1}"
-        text = f"{where}; nothing is lost: go on with --resume --out {self.home}"
+        text = f"{where}; nothing is lost: go on with --resume --out {shlex.quote(str(self.home))}"
         self.note(text)
         raise TrainingInterrupted(text)

@@ -148,10 +148,10 @@ def _index(name: str, root: Path, options: IndexOptions) -> Index:
     depth = _declared(options.depth) if options.depth else found.depth
     if depth is None and any(clip.depth for clip in clips):
         count = sum(clip.depth is not None for clip in clips)
+        again = shlex.join(["dynagest", "data", "index", name, str(root), "--depth"])
         raise DepthError(
             f"{root}: {count} clips have depth, but nothing says what it means; write {root / 'depth.yaml'} "
-            f"(near: bright or dark, ...) or index it with `dynagest data index {name} {root} --depth NAME`, NAME one "
-            f"of {', '.join(PRESETS)}"
+            f"(near: bright or dark, ...) or index it with `{again} NAME`, NAME one of {', '.join(PRESETS)}"
         )
     if options.holdout and found.streams:
         raise ManifestError(f"--holdout: {name} is recorded in streams, which it would cut apart; leave it out")
