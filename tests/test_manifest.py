@@ -223,6 +223,15 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+def test_a_manifest_in_a_folder_that_is_not_utf8_is_told_before_it_is_trained_on(tmp_path: Path) -> None:
+    """The card that is written after an epoch could not hold the path, and the epoch would be lost."""
+    folder = tmp_path / os.fsdecode(b"w\xe9ve")
+    folder.mkdir()
+    (folder / "manifest.csv").write_text("video,label\na.avi,wave\n")
+    with pytest.raises(ManifestError, match=r"w\\xe9ve/manifest\.csv: the path is not UTF-8.*; rename its folder"):
+        Manifest.read(folder)
+
+
 @pytest.mark.parametrize("name", [" wave", "wa\rve"])
 def test_a_path_that_would_come_back_as_another_is_told(name: str, tmp_path: Path) -> None:
     """A blank that nobody sees would make every clip of the folder missing."""

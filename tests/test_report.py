@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,11 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert not [attributes for _, attributes in page.elements if "onerror" in attributes]
     assert HOSTILE in page.text
     assert "{{ 7 * 7 }}" in page.text
+
+
+def test_a_run_folder_whose_name_is_not_utf8_has_a_report(tmp_path: Path) -> None:
+    run = tmp_path / os.fsdecode(b"r\xe9n")
+    assert "r\\udce9n" in report(fill(run, made_up(("a", "b"), 4, 0.5))).text
 
 
 def test_249_classes(tmp_path: Path) -> None:

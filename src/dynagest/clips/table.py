@@ -35,8 +35,10 @@ def read_table(
 
     The header may name the ``columns`` in any order and must name the ``needed`` ones. ``what`` (the thing that a row
     lists) and ``writer`` (how such a file is made) are for messages. Raises ``ManifestError``, which lists every bad
-    row, also for a file that is missing, has no rows, has another header, or is not CSV text.
+    row, also for a file that is missing, has no rows, has another header, is not CSV text, or has a path that is not
+    UTF-8.
     """
+    _check_path(path)
     reader = csv.reader(io.StringIO(read_text(path, writer), newline=""), strict=True)
     faults: list[str] = []
     rows = 0
@@ -120,6 +122,15 @@ def encoded(text: str, path: Path) -> bytes:
     except UnicodeEncodeError as error:
         line = os.fsencode(text.splitlines()[text.count("\n", 0, error.start)]).decode(errors="backslashreplace")
         raise ManifestError(f"{path}: cannot hold {line}: the name is not UTF-8; rename the file or folder") from error
+
+
+def _check_path(path: Path) -> None:
+    # Told before hours of training: neither a network's card nor a test's record could hold where the clips lie.
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise ManifestError(f"{shown}: the path is not UTF-8, as records of runs are; rename its folder") from error
 
 
 def _check_header(path: Path, header: list[str], needed: Sequence[str], columns: Sequence[str]) -> None:

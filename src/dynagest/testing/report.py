@@ -75,7 +75,7 @@ def write_report(run: Path | str) -> Path:
     if card is None and test is None and history is None:
         raise RunError(f"{run}: not a run folder: it has neither a network, nor metrics, nor a training log")
     html = render(run, card, test, history)
-    write_atomically(run / REPORT_FILE, html.encode())
+    write_atomically(run / REPORT_FILE, html.encode(errors="backslashreplace"))  # a folder's name need not be UTF-8
     return run / REPORT_FILE
 
 
