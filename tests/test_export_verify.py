@@ -17,7 +17,7 @@ from dynagest.cli import main
 from dynagest.cli.export import _print as print_export
 from dynagest.errors import ExportError, RunError, WeightsError
 from dynagest.export import TOLERANCES, Export, export
-from dynagest.export.verify import Comparison
+from dynagest.export.verify import Comparison, Tolerance
 from dynagest.export.write import _latencies
 from dynagest.runtimes.exported import ExportedNetwork
 from dynagest.runtimes.load import load_clip_network
@@ -67,6 +67,8 @@ def test_a_comparison_tells_what_is_wrong() -> None:
         worse.check(replace(TOLERANCES["fp32"], answers=0), "fp32")
     with pytest.raises(ExportError, match=r"from 100\.0% to 33\.3% \(by 2 of 3 answers\)"):
         Comparison.of(expected, expected[[0, 0, 0, 0]], labels).check(TOLERANCES["fp32"], "fp32")
+    with pytest.raises(ExportError, match="accuracy falls"):
+        worse.check(Tolerance(np.inf, np.inf, 0, drop=np.nan, answers=0), "fp32")
     with pytest.raises(ExportError, match="logits differ by nan"):
         Comparison.of(expected, np.full_like(expected, np.nan), labels).check(TOLERANCES["fp32"], "fp32")
 

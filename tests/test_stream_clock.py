@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynagest.card import NetworkCard
-from dynagest.errors import ClipError, ModelError, WeightsError
+from dynagest.errors import ClipError, ModelError, RecipeError, WeightsError
 from dynagest.stream.clock import Clock, Tick
 
 LONGEST_GAP = 1.0
@@ -143,6 +143,9 @@ def test_the_card_gives_the_rate_and_the_longest_gap() -> None:
     assert (clock.fps, clock.longest_gap, other.fps, other.longest_gap) == (4.0, 2.0, 16.0, 0.5)
     with pytest.raises(WeightsError, match=r"give --fps .* 8 for 1 s, 4 for 2 s"):
         Clock.of(card.model_copy(update={"fps": None}))
+    for fps in (0, -1.0, math.nan, math.inf):
+        with pytest.raises(RecipeError, match=f"fps={fps:g}: is no frame rate; give more than 0, at most 1000 frames"):
+            Clock.of(card, fps=fps)
     with pytest.raises(ModelError, match="rgbd"):
         Clock.of(card.model_copy(update={"options": {"inputs": "rgbd"}}))
 

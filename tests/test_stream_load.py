@@ -74,6 +74,10 @@ def test_a_stream_of_windows_gives_the_scores_of_its_run_and_does_not_wait_for_t
     assert found[card.num_segments - 1 :] == pytest.approx(expected, abs=1e-4)
     with pytest.raises(RecipeError, match=r"--hop: .* answers at every frame"):
         load_recogniser(path, hop=2)
+    with pytest.raises(RecipeError, match=r"hop=0: .* at least 1"):
+        load_recogniser(run, hop=0)
+    with pytest.raises(RecipeError, match="fps=0: is no frame rate"):
+        load_recogniser(run, fps=0)
 
 
 def test_tuned_events_travel_with_the_network(forms: tuple[Path, Path]) -> None:

@@ -131,7 +131,7 @@ class Comparison:
                 f"the best class is the same for {self.agreement:.1%}, at least {tolerance.agreement:.0%} must"
             )
         lost = round(drop * self.labelled)
-        if drop > tolerance.drop and lost > tolerance.answers:
+        if not drop <= tolerance.drop and lost > tolerance.answers:
             faults.append(
                 f"accuracy falls from {self.accuracy_torch:.1%} to {self.accuracy_file:.1%} (by {lost} of "
                 f"{self.labelled} answers), {100 * tolerance.drop:g} points are allowed (--drop)"

@@ -6,8 +6,8 @@ from typing import Self
 
 import numpy as np
 
-from dynagest.card import NetworkCard
-from dynagest.errors import ClipError, ModelError, WeightsError
+from dynagest.card import FASTEST, NetworkCard
+from dynagest.errors import ClipError, ModelError, RecipeError, WeightsError
 
 _PATIENCE = 0.25  # s: a frame is never late while the newest waiting frame is at most this much newer
 _CLOSE = 1e-6  # s: a frame this little before a tick counts as at the tick; rounding could delay the tick by a frame
@@ -56,19 +56,21 @@ class Clock:
         """The clock of a network: at ``fps`` (default: ``card.fps``), with the time of T frames as the longest gap.
 
         Raises ``ModelError`` when the network is fed depth, ``WeightsError`` when neither ``fps`` nor the card has a
-        rate.
+        rate, and ``RecipeError`` for an ``fps`` that is no rate.
         """
         if card.inputs != "rgb":
             raise ModelError(
                 f"{card.model}: wants {card.inputs} frames; a stream has RGB only, so choose an RGB network"
             )
-        fps = fps or card.fps
+        fps = card.fps if fps is None else fps
         if fps is None:
             raise WeightsError(
                 f"{card.model}: its card does not say how many frames a second it is to see; give --fps (in Python "
                 f"fps=...), its {card.num_segments} frames over the seconds of a typical gesture: "
                 f"{card.num_segments} for 1 s, {card.num_segments / 2:g} for 2 s"
             )
+        if not 0 < fps <= FASTEST:
+            raise RecipeError(f"fps={fps:g}: is no frame rate; give more than 0, at most {FASTEST:g} frames a second")
         return cls(fps, longest_gap=card.num_segments / fps)
 
     def late(self, behind: float) -> bool:

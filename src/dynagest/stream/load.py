@@ -83,8 +83,8 @@ def load_scorer(
     (default: 1). ``device`` is a torch device (default: the CPU), for networks that torch runs; ``threads`` is for
     exported files (default: one for each core). ``fps`` replaces the card's rate. Raises ``WeightsError`` for a file
     that is no network, is damaged, is of another version or has no rate; ``ModelError`` or ``WeightsError`` for a
-    network that is fed depth; ``RecipeError`` for an option that this network does not have, a device that cannot be
-    used, or a runtime (torch included) that is not installed.
+    network that is fed depth; ``RecipeError`` for an option that this network does not have, a ``hop`` or ``fps`` that
+    is not possible, a device that cannot be used, or a runtime (torch included) that is not installed.
     """
     return _open(Path(path), device, fps, hop, threads)[0]
 
@@ -95,6 +95,8 @@ def _open(
     """The scorer, and the description inside an exported file (None for other networks)."""
     scorer: Scorer
     info = None
+    if hop is not None and hop < 1:
+        raise RecipeError(f"hop={hop}: the frames from one answer to the next are at least 1")
     if not is_exported(path):
         if threads is not None:
             raise RecipeError(f"--threads: {path} is run by torch; export it, or set OMP_NUM_THREADS")
