@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from clip_files import make_clip, make_manifest, rgb_frames, save_video
+from clip_files import depth_frames, make_clip, make_manifest, rgb_frames, save_video
 
 from dynagest.clips import captions
 from dynagest.clips.captions import caption, letters_without_font
@@ -37,6 +37,24 @@ def test_contact_sheet_shows_every_kind_of_clip(tmp_path: Path) -> None:
     cyan = (overlay == (255, 255, 0)).all(axis=2)
     assert 50 < cyan.sum() < 0.2 * cyan.size
     assert not (rgb == (255, 255, 0)).all(axis=2).any()
+
+
+@pytest.mark.parametrize("fault", ["damaged", "too short"])
+def test_a_fault_of_the_depth_does_not_hide_the_rgb(fault: str, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, "one", "a")
+    blank = replace(clip, depth=None)
+    if fault == "damaged":
+        clip.depth.write_bytes(b"no video")
+    else:  # by more frames than training takes for the same clip
+        save_video(clip.depth, depth_frames(6))
+    bad, without = (
+        cv2.imread(str(contact_sheet(make_manifest(each), tmp_path / "sheet.png"))) for each in (clip, blank)
+    )
+    assert (bad[44:, :480] == without[44:, :480]).all()
+    assert np.median(bad[44:, 486:966]) == 40  # the ground of a sign, not the wall
+    red = (0, 0, 200)
+    assert (bad[22:44] == red).all(axis=2).any()
+    assert not (without[22:44] == red).all(axis=2).any()
 
 
 def test_a_sheet_of_many_clips_sorts_them_into_splits_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

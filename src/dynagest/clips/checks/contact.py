@@ -1,5 +1,6 @@
 """Draws a picture of a manifest's clips (RGB, depth, depth over RGB) for the user to look at before a training run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dynagest.clips.captions import caption
-from dynagest.clips.frames import FrameReader
+from dynagest.clips.labelled import ManifestVideos
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.png import write_png
 from dynagest.clips.sampling import segment_indices
@@ -31,8 +32,9 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
 
     A row shows 3 frames of RGB, the same frames of canonical depth (near = white), and depth over RGB. That overlay
     tints RGB orange where it is near, and draws the edges of the depth in cyan at the place that the declared affine
-    gives them: if they do not follow the hand, depth is not aligned. A clip that has no depth or cannot be read is
-    marked so. ``seed`` seeds the choice of clips, which takes as many classes and splits as fit into ``rows``.
+    gives them: if they do not follow the hand, depth is not aligned. RGB and depth are paired as in training; what is
+    missing, cannot be read or does not fit is marked so. ``seed`` seeds the choice of clips, which takes as many
+    classes and splits as fit into ``rows``.
 
     Raises ``ManifestError`` if there is no clip to show, ``RunError`` if the picture cannot be written or matplotlib,
     which draws the captions, is not installed.
@@ -40,8 +42,8 @@ def contact_sheet(manifest: Manifest, path: Path | str, rows: int = 8, seed: int
     clips = _choose(manifest, rows, seed)
     if not clips:
         raise ManifestError(f"{manifest.path or 'manifest'}: no clip to show")
-    reader = FrameReader()
-    sheet = np.concatenate([_titles(), *(_row(clip, manifest, reader) for clip in clips)])
+    videos = ManifestVideos(replace(manifest, clips=tuple(clips)))
+    sheet = np.concatenate([_titles(), *(_row(videos, index) for index in range(len(clips)))])
     return write_png(Path(path), sheet)
 
 
@@ -67,11 +69,16 @@ def _titles() -> Image:
     return np.concatenate([caption(title, width, _CAPTION, _INK) for title in _TITLES], axis=1)[:, :-_GAP]
 
 
-def _row(clip: Clip, manifest: Manifest, reader: FrameReader) -> Image:
+def _row(videos: ManifestVideos, index: int) -> Image:
     """The caption and the three blocks of a clip, uint8 RGB (height, width, 3), of the same size for every clip."""
+    manifest, clip = videos.manifest, videos.manifest.clips[index]
     problem, rgb, depth = "", None, None
     try:
-        rgb, depth = _frames(clip, manifest, reader)
+        wanted = segment_indices(videos.num_frames(index), FRAMES)
+        rgb = videos.frames(index, wanted)
+        if clip.depth is not None and manifest.depth is not None:
+            raw = videos.depth(index, wanted, rgb.shape[1:3])
+            depth = manifest.depth.align(manifest.depth.canonical(raw), *rgb.shape[1:3])
     except (ClipError, DepthError) as error:
         problem = str(error)
     if rgb is None:
@@ -95,20 +102,6 @@ def _name(clip: Clip, manifest: Manifest) -> str:
     place = clip.video.parent if clip.video.name.lower() == "color" else clip.video
     root = manifest.path.parent if manifest.path else None
     return (place.relative_to(root) if root and place.is_relative_to(root) else Path(*place.parts[-3:])).as_posix()
-
-
-def _frames(
-    clip: Clip, manifest: Manifest, reader: FrameReader
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]:
-    """Read RGB frames (FRAMES, H, W, 3) of a clip and its canonical depth aligned with them, (FRAMES, H, W) or None."""
-    offsets = segment_indices(reader.length(clip), FRAMES)
-    rgb = reader.frames(clip.video, clip.start + offsets)
-    if clip.depth is None or manifest.depth is None:
-        return rgb, None
-    # Depth may be a few frames shorter than RGB; its last frame then stands for the missing ones.
-    last = reader.count(clip.depth) - 1
-    raw = reader.depth(clip.depth, np.minimum(clip.depth_start + offsets, last))
-    return rgb, manifest.depth.align(manifest.depth.canonical(raw), *rgb.shape[1:3])
 
 
 def _overlay(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
