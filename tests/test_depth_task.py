@@ -136,6 +136,19 @@ def test_a_network_for_images_is_to_be_put_into_one_for_clips(batch: tuple[torch
     assert output.terms["local"] > 0
 
 
+def test_memory_that_is_full_is_no_question_of_shape(batch: tuple[torch.Tensor, ...]) -> None:
+    class Large(Clips):
+        """Takes clips, and images as well."""
+
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            if clip.dim() == 5:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.net(clip)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        DepthTask(Large())(*batch)
+
+
 class Unpacks(nn.Module):
     """A network for images that reads their shape before anything else, as vision transformers do."""
 

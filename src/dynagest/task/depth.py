@@ -97,6 +97,8 @@ class DepthTask(Task):
         if not (self.chained and self.training):
             try:
                 return cast(torch.Tensor, self.network(clip_NTCHW))
+            except torch.OutOfMemoryError:
+                raise  # says nothing about shapes
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 if not _takes(self.network, clip_NTCHW[0]):
                     raise
