@@ -1,4 +1,4 @@
-"""One process at a time writes into a folder."""
+"""Locks between processes: one at a time writes into a folder."""
 
 import errno
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dynagest import sole_writer as module
+from dynagest import lock as module
 from dynagest.errors import RunError
-from dynagest.sole_writer import sole_writer
+from dynagest.lock import sole_writer
 
 
 def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom dynagest.sole_writer import sole_writer\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom dynagest.lock import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=120)

@@ -17,7 +17,7 @@ from dynagest.clips.splits import SPLITS
 from dynagest.clips.video import video_rate
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError, RunError
-from dynagest.sole_writer import sole_writer
+from dynagest.lock import sole_writer
 from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
 from dynagest.synth.recording import plan, record, scene_number, subject_number
 from dynagest.synth.spec import FRAME_RATE, SENSOR

@@ -14,7 +14,7 @@ from dynagest.clips.manifest import Manifest
 from dynagest.clips.streams import StreamSet
 from dynagest.clips.view import View
 from dynagest.errors import RunError
-from dynagest.sole_writer import sole_writer
+from dynagest.lock import sole_writer
 from dynagest.synth import PRESETS, PerSplit, SynthDataset, SynthSpec, sheet, write_synth
 from dynagest.synth.film import camera_of
 from dynagest.synth.gestures import SHAPES

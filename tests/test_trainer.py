@@ -17,9 +17,9 @@ from training_toys import CLASSES, ToyClips, assert_same, start, toy_data, toy_r
 
 from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import ModelError, RunError, WeightsError
+from dynagest.lock import sole_writer
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import trained_on
-from dynagest.sole_writer import sole_writer
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import Checkpoint, read_checkpoint

@@ -13,7 +13,7 @@ from dynagest.atomic import write_atomically
 from dynagest.clips.splits import Split
 from dynagest.clips.view import View
 from dynagest.errors import RunError
-from dynagest.reproduce.lock import locked
+from dynagest.lock import locked
 from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.pool import render_all
 from dynagest.synth.recording import plan, record

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
 from dynagest.fields import field_faults
+from dynagest.lock import locked
 from dynagest.machine import available_cores, keep_freed_memory
 from dynagest.processes import KILLED, PYTHON
 from dynagest.reproduce.jobs import Job
-from dynagest.reproduce.lock import locked
 from dynagest.run_folder import METRICS_FILE
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 

@@ -13,7 +13,7 @@ import torch
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
-from dynagest.reproduce.lock import locked
+from dynagest.lock import locked
 from dynagest.task.loss import Counts
 from dynagest.training.assemble import build_task
 from dynagest.training.optimiser import build_optimiser

@@ -21,7 +21,7 @@ from dynagest.clips.splits import SPLITS, Split
 from dynagest.clips.streams import STREAMS_FILE, Span, Stream, StreamSet
 from dynagest.errors import RunError
 from dynagest.fields import read_record
-from dynagest.sole_writer import sole_writer
+from dynagest.lock import sole_writer
 from dynagest.synth.film import Take
 from dynagest.synth.idle import Track, draw_movement, draw_pause, perform
 from dynagest.synth.motion import Motion

@@ -24,7 +24,7 @@ from dynagest.clips.manifest import MANIFEST_FILE, Clip, Manifest
 from dynagest.clips.splits import SPLITS, Split
 from dynagest.errors import RunError
 from dynagest.fields import read_record
-from dynagest.sole_writer import sole_writer
+from dynagest.lock import sole_writer
 from dynagest.synth.pool import Progress, render_all
 from dynagest.synth.recording import label_of, plan, record, subject_number
 from dynagest.synth.spec import FRAME_RATE, SynthSpec

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
+from dynagest.lock import sole_writer
 from dynagest.machine import torch_threads
-from dynagest.sole_writer import sole_writer
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan
 from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
