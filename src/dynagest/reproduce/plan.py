@@ -95,7 +95,7 @@ def plan(
 
     ``data`` maps a dataset's name to its manifest, or "" to a manifest of your own; empty: generated clips. At scale
     ``paper`` the columns are the table's datasets that ``data`` names. ``settings`` replace fields of every run's
-    recipe, as `--set` gives them. On generated clips all trainings of a run share its epochs, also those set here.
+    recipe, as `--set` gives them. At all scales but ``paper`` the trainings of a run share its epochs, also such.
 
     Raises ``RecipeError`` when ``data`` names none of the table's datasets, when it lacks EgoGesture there, when the
     clips lack splits, classes or depth that a job needs, for a setting that the table's rows differ in, and as
