@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, normalise
+from dynagest.clips.dataset import ClipDataset, Sample, UnreadableClip, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.frames import FrameReader, read_frames
 from dynagest.clips.manifest import Clip, Manifest
@@ -248,9 +248,25 @@ def test_a_dataset_is_tested_through_its_own_view(net: nn.Module, card: NetworkC
     assert [clip.file for clip in result.clips] == [str(clip.video) for clip in manifest.clips]
 
 
+class Untold:
+    """A source of clips that does not tell by which view it sees them."""
+
+    def __init__(self, clips: ClipDataset) -> None:
+        self.classes, self.label, self.name, self._clips = clips.classes, clips.label, clips.name, clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | UnreadableClip:
+        return self._clips[key]
+
+
 def test_a_dataset_that_does_not_fit_is_refused(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
+    large = ClipDataset(manifest, View(num_segments=4, size=64, depth=False), seed=0)
+    with pytest.raises(ModelError, match=r"has size=64, but the network takes size=56; .* View\(size=56"):
+        evaluate(net, card, large)
     with pytest.raises(ModelError, match="4 frames of 64 x 64"):
-        evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=64, depth=False), seed=0))
+        evaluate(net, card, Untold(large))
     with pytest.raises(RecipeError, match="augment"):
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=56, augment=True, depth=False), seed=0))
     dense = View(num_segments=4, size=56, sampling="dense", stride=2, depth=False)

@@ -99,6 +99,21 @@ class View:
             rgb = jitter(rgb, rng)
         return rgb, under, crop.flip
 
+    def misfit(self, wanted: "View") -> tuple[str, str] | None:
+        """The arguments that differ from ``wanted``: as they are, and as they should be; ``None`` if clips seen by this
+        view suit a network that takes ``wanted``.
+
+        Crops and colours do not matter, nor does depth that is not wanted, nor a stride without dense sampling.
+        """
+        keys = ["num_segments", "size", "sampling"]
+        keys += ["stride"] if wanted.sampling == "dense" else []
+        keys += ["depth"] if wanted.depth else []
+        differing = [key for key in keys if getattr(self, key) != getattr(wanted, key)]
+        if not differing:
+            return None
+        has, takes = (", ".join(f"{key}={getattr(each, key)!r}" for key in differing) for each in (self, wanted))
+        return has, takes
+
     def flip_table(self, classes: Sequence[str]) -> tuple[int, ...]:
         """The index of the class that each of ``classes`` becomes when mirrored.
 

@@ -11,6 +11,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
 from dynagest.clips.labelled import ManifestVideos, VideoSource
 from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, iterate_views, plan_frames
+from dynagest.clips.view import View
 from dynagest.clips.workers import open_loader, read_ahead
 from dynagest.errors import ClipError, DepthError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
@@ -85,16 +86,18 @@ def _cut_depth(
 
 
 def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
-    """The one view of clip ``index``. Raises ``ModelError`` unless frames and size are those of the training."""
+    """The one view of clip ``index``. Raises ``ModelError`` unless frames and size are those of the training.
+
+    A dataset that does not tell its view is known by its clips alone.
+    """
     sample = read_clip(clips, (0, index), needs_depth=card.inputs != "rgb")
     if isinstance(sample, UnreadableClip):
         return Unread(sample.index, str(sample.file), sample.reason)
     frames, _, height, width = sample["rgb"].shape
     if (frames, height, width) != (card.num_segments, card.size, card.size):
         raise ModelError(
-            f"the dataset's view gives {frames} frames of {width} x {height}, the network was trained with "
-            f"{card.num_segments} of {card.size} x {card.size}; build the dataset with "
-            f"View(num_segments={card.num_segments}, size={card.size})"
+            f"the dataset gives {frames} frames of {width} x {height}, the network was trained with "
+            f"{card.num_segments} of {card.size} x {card.size}; have it give those"
         )
     squares = sample["rgb"].permute(0, 2, 3, 1)[None]
     return squares, torch.arange(frames)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
@@ -111,15 +114,19 @@ def _check_view(clips: ClipSource, how: Protocol, card: NetworkCard) -> None:
             "write the clips to a folder (`dynagest data synth`) and test on its manifest, or use `center`"
         )
     view = getattr(clips, "view", None)
-    if view is None:
+    if not isinstance(view, View):
         return
     if view.augment:
         raise RecipeError("this dataset's view is for training (augment=True); build it with augment=False to test")
-    if card.inputs != "rgb" and not view.depth:
-        raise ModelError(f"this network is fed {card.inputs}; build the dataset with View(depth=True)")
-    if view.sampling != card.sampling or (card.sampling == "dense" and view.stride != card.stride):
+    wanted = View(
+        num_segments=card.num_segments,
+        size=card.size,
+        sampling=card.sampling,
+        stride=card.stride,
+        depth=card.inputs != "rgb",
+    )
+    if misfit := view.misfit(wanted):
+        has, takes = misfit
         raise ModelError(
-            f"the dataset's view has {view.sampling} sampling (stride {view.stride}), the network was trained with "
-            f"{card.sampling} sampling (stride {card.stride}); build the dataset with "
-            f"View(sampling={card.sampling!r}, stride={card.stride})"
+            f"the dataset's view has {has}, but the network takes {takes}; build the dataset with View({takes}, ...)"
         )

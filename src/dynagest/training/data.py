@@ -173,14 +173,8 @@ def _seen_as_asked(data: TrainingData, recipe: Recipe) -> TrainingData:
     """
     for source, wanted in ((data.train, training_view(recipe)), (data.validation, validation_view(recipe))):
         view = getattr(source, "view", None)
-        if not isinstance(view, View):
-            continue
-        keys = ["num_segments", "size", "sampling"]
-        keys += ["stride"] if wanted.sampling == "dense" else []
-        keys += ["depth"] if wanted.depth else []
-        differing = [key for key in keys if getattr(view, key) != getattr(wanted, key)]
-        if differing:
-            has, takes = (", ".join(f"{key}={getattr(each, key)!r}" for key in differing) for each in (view, wanted))
+        if isinstance(view, View) and (misfit := view.misfit(wanted)):
+            has, takes = misfit
             use = "train" if source is data.train else "validate"
             raise RecipeError(
                 f"{data.description}: the view of the clips to {use} on has {has}, but the recipe {recipe.name} takes "
