@@ -27,6 +27,7 @@ from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.polarity import Polarity
 from dynagest.clips.checks.report import Problem
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
+from dynagest.clips.frames import ImageFolder
 from dynagest.clips.gesture_folder import write_clip
 from dynagest.clips.manifest import Clip
 
@@ -353,7 +354,7 @@ def test_image_faults_counts_from_the_lowest_number(tmp_path: Path) -> None:
     (tmp_path / "img_00006.png").write_bytes(b"")
     (tmp_path / "._img_00007.png").write_bytes(b"")
     (tmp_path / "Thumbs.db").write_bytes(b"")
-    assert image_faults(tmp_path) == {
+    assert image_faults(ImageFolder.scan(tmp_path)) == {
         1: "img_00006.png: empty file",
         2: "the image with number 7 is missing",
         3: "the image with number 8 is missing",
@@ -367,14 +368,14 @@ def test_every_file_that_the_system_refuses_is_listed(tmp_path: Path, monkeypatc
     (dangling / "000004.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (dangling / "000005.jpg").unlink()
     (dangling / "000005.jpg").mkdir()
-    real = os.scandir
+    real = os.listdir
 
-    def scandir(path: object) -> object:
+    def listdir(path: Path) -> list[str]:
         if path == closed:
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "listdir", listdir)
     report = check(make_manifest(Clip(dangling, "a"), Clip(closed, "a"), Clip(sound, "b")))
     assert [(p.row, p.file, p.message) for p in report.errors] == [
         (2, dangling, "000004.jpg: cannot be read (No such file or directory)"),

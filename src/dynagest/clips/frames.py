@@ -111,7 +111,7 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
-        self._folders: dict[Path, _ImageFolder] = {}
+        self._folders: dict[Path, ImageFolder] = {}
         self._counts: dict[Path, int] = {}
         self._keys: dict[Path, KeyFrames | None] = {}
 
@@ -119,7 +119,7 @@ class FrameReader:
         """See ``count_frames``."""
         if path not in self._counts:
             if is_folder(path):
-                self._counts[path] = self._folder(path).count
+                self._counts[path] = self.images(path).count
             elif path.suffix.lower() == ARRAY_SUFFIX:
                 self._counts[path] = len(_load_array(path))
             else:
@@ -143,7 +143,7 @@ class FrameReader:
 
     def first_number(self, path: Path) -> int | None:
         """The number of the image that is frame 0 of a folder; ``None`` if ``path`` is none. Raises as ``count``."""
-        return self._folder(path).first if is_folder(path) else None
+        return self.images(path).first if is_folder(path) else None
 
     def require_whole(self, path: Path, start: int, end: int) -> None:
         """Raise ``ClipError`` if an image with an index from ``start`` to ``end`` (excluded) is missing in a folder.
@@ -152,7 +152,7 @@ class FrameReader:
         epoch and not in another. Does nothing for videos, which would have to be decoded.
         """
         if is_folder(path):
-            folder = self._folder(path)
+            folder = self.images(path)
             if end > folder.count:
                 raise too_short(path, folder.count, end - 1)
             missing = next((index for index in folder.missing if start <= index < end), None)
@@ -162,13 +162,13 @@ class FrameReader:
     def frames(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """See ``read_frames``."""
         if is_folder(path):
-            return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _rgb_image))
+            return _gather(path, indices, lambda wanted: self.images(path).read(wanted, _rgb_image))
         return _gather(path, indices, lambda wanted: self._video(path, wanted, "rgb"))
 
     def depth(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
         """See ``read_depth``."""
         if is_folder(path):
-            return _gather(path, indices, lambda wanted: self._folder(path).read(wanted, _depth_image))
+            return _gather(path, indices, lambda wanted: self.images(path).read(wanted, _depth_image))
         if path.suffix.lower() == ARRAY_SUFFIX:
             return _gather(path, indices, lambda wanted: _rows(path, wanted))
         return _gather(path, indices, lambda wanted: self._video(path, wanted, "depth"))
@@ -180,9 +180,10 @@ class FrameReader:
             self._keys[path] = key_frames(path)
         return read_video(path, wanted, kind, self._keys[path])
 
-    def _folder(self, path: Path) -> "_ImageFolder":
+    def images(self, path: Path) -> "ImageFolder":
+        """The images of a folder. Raises ``ClipError`` as ``ImageFolder.scan``."""
         if path not in self._folders:
-            self._folders[path] = _ImageFolder.scan(path)
+            self._folders[path] = ImageFolder.scan(path)
         return self._folders[path]
 
 
@@ -209,7 +210,7 @@ def _gather(
 
 
 @dataclass(frozen=True)
-class _ImageFolder:
+class ImageFolder:
     """How a folder's images are named, without a list of the names: EgoGesture's folders hold thousands.
 
     ``missing``: the indices of missing numbers. ``judged``: a byte for each image, 1 once it was found whole, because
@@ -226,7 +227,8 @@ class _ImageFolder:
     judged: bytearray
 
     @classmethod
-    def scan(cls, path: Path) -> "_ImageFolder":
+    def scan(cls, path: Path) -> "ImageFolder":
+        """Look at the names in a folder. Raises ``ClipError`` unless its images, one or more, are numbered alike."""
         # .DS_Store, ._000001.jpg and Thumbs.db are not frames.
         try:
             entries = list(path.iterdir())
@@ -258,9 +260,11 @@ class _ImageFolder:
         return folder
 
     def name(self, index: int) -> str:
+        """The name of the image with an index, also of a missing one."""
         return f"{self.prefix}{self.first + index:0{self.digits}d}{self.suffix}"
 
     def read(self, wanted: list[int], load: Callable[[Path, bool], Array]) -> dict[int, Array]:
+        """Load the images of ascending indices with ``load(path, judge)``. Raises ``ClipError`` beyond the last."""
         if wanted[-1] >= self.count:
             raise ClipError(f"{too_short(self.path, self.count, wanted[-1])}, which would be {self.name(wanted[-1])}")
         images = {}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
@@ -27,7 +27,7 @@ def write_png(path: Path, rgb: npt.NDArray[np.uint8]) -> Path:
     """
     if path.is_file():
         with path.open("rb") as file:
-            if file.read(8) not in (b"", _SIGNATURE):
+            if file.read(8) not in (b"", SIGNATURE):
                 raise RunError(f"{path}: holds something else than a picture, which would be lost; name another file")
     write_atomically(path, encode_png(rgb))
     return path

@@ -214,7 +214,7 @@ class _Examiner:
 
     def _faults(self, path: Path) -> dict[int, str]:
         if path not in self.faults:
-            self.faults[path] = image_faults(path) if is_folder(path) else {}
+            self.faults[path] = image_faults(self.reader.images(path)) if is_folder(path) else {}
         return self.faults[path]
 
     def _decode(

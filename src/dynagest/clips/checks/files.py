@@ -2,51 +2,32 @@
 
 import hashlib
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from dynagest.clips import jpeg
-from dynagest.clips.frames import IMAGE_SUFFIXES
-from dynagest.errors import ClipError
-
-_PNG_HEAD, _PNG_END = b"\x89PNG", b"IEND"
+from dynagest.clips import jpeg, png
+from dynagest.clips.frames import ImageFolder
 
 
-def image_faults(folder: Path) -> dict[int, str]:
-    """Map the index of each missing, unreadable, empty or truncated image of a folder of images to what is wrong.
+def image_faults(images: ImageFolder) -> dict[int, str]:
+    """Map the index of each missing, unreadable, empty or truncated image of a folder to what is wrong.
 
-    Index 0 is the lowest number, as in ``frames``. Reads the head and the tail of every file; only decoding finds
-    damage in the middle. A folder without numbered images gives no faults: ``count_frames`` reports that. Raises
-    ``ClipError`` if the folder cannot be read.
+    Reads the head and the tail of every file; only decoding finds damage in the middle.
     """
-    numbered: dict[int, os.DirEntry[str]] = {}
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                digits = re.findall(r"[0-9]+", Path(entry.name).stem)
-                if digits and not entry.name.startswith(".") and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                    numbered[int(digits[-1])] = entry
-    except OSError as error:
-        raise ClipError(f"{folder}: cannot be read ({error.strerror})") from error
-    if not numbered:
-        return {}
-    first, last = min(numbered), max(numbered)
-    faults = {n - first: f"the image with number {n} is missing" for n in range(first, last + 1) if n not in numbered}
-    for number, entry in numbered.items():
-        fault = _damage(entry)
-        if fault:
-            faults[number - first] = f"{entry.name}: {fault}"
+    faults = {index: f"the image with number {images.first + index} is missing" for index in images.missing}
+    for index in range(images.count):
+        if index not in faults and (fault := _damage(os.path.join(images.path, images.name(index)))):  # noqa: PTH118
+            faults[index] = f"{images.name(index)}: {fault}"
     return faults
 
 
-def _damage(entry: os.DirEntry[str]) -> str:
+def _damage(image: str) -> str:
+    """What is wrong with an image. Not as a ``Path``: to make one for each of a million takes as long as reading."""
     try:
-        size = entry.stat().st_size
-        # Not Path.open: to make a Path for each of a million images takes as long as to read them.
-        with open(entry.path, "rb") as file:  # noqa: PTH123
+        with open(image, "rb") as file:  # noqa: PTH123
             head = file.read(4)
+            size = file.seek(0, os.SEEK_END)
             file.seek(max(size - jpeg.TAIL, 0))
             tail = file.read()
     except OSError as error:
@@ -54,7 +35,7 @@ def _damage(entry: os.DirEntry[str]) -> str:
     if not size:
         return "empty file"
     cut_jpeg = head.startswith(jpeg.HEAD) and jpeg.is_truncated(tail)
-    cut_png = head.startswith(_PNG_HEAD) and _PNG_END not in tail
+    cut_png = head.startswith(png.SIGNATURE[:4]) and b"IEND" not in tail
     return "truncated image" if cut_jpeg or cut_png else ""
 
 
