@@ -15,9 +15,9 @@ def hold_out(clips: Sequence[Clip], share: float, seed: int) -> tuple[list[Clip]
 
     Moves whole subjects if every train clip names one and there are at least two, so that no subject is in both splits;
     else whole recordings, if the clips were cut from several and one can be spared; else single clips, in proportion
-    from each class. In any case every class keeps at least one of its train clips. The same seed gives the same split.
-    Raises ``ManifestError`` if ``share`` is not between 0 and 1 (both excluded), if there is a val split already, or if
-    nothing can be held out.
+    from each class, to within one clip. In any case every class keeps at least one of its train clips. The same seed
+    gives the same split. Raises ``ManifestError`` if ``share`` is not between 0 and 1 (both excluded), if there is a
+    val split already, or if nothing can be held out.
     """
     if not 0 < share < 1:
         raise ManifestError(f"--holdout {share}: expected a share between 0 and 1, such as 0.25")
@@ -74,14 +74,15 @@ def _by_group(
 def _by_clip(clips: Sequence[Clip], train: list[int], share: float, rng: np.random.Generator) -> set[int]:
     """Take the share of each class, rounded by largest remainder so that many small classes still add up to the share.
 
-    A class with a single clip keeps it.
+    A class keeps its last clip. What classes of a single clip cannot give, others give, each at most one clip more than
+    its share.
     """
     clips_of: dict[str, list[int]] = {}
     for index in train:
         clips_of.setdefault(clips[index].label, []).append(index)
     labels = [label for label in sorted(clips_of) if len(clips_of[label]) > 1]
     wanted = {label: int(share * len(clips_of[label])) for label in labels}  # fewer than all, as share < 1
-    remaining = round(share * sum(len(clips_of[label]) for label in labels)) - sum(wanted.values())
+    remaining = round(share * len(train)) - sum(wanted.values())
     order = [labels[i] for i in rng.permutation(len(labels))]
     order.sort(key=lambda label: wanted[label] - share * len(clips_of[label]))
     for label in order:
