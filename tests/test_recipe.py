@@ -1,5 +1,6 @@
 """Recipes: the paper's numbers, overrides by name, errors that help, the learning rate."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -161,6 +162,13 @@ def test_differences_leave_out_what_is_about_speed() -> None:
     recipe = get_recipe("demo")
     assert recipe.differences(recipe.with_overrides({"workers": "3", "checkpoint_steps": "7"})) == []
     assert recipe.differences(recipe.with_overrides({"seed": "3"})) == ["seed: 0, 3"]
+
+
+def test_the_example_of_overrides_names_a_stage_that_there_is() -> None:
+    found = re.search(r"Example: ``(.+)``", Recipe.with_overrides.__doc__ or "")
+    assert found is not None
+    changed = eval(found[1], {"get_recipe": get_recipe})
+    assert (changed.batch, changed.stages[0].changes["epochs"]) == (8, 2)
 
 
 def test_fields_of_a_stage() -> None:

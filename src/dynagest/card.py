@@ -43,6 +43,7 @@ class NetworkCard(BaseModel):
     known. ``size`` is the side of the square input in pixels; ``mean`` and ``std`` normalise RGB scaled to [0, 1];
     ``classes[k]`` names logit k (at least two classes, all different); ``model``, ``width`` and ``options`` are
     arguments of ``create_model``; ``provenance`` says where the weights come from (recipe, data, version, revision).
+    Raises pydantic's ``ValidationError`` for a wrong value.
 
     Example: ``card = NetworkCard(model="tsm_resnet50", classes=("wave", "grab"), num_segments=8, size=224)``
     """

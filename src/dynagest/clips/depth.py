@@ -68,6 +68,8 @@ class DepthSpec(BaseModel):
       because compression has smeared it.
     * ``affine``: where depth lies in the RGB frame; ``None`` lays the whole depth image over the whole RGB frame.
 
+    Raises pydantic's ``ValidationError`` for a wrong value and for fields that contradict each other.
+
     Example: ``DepthSpec(near="dark", scale_mm=1.0, min_mm=200, max_mm=1200).canonical(raw)``
     """
 

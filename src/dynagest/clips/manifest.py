@@ -38,7 +38,7 @@ class Clip:
     ``depth`` may also be an npz file. Frames are 0-based, ``end`` is excluded, and an ``end`` of ``None`` is the end of
     the file. Depth frame ``depth_start + i`` belongs to frame ``start + i``. ``row`` is the line in the manifest, 0 if
     the clip does not come from one. ``fps`` is in frames a second; ``None`` takes the rate that the video states, which
-    a folder of images cannot.
+    a folder of images cannot. Raises pydantic's ``ValidationError`` for a field of the wrong type.
 
     Example: ``Clip(Path("session1.avi"), "wave", Path("session1_depth.avi"), start=120, end=200, split="test")``
     """

@@ -44,6 +44,8 @@ class Stage(BaseModel):
 class Recipe(BaseModel):
     """Every number of a run, described field by field; the defaults are the paper's where it has any.
 
+    Raises pydantic's ``ValidationError`` for a wrong value and for fields that do not fit together.
+
     Example: ``recipe = get_recipe("egogesture").with_overrides({"model": "tsm_resnet50", "batch": "8"})``
     """
 
@@ -253,7 +255,7 @@ class Recipe(BaseModel):
         sets ``epochs`` gets so many: ``fewest_steps`` is 0 then, unless it is set as well.
         Raises ``RecipeError`` as ``dynagest.settings.override`` does, and for an unknown stage.
 
-        Example: ``get_recipe("mtut").with_overrides({"batch": 8, "alone.epochs": 2})``
+        Example: ``get_recipe("mtut").with_overrides({"batch": 8, "apart.epochs": 2})``
         """
         own = {name: value for name, value in overrides.items() if "." not in name}
         if "epochs" in own:

@@ -70,9 +70,10 @@ def train(
     ``if __name__ == "__main__":`` around what it does, or ``workers=0`` in its recipe.
 
     Raises ``RunError`` (the folder holds another run, another process trains in it, it cannot be written, or it does
-    not fit what is resumed), ``RecipeError``, ``ManifestError``, ``WeightsError``, ``TrainingError`` (too many clips
-    are unreadable, a data worker died, a GPU's memory is full, a part of a step is too small for BatchNorm;
-    ``DivergedError``: the loss is not finite) and ``TrainingInterrupted`` after Ctrl-C, when the checkpoint is written.
+    not fit what is resumed), ``RecipeError``, ``ManifestError``, ``DepthError`` (depth.yaml is wrong), ``ModelError``,
+    ``WeightsError``, ``TrainingError`` (too many clips are unreadable, a data worker died, a GPU's memory is full, a
+    part of a step is too small for BatchNorm; ``DivergedError``: the loss is not finite) and ``TrainingInterrupted``
+    after Ctrl-C, when the checkpoint is written.
 
     Example: ``train(get_recipe("demo"), Manifest.read("data"), "runs/first", console=Console())``
     """

@@ -115,7 +115,7 @@ def index_dataset(name: str, root: Path | str, options: IndexOptions | None = No
     layout, and a folder that may not be read; ``DepthError`` if clips have depth but nothing declares what its values
     mean.
 
-    Example: ``index_dataset("isogd", "../shared/data/isogd").manifest.write("isogd/manifest.csv")``
+    Example: ``index_dataset("isogd", "/sets/isogd").manifest.write("isogd/manifest.csv")``
     """
     options = options or IndexOptions()
     if name not in ADAPTERS:
