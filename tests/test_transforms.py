@@ -239,7 +239,14 @@ def test_view_without_augmentation_draws_nothing() -> None:
     assert view.indices(20, np.random.default_rng(0)).tolist() == [4, 14]
 
 
-@pytest.mark.parametrize("field", [{"sampling": "dens"}, {"crop": "papr"}, {"num_segments": 0}, {"siz": 64}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"sampling": "dens"}, {"crop": "papr"}, {"num_segments": 0}, {"siz": 64}),
+        *({"scales": (2.0,)}, {"scales": ()}, {"jitter": 7.0}, {"brightness": -1.0}, {"hue": 3.0}),
+        {"contrast": float("nan")},
+    ],
+)
 def test_a_view_is_never_another_than_was_asked_for(field: dict) -> None:
     with pytest.raises(ValidationError, match=next(iter(field))):
         View(**field)

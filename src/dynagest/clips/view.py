@@ -1,7 +1,7 @@
 """Views, which decide how clips are shown to a network: which frames, which crop, which colours. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ from dynagest.clips.transforms import (
 )
 from dynagest.errors import RecipeError, hint
 
+_Share = Annotated[float, Field(gt=0, le=1)]
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class View:
     """How every clip of a dataset is shown to a network. The defaults are the paper's (III-D), with ``augment`` off.
 
@@ -41,7 +43,8 @@ class View:
     * ``flip_labels``: ``None`` mirrors no clip, because left and right may be different classes. A mapping mirrors half
       of the clips, RGB and depth, and maps their labels; labels that are not in it stay the same when mirrored.
 
-    ``depth``: whether depth is read at all. Raises pydantic's ``ValidationError`` for a field of the wrong type.
+    ``depth``: whether depth is read at all. Raises pydantic's ``ValidationError`` for a wrong value: ``scales`` are in
+    (0, 1], ``jitter`` in [0, 1], ``hue`` in [0, 0.5], the other strengths 0 or more.
 
     Example: ``View(num_segments=8, size=112, augment=True, flip_labels={"left": "right", "right": "left"})``
     """
@@ -52,12 +55,12 @@ class View:
     sampling: Sampling = "segment"
     stride: int = Field(default=1, ge=1)
     crop: Literal["paper", "action"] = "paper"
-    scales: tuple[float, ...] | None = None
-    jitter: float = 0.4
-    brightness: float = 0.8
-    contrast: float = 0.8
-    saturation: float = 0.8
-    hue: float = 0.2
+    scales: Annotated[tuple[_Share, ...], Field(min_length=1)] | None = None
+    jitter: float = Field(default=0.4, ge=0, le=1)
+    brightness: float = Field(default=0.8, ge=0)
+    contrast: float = Field(default=0.8, ge=0)
+    saturation: float = Field(default=0.8, ge=0)
+    hue: float = Field(default=0.2, ge=0, le=0.5)
     flip_labels: Mapping[str, str] | None = None
     depth: bool = True
 
