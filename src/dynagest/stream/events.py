@@ -74,8 +74,9 @@ class Event:
 class EventDetector:
     """A state machine that turns scores into events. All its times are seconds, so scores may come at uneven intervals.
 
-    ``classes`` names the scores, two or more, in their order; the class "none" means that no gesture is going on. Without that
-    class, the evidence for the best class is its lead over the second, so an undecided network counts as "none".
+    ``classes`` names the scores, two or more, in their order; the class "none" means that no gesture is going on.
+    Without that class, the evidence for the best class is its lead over the second, so an undecided network counts as
+    "none".
 
     Example::
 
