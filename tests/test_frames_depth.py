@@ -1,6 +1,7 @@
 """Raw depth as it was stored: 8 and 16 bit, lossless and lossy video, images, npz; and the real sets."""
 
 import ast
+import re
 import struct
 import time
 import zipfile
@@ -10,10 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clip_files import save_images
 from video_files import write_video
 
 from dynagest.clips.frames import count_frames, read_depth, read_frames
-from dynagest.errors import ClipError
+from dynagest.clips.video import iterate_video
+from dynagest.errors import CameraError, ClipError
+from dynagest.live.sources import open_source
 
 
 def every_value(number: int) -> np.ndarray:
@@ -46,6 +50,35 @@ def test_16_bit_depth_keeps_every_value(tmp_path: Path) -> None:
         depth = read_depth(path, [13, 2, 13])
         assert depth.dtype == np.uint16
         np.testing.assert_array_equal(depth, [metric(13), metric(2), metric(13)])
+
+
+def test_16_bit_grey_is_no_rgb(tmp_path: Path) -> None:
+    """OpenCV and FFmpeg would make black pictures of millimetres."""
+
+    def metric(number: int) -> np.ndarray:
+        return np.full((16, 16), 400 + number, np.uint16)
+
+    video = write_video(tmp_path / "a.mkv", "ffv1", "gray16le", draw=metric, layout="gray16le", count=2)
+    png, tiff = save_images(tmp_path / "png", [metric(0)], ".png"), save_images(tmp_path / "tiff", [metric(0)], ".tiff")
+    for path, named in ((video, video), (png, png / "000001.png"), (tiff, tiff / "000001.tiff")):
+        with pytest.raises(ClipError, match=re.escape(f"{named}: is 16-bit grey")):
+            read_frames(path, [0])
+    with pytest.raises(ClipError, match="is 16-bit grey"):
+        next(iterate_video(video))
+    source = open_source(str(video))
+    source.open()
+    with pytest.raises(CameraError, match="is 16-bit grey"):
+        source.read()
+    source.close()
+
+
+def test_16_bit_colour_and_8_bit_grey_are_rgb(tmp_path: Path) -> None:
+    deep, grey = np.full((8, 8, 3), (0, 0, 65535), np.uint16), np.full((8, 8), 90, np.uint8)
+    for suffix in (".png", ".tiff"):
+        path = save_images(tmp_path / f"deep{suffix}", [deep], suffix)
+        np.testing.assert_array_equal(read_frames(path, [0])[0, 0, 0], (255, 0, 0))
+        path = save_images(tmp_path / f"grey{suffix}", [grey], suffix)
+        np.testing.assert_array_equal(read_frames(path, [0])[0, 0, 0], (90, 90, 90))
 
 
 @pytest.mark.parametrize(("codec", "pixels"), [("mpeg4", "yuv420p"), ("mjpeg", "yuvj420p")])

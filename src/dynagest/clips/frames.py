@@ -29,7 +29,16 @@ import numpy.typing as npt
 from dynagest.clips import jpeg
 from dynagest.clips.demux import KeyFrames
 from dynagest.clips.manifest import Clip
-from dynagest.clips.video import Array, count_video, key_frames, one_channel, read_video, too_short, video_rate
+from dynagest.clips.video import (
+    Array,
+    count_video,
+    deep_grey,
+    key_frames,
+    one_channel,
+    read_video,
+    too_short,
+    video_rate,
+)
 from dynagest.errors import ClipError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -37,6 +46,7 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts", ".m2ts")
 )
 ARRAY_SUFFIX = ".npz"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _NEAR = 100  # frames before the first one wanted; decoding so few takes 12 ms at 320 x 240, a search for key frames 8
 _MOST_MISSING = 1_000_000  # images of a folder; a list of all numbers between two time stamps would fill the memory
 
@@ -274,13 +284,16 @@ class ImageFolder:
         return images
 
 
-def _load_image(path: Path, flags: int, judge: bool) -> Array:
+def _image_data(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ClipError(f"{path}: {_GAP}") from error
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decoded(data: bytes, flags: int, path: Path, judge: bool) -> Array:
     damaged = jpeg.is_damaged if judge else jpeg.is_truncated
     whole = not (data.startswith(jpeg.HEAD) and damaged(data))
     try:
@@ -292,12 +305,24 @@ def _load_image(path: Path, flags: int, judge: bool) -> Array:
     return image
 
 
+def _may_be_deep(data: bytes) -> bool:
+    """Whether an image may have more than 8 bits a value: a PNG's header says so, a TIFF is not looked into."""
+    return (data.startswith(_PNG) and data[24] == 16) or data.startswith((b"II", b"MM"))
+
+
 def _rgb_image(path: Path, judge: bool) -> Array:
-    return _load_image(path, cv2.IMREAD_COLOR_RGB, judge)
+    data = _image_data(path)
+    image = _decoded(data, cv2.IMREAD_COLOR_RGB, path, judge)
+    # OpenCV has dropped the lower half of 16 bits, without which millimetres are black.
+    if judge and _may_be_deep(data):
+        stored = _decoded(data, cv2.IMREAD_UNCHANGED, path, judge=False)
+        if stored.ndim == 2 and stored.dtype != np.uint8:
+            raise deep_grey(path)
+    return image
 
 
 def _depth_image(path: Path, judge: bool) -> Array:
-    return one_channel(_load_image(path, cv2.IMREAD_UNCHANGED, judge), path)
+    return one_channel(_decoded(_image_data(path), cv2.IMREAD_UNCHANGED, path, judge), path)
 
 
 def _load_array(path: Path) -> Array:

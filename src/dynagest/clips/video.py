@@ -24,6 +24,22 @@ def too_short(path: Path, count: int, wanted: int) -> ClipError:
     return ClipError(f"{path}: has {count} frames, but frame {wanted} (counted from 0) is asked for")
 
 
+def deep_grey(name: Path | str) -> ClipError:
+    """The error for what should be RGB but is 16-bit grey."""
+    return ClipError(
+        f"{name}: is 16-bit grey, as depth is, where RGB is wanted; name the pictures in colour, with depth beside "
+        "them, or save infrared with 8 bits"
+    )
+
+
+def rgb_array(frame: av.VideoFrame, reformatter: VideoReformatter, name: Path | str) -> npt.NDArray[np.uint8]:
+    """Convert a frame to RGB, uint8 (H, W, 3). Raises ``ClipError``, which names ``name``, for 16-bit grey."""
+    components = frame.format.components
+    if len(components) == 1 and components[0].bits >= 16:  # 10 or 12 bits are those of a monochrome camera
+        raise deep_grey(name)
+    return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+
+
 def one_channel(image: Array, path: Path) -> Array:
     """Return grey (H, W) of an image that may hold it in three equal channels; a fourth, transparency, is dropped.
 
@@ -115,7 +131,7 @@ def read_video(
             if kind == "depth":
                 image = _depth_array(frame, reformatter, path, first=not frames)
             else:
-                image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                image = rgb_array(frame, reformatter, path)
             frames[index] = as_shown(image, frame)
             if len(frames) == len(needed):
                 return frames
@@ -141,7 +157,7 @@ def iterate_video(path: Path, fps: float | None = None) -> Iterator[tuple[npt.ND
             if time is None:
                 raise ClipError(f"{path}: frame {index} has no time; store the video in another container, such as mkv")
             first = time if first is None else first
-            image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            image = rgb_array(frame, reformatter, path)
             yield as_shown(image, frame), time - first
 
 

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from dynagest.clips.demux import NO_DECODER, open_video
 from dynagest.clips.frames import VIDEO_SUFFIXES
-from dynagest.clips.video import as_shown
+from dynagest.clips.video import as_shown, rgb_array
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.loopback import on_this_host
 
@@ -249,7 +249,10 @@ def _decode(container: Any, name: str) -> Iterator[tuple[np.ndarray, float] | Cl
             if frame.time is None:
                 raise CameraError(f"{name}: its frames have no times; store it in another container, such as mkv")
             first = frame.time if first is None else first
-            image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            try:
+                image = rgb_array(frame, reformatter, name)
+            except ClipError as error:  # not a fault of this frame, so not yielded
+                raise CameraError(str(error)) from error
             yield np.ascontiguousarray(as_shown(image, frame)), frame.time - first
 
 
