@@ -125,6 +125,13 @@ def test_files_and_frames_agree_with_each_other_and_with_the_test(
     np.testing.assert_allclose(from_file.scores, tested.scores[0], atol=1e-6)
 
 
+def test_a_missing_image_is_named_though_the_network_would_not_see_it(frames: np.ndarray, tmp_path: Path) -> None:
+    video = write_images(tmp_path / "video", frames)
+    (video / "002.png").unlink()  # the network of 4 frames is shown 1, 4, 6 and 9
+    with pytest.raises(ClipError, match=r"002\.png: missing"):
+        Predictor(Recorder()).predict(video)
+
+
 def test_a_weights_file_is_as_good_as_its_run_folder(run: Path, frames: np.ndarray) -> None:
     by_folder, by_file = Predictor.load(run), Predictor.load(str(run / "network.safetensors"))
     np.testing.assert_array_equal(by_folder.predict(frames).scores, by_file.predict(frames).scores)

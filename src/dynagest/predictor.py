@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
-from dynagest.clips.frames import check_frames, count_frames, read_frames
+from dynagest.clips.frames import FrameReader, check_frames
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError, WeightsError
 from dynagest.runtimes.arrays import normalise_frames, softmax
@@ -111,8 +111,11 @@ class Predictor:
         """
         card, how = self.network.card, get_protocol(protocol)
         if isinstance(video, Path | str):
-            plan = plan_frames(how, count_frames(video), card, seed, index=0)
-            frames = read_frames(video, plan.frames)
+            path, reader = Path(video), FrameReader()
+            count = reader.count(path)
+            reader.require_whole(path, 0, count)
+            plan = plan_frames(how, count, card, seed, index=0)
+            frames = reader.frames(path, plan.frames)
         else:
             if len(video) == 0:
                 raise ClipError("no frames to predict from: the list is empty")
