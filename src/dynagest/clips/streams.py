@@ -20,7 +20,7 @@ from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, count_frames, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, natural_order, read_classes
 from dynagest.clips.splits import SPLITS
-from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, relative, table_text
+from dynagest.clips.table import absolute, encoded, rate_text, read_number, read_rate, read_table, relative, table_text
 from dynagest.clips.video import iterate_video, video_times
 from dynagest.errors import ClipError, ManifestError
 
@@ -181,10 +181,9 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[Path, Stream]
         return [f"split {split!r} is none of {', '.join(SPLITS)}"]
     faults: list[str] = []
     fps = read_rate(row.get("fps", ""), faults)
-    try:
-        begin, end = (float(row[key]) if row[key] else math.nan for key in ("begin", "end"))
-    except ValueError as error:
-        faults.append(f"begin and end are numbers: {error}")
+    begin, end = (read_number(row[key]) for key in ("begin", "end"))
+    if (row["begin"] and begin is None) or (row["end"] and end is None):
+        faults.append(f"{row['begin'] or 'nothing'} to {row['end'] or 'nothing'}: begin and end are numbers of seconds")
     if faults:
         return faults
     video = absolute(folder / name)  # one recording, also where rows call it a.mp4 and ./a.mp4
@@ -192,8 +191,8 @@ def _add(row: dict[str, str], folder: Path, line: int, found: dict[Path, Stream]
     if (stream.fps, stream.split, stream.subject) != (fps, split, row.get("subject", "")):
         return [f"fps, split or subject differ from those in line {stream.row}, of the same stream"]
     if not label:
-        return [] if math.isnan(begin) and math.isnan(end) else ["begin or end without a label"]
-    if not 0 <= begin < end < math.inf:
+        return [] if begin is None and end is None else ["begin or end without a label"]
+    if begin is None or end is None or not 0 <= begin < end < math.inf:
         return [f"{row['begin'] or 'nothing'} to {row['end'] or 'nothing'} is no range of seconds"]
     found[video] = replace(stream, spans=(*stream.spans, Span(label, begin, end, line)))
     return []

@@ -2,8 +2,8 @@
 
 import csv
 import io
-import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from dynagest.card import FASTEST
 from dynagest.errors import ManifestError
 
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 Take = Callable[[dict[str, str], int], Iterable[str]]
 """Takes a row (column -> stripped cell) and its line number; returns what is wrong with the row."""
 
@@ -63,15 +64,17 @@ def read_table(
         raise ManifestError(f"{path}: has no rows; list one {what} a line below the header")
 
 
+def read_number(cell: str) -> float | None:
+    """The number in a cell; ``None`` if there is none, or what only Python takes for one (``1_5``, ``nan``)."""
+    return float(cell) if _NUMBER.fullmatch(cell) else None
+
+
 def read_rate(cell: str, faults: list[str]) -> float | None:
     """Parse frames a second, above 0 and finite. ``None`` for a blank cell, or a faulty one, noted in ``faults``."""
     if not cell:
         return None
-    try:
-        rate = float(cell)
-    except ValueError:
-        rate = math.nan
-    if 0 < rate <= FASTEST:
+    rate = read_number(cell)
+    if rate is not None and 0 < rate <= FASTEST:
         return rate
     faults.append(f"fps {cell!r} is not a frame rate (more than 0, at most {FASTEST:g} frames a second)")
     return None
