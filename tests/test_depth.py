@@ -184,6 +184,7 @@ def test_yaml_round_trip(name: str, tmp_path: Path) -> None:
         ),
         ("near: \x00", "not YAML (unacceptable character #x0000: special characters are not allowed); write one"),
         ("near: 2026-02-30", "not YAML (day is out of range for month; put quotes around text that looks like a date"),
+        ("near: " + "[" * 4000, "not YAML (its lists or maps lie too deep in each other)"),
         ("near: dark\ninvalid: 0x_", "not YAML (invalid literal for int()"),
         ("", "holds no fields"),
         ("just words", "holds no fields"),

@@ -70,6 +70,7 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("actions: [", "not YAML (line 1, column 11: expected the node content, but found '<stream end>')"),
         ("- wave", "holds no actions"),
         ("actions: [{[a]: b}]", "not YAML"),
+        ("actions: " + "[" * 4000, "not YAML (its lists or maps lie too deep in each other)"),
         ("actions:\n- gesture: wave\n  run: [env]\n  gesture: push\n  run: [ls]", "gesture and run given twice in one"),
         ("actions: []", "at least 1"),
         ("actions: [{gesture: wave}]", "give one of print, run and post, not none of them"),

@@ -316,6 +316,18 @@ def test_a_folder_that_was_copied_in_part_is_an_error_that_names_the_file(tmp_pa
     log = (run / "log.jsonl").read_bytes()
     (run / "log.jsonl").write_bytes(log.replace(b'"note"', b'"n\xffte"'))  # a flipped bit costs that line alone
     assert "3 epochs in 2 min 0 s" in report(run).text
+    lines = log.splitlines(keepends=True)
+    for lost in (b'"event"', b'"time"', b'"best"', b'"epoch"'):  # by a hand that edits, or a disk
+        (run / "log.jsonl").write_bytes(b"".join([*lines[:-2], lines[-2].replace(lost, b'"lost"'), lines[-1]]))
+        assert "2 epochs in 3 min 0 s" in report(run).text
+    (run / "log.jsonl").write_bytes(b"".join([b"[" * 100_000 + b"\n", b"3\n", b"{}\n", *lines]))
+    assert "3 epochs in 3 min 0 s" in report(run).text
+    for name in ("recipe.json", "environment.json", "unreadable.jsonl"):
+        there = (run / name).read_bytes() if (run / name).exists() else b""
+        (run / name).write_bytes(b"[" * 100_000)
+        with pytest.raises(RunError, match=rf"{re.escape(name)}: .*too deep in each other\); remove it"):
+            write_report(run)
+        (run / name).write_bytes(there)
 
 
 def test_on_a_phone_tables_fit_and_charts_can_be_read(tmp_path: Path) -> None:

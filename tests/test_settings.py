@@ -60,6 +60,7 @@ def test_text_becomes_the_type_of_the_field(text: str, field: str, value: object
         (["rate=none"], "rate: is 'none', but must be a number"),
         (["split=train"], "split: is 'train', but must be 'late' or 'soon'"),
         (["flips={a: [}"], "not a list or a map"),
+        (["flips=" + "[" * 4000], "not a list or a map"),
         (["flips=a=2026-02-30"], "flips=a=2026-02-30: not a list or a map"),
     ],
 )

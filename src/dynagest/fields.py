@@ -1,5 +1,6 @@
 """Says in plain words what is wrong with a file of typed fields (depth.yaml, events.json, ...). Needs no torch."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ _BOUNDS = {
     "too_long": "a list of at most {max_length}",
     "literal_error": "{expected}",
 }
+_TOO_DEEP = "its lists or maps lie too deep in each other"
 _SHOWN = 40  # characters of a wrong value that a message quotes
 
 
@@ -92,15 +94,26 @@ def _place(parts: tuple[str | int, ...]) -> str:
     return name.lstrip("., ")
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse YAML of plain values. Raises ``YAMLError``, also for what looks like a date or a number but is none.
+def parse_yaml(text: str, loader: type[yaml.BaseLoader | yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Parse YAML of plain values. Raises ``YAMLError``, also where PyYAML lets another error through.
 
-    PyYAML lets the ``ValueError`` of ``2026-02-30`` or ``0x_`` through.
+    That is ``ValueError`` for what looks like a date or a number but is none, as ``2026-02-30`` or ``0x_``, and
+    ``RecursionError`` for lists or maps too deep in each other.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=loader)
     except ValueError as error:
         raise YAMLError(f"{error}; put quotes around text that looks like a date or a number") from error
+    except RecursionError as error:
+        raise YAMLError(_TOO_DEEP) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON. Raises ``ValueError`` if it is none, or not UTF-8, or nested too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def yaml_fault(error: YAMLError) -> str:

@@ -1,10 +1,10 @@
 """The names of the files in a run folder (``docs/design.md`` says what each holds), and the run's data. No torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dynagest.errors import RunError
+from dynagest.fields import parse_json
 
 RECIPE_FILE = "recipe.json"
 ENVIRONMENT_FILE = "environment.json"
@@ -57,7 +57,7 @@ def unreadable_clips(run_dir: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        entries = [json.loads(line) for line in path.read_bytes().decode().splitlines() if line.strip()]
+        entries = [parse_json(line) for line in path.read_bytes().decode().splitlines() if line.strip()]
         return [{name: entry[name] for name in _UNREADABLE} for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
@@ -69,7 +69,7 @@ def recorded_data(run_dir: Path) -> Path:
     """The data that a run was trained on, which may be gone. Raises ``RunError`` when the folder does not say."""
     path = run_dir / ENVIRONMENT_FILE
     try:
-        return Path(json.loads(path.read_text(encoding="utf-8"))["data"])
+        return Path(parse_json(path.read_text(encoding="utf-8"))["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path}: does not tell what the run was trained on ({error}); name the data with --data"

@@ -22,6 +22,7 @@ from dynagest.clips.frames import count_frames, is_folder, read_frames
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.teacher import Teacher
 from dynagest.errors import ClipError, DepthError, RunError
+from dynagest.fields import parse_json
 
 PSEUDO = DepthSpec(near="bright")
 RECORD_FILE = "pseudo_depth.json"
@@ -185,6 +186,6 @@ def _read_record(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["teacher"])
+        return str(parse_json(path.read_text(encoding="utf-8"))["teacher"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DepthError(f"{path}: cannot be read; remove it together with the depth beside it") from error

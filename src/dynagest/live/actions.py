@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynagest.errors import ActionError, hint, some
-from dynagest.fields import field_faults, yaml_fault
+from dynagest.fields import field_faults, parse_yaml, yaml_fault
 from dynagest.live.loopback import on_this_host
 from dynagest.processes import kill
 from dynagest.stream.events import Event
@@ -117,7 +117,7 @@ def read_actions(path: Path, classes: Sequence[str]) -> tuple[Action, ...]:
     host.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
+        values = parse_yaml(path.read_text(encoding="utf-8"), _Text)
     except OSError as error:
         raise ActionError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from torch import nn
 
 from dynagest.atomic import write_together
 from dynagest.errors import WeightsError
+from dynagest.fields import parse_json
 from dynagest.networks.weights import to_safetensors
 from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE
 from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
@@ -56,7 +57,7 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
     try:
         options = {
             kind: _Options.model_validate(values)
-            for kind, values in json.loads((run_dir / DECODERS_CARD_FILE).read_text()).items()
+            for kind, values in parse_json((run_dir / DECODERS_CARD_FILE).read_text()).items()
         }
         weights = load_file(path)
     except (OSError, SafetensorError, ValidationError, ValueError, AttributeError) as error:

@@ -5,7 +5,6 @@ Each part of the folder is shown if it exists: ``recipe.json``, ``environment.js
 names missing parts, except for streams, which many runs never have.
 """
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError, WeightsError
+from dynagest.fields import parse_json
 from dynagest.networks.count import cost_of
 from dynagest.run_folder import (
     CARD_FILE,
@@ -264,7 +264,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not readable as JSON ({error}); remove it or restore it") from error
     if not isinstance(content, dict):

@@ -22,7 +22,12 @@ from typing import Any
 
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
+from dynagest.fields import parse_json
 from dynagest.run_folder import LOG_FILE
+
+# What every line has, and what a line of an event has besides.
+_NAMES = frozenset({"event", "time", "step"})
+_NAMES_OF = {"train": {"epoch", "lr"}, "epoch": {"epoch", "train", "validation", "best"}, "note": {"text"}}
 
 
 class RunLog:
@@ -65,11 +70,13 @@ class RunLog:
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of a run's log, without a line that a killed run left unfinished, or that is damaged."""
     lines = []
-    for line in (run_dir / LOG_FILE).read_bytes().splitlines():
+    for text in (run_dir / LOG_FILE).read_bytes().splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:  # not JSON, or not UTF-8
+            line = parse_json(text)
+        except ValueError:
             continue
+        if isinstance(line, dict) and line.keys() >= _NAMES | _NAMES_OF.get(str(line.get("event")), set()):
+            lines.append(line)
     return lines
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from dynagest.card import NetworkCard
 from dynagest.clips.gesture_folder import count_clips, gestures
 from dynagest.errors import DynagestError, RunError
+from dynagest.fields import parse_json
 from dynagest.processes import KILLED, PYTHON, interrupt, kill
 from dynagest.run_folder import CARD_FILE, RECIPE_FILE
 from dynagest.training.log import read_log
@@ -249,7 +250,7 @@ class _Stopped(Exception):
 def _with_progress(status: Status, run: Path) -> Status:
     """Add what the run's log says. Training leads from ``status.progress`` to ``_LEARNED``; the rest is the export."""
     try:
-        epochs = int(json.loads((run / RECIPE_FILE).read_text(encoding="utf-8"))["epochs"])
+        epochs = int(parse_json((run / RECIPE_FILE).read_text(encoding="utf-8"))["epochs"])
         lines = read_log(run)
     except (OSError, ValueError, KeyError):
         return status  # recipe or log is not there yet
