@@ -1,5 +1,6 @@
 """Index i gives frame i, in every container and codec; and every broken file says what is wrong with it."""
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -331,6 +332,13 @@ def test_not_a_video(data: bytes, message: str, tmp_path: Path) -> None:
     for read in (count_frames, lambda p: read_frames(p, [0]), lambda p: read_depth(p, [0])):
         with pytest.raises(ClipError, match=rf"a\.avi: ({message})"):
             read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on Windows")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(ClipError, match="empty file"):
+        count_frames(tmp_path / "a.mp4")
 
 
 def test_missing_file(tmp_path: Path) -> None:

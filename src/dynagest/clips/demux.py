@@ -219,14 +219,14 @@ def _refuse_truncated(path: Path) -> None:
     """
     try:
         size = path.stat().st_size
+        if not size:  # also of a pipe, which to open would wait for ever
+            raise ClipError(f"{path}: empty file; {_AGAIN}")
         with path.open("rb") as file:
             head = file.read(4096)
             file.seek(max(size - 64, 0))
             tail = file.read()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read ({error.strerror})") from error
-    if not size:
-        raise ClipError(f"{path}: empty file; {_AGAIN}")
     promised = _promised_size(head)
     if promised > size:
         raise ClipError(f"{path}: truncated: {size} of {promised} bytes; {_AGAIN}")
