@@ -191,6 +191,7 @@ def test_every_bad_row_is_listed_with_its_line(tmp_path: Path) -> None:
         (b"video\na\n", "missing column label; it has video"),
         (b"video;label\na;x\n", "its columns are separated by semicolons; save it as CSV with commas"),
         (b"video\tlabel\na\tx\n", "its columns are separated by tabs; save it as CSV with commas"),
+        (b"a.avi,wave,\nb.avi,grab,\n", "missing column video and label; it has a.avi, wave, ; it needs video, label"),
         (b",video,label\n0,a,x\n", "column 1 has no name; remove it, or name it"),
         (b"video,label,label\na,x,x\n", "repeated column label"),
         (b"video,label,dept\na,x,d\n", "unknown column 'dept'; it may have video, label, depth"),

@@ -141,11 +141,11 @@ def _check_header(path: Path, header: list[str], needed: Sequence[str], columns:
     for sign, called in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and sign in header[0]:
             raise ManifestError(f"{path}: its columns are separated by {called}; save it as CSV with commas")
-    if "" in header:
-        raise ManifestError(f"{path}: column {header.index('') + 1} has no name; remove it, or name it")
     missing = [name for name in needed if name not in header]
     if missing:
         raise ManifestError(f"{path}: missing column {' and '.join(missing)}; {has}; it needs {', '.join(needed)}")
+    if "" in header:
+        raise ManifestError(f"{path}: column {header.index('') + 1} has no name; remove it, or name it")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise ManifestError(f"{path}: repeated column {', '.join(twice)}; {has}")
