@@ -4,6 +4,7 @@ import pytest
 import torch
 from training_toys import assert_same, toy_recipe
 
+from dynagest.errors import RecipeError
 from dynagest.networks.build import create_model
 from dynagest.task.loss import LossWeights
 from dynagest.training.assemble import build_task, choose_precision
@@ -39,6 +40,11 @@ def test_task_has_every_number_of_the_recipe() -> None:
     alone = {"model": "segmentation_lstm", "task": "segmentation", "msd": "none", "size": 64, "threshold": 51.0}
     hands, _ = build_task(toy_recipe(class_weight=0.5, mask_weight=2.0, **alone), 3, CPU)
     assert (hands.class_weight, hands.mask_weight, hands.threshold) == (0.5, 2.0, 0.2)
+
+
+def test_a_module_to_align_that_is_not_there_is_told_before_an_older_run_is_replaced() -> None:
+    with pytest.raises(RecipeError, match=r"align_at: .* has no module 'xyz'; there are .* and what is below them"):
+        build_task(toy_recipe(task="alignment", msd="none", align_at="xyz"), 3, CPU)
 
 
 def test_the_seed_decides_the_decoders_too() -> None:

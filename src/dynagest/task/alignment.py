@@ -31,7 +31,7 @@ class AlignmentTask(Task):
     ``class_weight * (CE(rgb) + CE(depth)) + weight * (alignment(rgb to depth) + alignment(depth to rgb))``. All terms
     but the first are means over the clips that have depth, and each weighted alignment is at most ``LIMIT`` per clip.
     Features are read at the module ``tap``. A weight of 0 leaves alignment out (MTUT's first stage). In a run's folder
-    the partner lies beside the network, as ``partner.safetensors``.
+    the partner lies beside the network, as ``partner.safetensors``. Raises ``ModelError`` if there is no such module.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class AlignmentTask(Task):
             "alignment": Term(weight or None, "with_depth"),
         }
         super().__init__(network, terms, uses_depth=True)
+        Taps(network, [tap])  # a wrong name is told now, not in the first step, when an older run is gone already
         self.partner = partner
         self.tap, self.weight, self.class_weight = tap, weight, class_weight
 

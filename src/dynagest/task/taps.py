@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from dynagest.errors import ModelError, hint
+from dynagest.errors import ModelError, hint, some
 
 _SHAPES = {4: "(B, C, h, w)", 5: "(N, C, T, h, w)"}
 
@@ -67,6 +67,7 @@ class Taps:
 def _find(net: nn.Module, name: str) -> nn.Module:
     modules = dict(net.named_modules())
     if name not in modules or name == "":
-        known = hint(name, modules, "see net.named_modules()")
+        top = some([each for each, _ in net.named_children()])
+        known = hint(name, modules, f"there are {top} and what is below them" if top else "it has none")
         raise ModelError(f"{type(net).__name__} has no module {name!r}; {known}")
     return modules[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.errors import WeightsError
+from dynagest.errors import ModelError, RecipeError, WeightsError
 from dynagest.machine import fast_bf16
 from dynagest.networks.build import build_network
 from dynagest.networks.clipnet import ClipNet
@@ -104,7 +104,10 @@ def _partner(spec: NetworkSpec, init: Path | None) -> tuple[ClipNet, LoadReport 
 
 def _around(net: ClipNet, partner: ClipNet | None, recipe: Recipe) -> Task:
     if partner is not None:
-        return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
+        try:
+            return AlignmentTask(net, partner, recipe.align_at, recipe.alignment_weight, recipe.class_weight)
+        except ModelError as error:
+            raise RecipeError(f"align_at: {error}") from error
     if recipe.task == "segmentation":
         return SegmentationTask(net, recipe.class_weight, recipe.mask_weight, recipe.threshold / 255)
     decoder = None
