@@ -402,6 +402,7 @@ def test_an_exported_file_or_a_picture_is_not_trained_on(tmp_path: Path) -> None
     for name in ("network-fp32.onnx", "network-fp32.xml", "network-fp32.bin"):
         with pytest.raises(WeightsError, match=f"{name}: an exported network, .* as in {tmp_path}$"):
             load_weights(net, tmp_path / name)
-    (tmp_path / "s.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(WeightsError, match="no weights file; name a run folder"):
-        load_weights(net, tmp_path / "s.png")
+    for name, data in (("s.png", b"\x89PNG\r\n\x1a\n"), ("a.txt", b"hello\n"), ("a.pth", b"I am text")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(WeightsError, match=f"{name}: damaged, or no weights file; name a run folder"):
+            load_weights(net, tmp_path / name)
