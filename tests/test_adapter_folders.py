@@ -50,7 +50,7 @@ def test_class_folders_with_depth_beside(tmp_path: Path) -> None:
     assert clips["train/swipe 2/b/color"].depth == tmp_path / "train" / "swipe 2" / "b" / "depth"
     assert clips["test/swipe 2/d.webm"].depth is None
     assert index.manifest.depth.near == "bright"
-    assert "1 files are no clips" in index.notes[0]
+    assert "1 file is no clip" in index.notes[0]
     assert ".txt (1)" in index.notes[0]
 
 
@@ -101,7 +101,7 @@ def test_class_folders_without_clips_are_told(tmp_path: Path) -> None:
 
 def test_class_folders_without_a_clip_say_what_they_hold(tmp_path: Path) -> None:
     write_file(tmp_path / "wave" / "a.flv")
-    with pytest.raises(ManifestError, match=r"found no clip with a label; 1 files are no clips .*a\.flv"):
+    with pytest.raises(ManifestError, match=r"found no clip with a label; 1 file is no clip .*a\.flv"):
         _index(tmp_path)
 
 

@@ -310,7 +310,7 @@ def test_report_as_text_and_json(tmp_path: Path) -> None:
     short = [make_clip(tmp_path, f"{k}", frames=5) for k in range(4)]
     report = check(make_manifest(*short))
     text = report.to_text(warnings_shown=1)
-    assert "train: 4 clips of 1 classes (4 each), 4 with depth; frames 5 / 5 / 5" in text
+    assert "train: 4 clips of 1 class (4 each), 4 with depth; frames 5 / 5 / 5" in text
     assert text.count("fewer than 8") == 1
     assert "... and 3 more of the kind 'short'" in text
     assert text.endswith("errors: 0, warnings: 5")  # and that b has no clip
@@ -335,7 +335,7 @@ def test_the_text_has_the_clips_of_each_class_and_split(tmp_path: Path) -> None:
         "train: 5 clips of 3 classes (1 to 2 each), 0 with depth",
         "  2 clips: a, c",
         "  1 clip: b",
-        "val: 1 clips of 1 classes (1 each), 0 with depth",
+        "val: 1 clip of 1 class (1 each), 0 with depth",
         "  1 clip: b",
         "test: 3 clips of 3 classes (1 each), 0 with depth",
         f"error: line 2: {clips[0].video}: no such file or folder",

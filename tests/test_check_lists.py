@@ -30,8 +30,8 @@ def test_labels_classes_and_subjects(tmp_path: Path) -> None:
     messages = [problem.message for problem in report.problems]
     assert messages[0] == "label 'wave' is not one of the 3 classes"
     assert messages[1] == "train: 2 of 3 classes have no clip: b, c"
-    assert messages[3] == "test: 1 classes have no train clip and cannot be learnt: c"
-    assert "'Ann' is in more than one split (1 clips in train, 1 clips in test)" in messages[4]
+    assert messages[3] == "test: 1 class has no train clip and cannot be learnt: c"
+    assert "'Ann' is in more than one split (1 clip in train, 1 clip in test)" in messages[4]
 
 
 def test_names_of_one_class_that_look_alike_are_told(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_clips_that_came_after_the_manifest_are_told(tmp_path: Path) -> None:
     assert not of_files(check(manifest))
     late = make_clip(tmp_path, "c/three").video
     assert [(p.severity, p.kind, p.message.split(":")[0]) for p in of_files(check(manifest))] == [
-        ("warning", "unlisted", f"1 clips in its folder are not listed, the first {late}")
+        ("warning", "unlisted", f"1 clip in its folder not listed, the first {late}")
     ]
     # Where labels are not those of the folders, these do not tell what is a clip.
     relabelled = Manifest(tuple(replace(clip, label="x") for clip in index.clips), ("x", "y"), index.depth)

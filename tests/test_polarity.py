@@ -89,6 +89,7 @@ def test_polarity_of_many_clips(polarity: Polarity, looks: str, contradicts: boo
 def test_polarity_says_what_it_knows() -> None:
     assert "3 clips look near = bright, 0 near = dark, 1 do not tell" in str(Polarity("dark", 3, 0, 1))
     assert "the 9 clips looked at do not show it either way" in str(Polarity("bright", silent=9))
+    assert "the clip looked at does not show it either way" in str(Polarity("bright", silent=1))
 
 
 def test_one_odd_clip_does_not_speak_for_all() -> None:

@@ -63,7 +63,7 @@ def test_the_nvgesture_clip_through_its_list(shared_data: Path) -> None:
     assert "data/nvgesture/manifest.csv: 1 test clips of 25 classes" in told
     code, told = run("data", "check", "data/nvgesture")
     assert (code, "errors: 0" in told) == (0, True)
-    assert "test: 1 clips of 1 classes (1 each), 1 with depth; frames 17 / 17 / 17" in told
+    assert "test: 1 clip of 1 class (1 each), 1 with depth; frames 17 / 17 / 17" in told
     card = NetworkCard(
         model="tsm_resnet18", classes=tuple(f"class_{k:02d}" for k in range(1, 26)), num_segments=4, size=64, width=8
     )

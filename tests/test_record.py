@@ -152,13 +152,13 @@ def test_a_folder_without_a_manifest_is_indexed(tmp_path: Path) -> None:
     late.write_bytes(manifest.clips[0].video.read_bytes())
     known, note = open_clips(tmp_path)[1].splitlines()
     assert known == f"{manifest.path}: 2 clips of 2 classes: a, b", "a manifest is the user's, and stays as it is"
-    assert note.startswith(f"note: 1 clips in its folder are not listed, the first {late}: they are not trained on; ")
+    assert note.startswith(f"note: 1 clip in its folder not listed, the first {late}: not trained on; ")
     late.unlink()
     manifest.path.unlink()
     (tmp_path / "a" / "b.flv").write_bytes(b"")
     written, note = open_clips(tmp_path)[1].splitlines()
     assert written == f"{manifest.path}: written, 2 clips of 2 classes: a, b"
-    assert note.startswith(f"note: 1 files are no clips and were left out, the first {tmp_path / 'a' / 'b.flv'}; ")
+    assert note.startswith(f"note: 1 file is no clip and was left out, the first {tmp_path / 'a' / 'b.flv'}; ")
     with pytest.raises(ManifestError):
         open_clips(tmp_path / "nothing.csv")
 

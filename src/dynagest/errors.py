@@ -24,6 +24,15 @@ def some(names: Sequence[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def counted(number: int, noun: str, one: str = "", more: str = "") -> str:
+    """A number with its noun, in the singular for one, and with the verb ``one`` or ``more`` if there is any.
+
+    ``counted(1, "clip", "is", "are")`` is "1 clip is"; of 2 it is "2 clips are".
+    """
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun} {one}".rstrip() if number == 1 else f"{number} {plural} {more}".rstrip()
+
+
 def first_line(error: BaseException) -> str:
     """What an error of another library says, cut to one line of a message; its kind if it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -10,7 +10,7 @@ import typer
 
 from dynagest.cli.progress import progress_bar, rendering
 from dynagest.clips.splits import SPLITS
-from dynagest.errors import RecipeError, some
+from dynagest.errors import RecipeError, counted, some
 
 app = typer.Typer(no_args_is_help=True, help="Index your clips, check them, or generate some.")
 
@@ -57,12 +57,13 @@ def index(
     found.manifest.write(path, overwrite=overwrite)
     if found.streams is not None:
         streams = found.streams.write(path.with_name(STREAMS_FILE))
-        print(f"{streams.path}: {len(streams)} streams")
+        print(f"{streams.path}: {counted(len(streams), 'stream')}")
     for note in found.notes:
         print(f"note: {note}")
     counts = {split: len(found.manifest.split(split)) for split in SPLITS}
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    print(f"{path}: {told} clips of {len(found.manifest.classes)} classes: {some(found.manifest.classes)}")
+    clips = "clip" if len(found.manifest) == 1 else "clips"
+    print(f"{path}: {told} {clips} of {counted(len(found.manifest.classes), 'class')}: {some(found.manifest.classes)}")
     print(f"next: dynagest data check {shlex.quote(str(path))}")
 
 
@@ -186,7 +187,7 @@ def streams(
         found = write_streams(folder, spec, workers=workers, progress=progress)
     gestures = sum(len(stream.spans) for stream in found.streams)
     told = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    print(f"{found.path}: {told} recordings of {spec.minutes:g} minutes, {gestures} gestures")
+    print(f"{found.path}: {told} recordings of {spec.minutes:g} minutes, {counted(gestures, 'gesture')}")
     if val:
         print(f"next: dynagest tune RUN --data {shlex.quote(str(folder))}")
 
@@ -210,7 +211,7 @@ def depth(
     for fault in done.failed:
         print(f"without depth: {fault}", file=sys.stderr)
     there = f", {done.kept} there already" if done.kept else ""
-    print(f"{done.manifest.path}: depth of {done.written} videos written{there}, by {model.name}")
+    print(f"{done.manifest.path}: depth of {counted(done.written, 'video')} written{there}, by {model.name}")
     print(f"next: dynagest train webcam --data {shlex.quote(str(manifest))} --init runs/demo --set msd=both")
     if done.failed:
         raise typer.Exit(1)

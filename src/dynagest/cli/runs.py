@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dynagest.cli.options import Device, Fps, choose_device, device_of
 from dynagest.cli.progress import progress_bar
-from dynagest.errors import ClipError, DynagestError, RecipeError, RunError
+from dynagest.errors import ClipError, DynagestError, RecipeError, RunError, counted
 from dynagest.run_folder import METRICS_FILE, PANELS_FILE, trained_on
 
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ def train(
     with_depth = sum(clip.depth is not None for clip in manifest.clips)
     if with_depth and not any(each.uses_depth for each in chosen.trainings):
         way = "" if chosen.model in RIVALS else "; --set msd=both trains with it"
-        print(f"note: {with_depth} clips have depth, which this recipe does not use{way}")
+        print(f"note: {counted(with_depth, 'clip', 'has', 'have')} depth, which this recipe does not use{way}")
     best = "" if done.best_top1 is None else f", best on validation {done.best_top1:.1%} in epoch {done.best_epoch}"
-    print(f"{done.run_dir}: {done.epochs} epochs, {done.steps} steps, {done.seconds / 60:.1f} minutes{best}")
+    length = f"{counted(done.epochs, 'epoch')}, {counted(done.steps, 'step')}, {done.seconds / 60:.1f} minutes"
+    print(f"{done.run_dir}: {length}{best}")
     print(f"report: {write_report(done.run_dir)}")
     split, how = manifest.held_out(chosen.train_splits), ""
     if (dataset := chosen.name.rpartition("@")[2]) in PAPERS:
@@ -272,7 +273,7 @@ def _print_result(result: "Evaluation") -> None:
     low, high = s.interval
     print(
         f"top-1 {s.top1:.1%} (95 % interval {low:.1%} to {high:.1%}), chance {s.chance:.1%}, "
-        f"top-{s.top_k} {s.top5:.1%}, {s.clips} clips, protocol {result.conditions.protocol}, "
+        f"top-{s.top_k} {s.top5:.1%}, {counted(s.clips, 'clip')}, protocol {result.conditions.protocol}, "
         f"{result.conditions.dtype} on {result.conditions.device}"
     )
     for clip in result.unreadable:

@@ -28,7 +28,7 @@ from dynagest.clips.adapters.common import SPLIT_WORDS, visible
 from dynagest.clips.checks.lists import unlisted
 from dynagest.clips.frames import check_frames
 from dynagest.clips.manifest import MANIFEST_FILE, Manifest, natural_order
-from dynagest.errors import ClipError, ManifestError, RunError, some
+from dynagest.errors import ClipError, ManifestError, RunError, counted, some
 
 SUFFIX = ".mkv"
 LONGEST_LABEL = 64
@@ -143,7 +143,7 @@ def open_clips(path: Path | str) -> tuple[Manifest, str]:
     there = not path.is_dir() or (path / MANIFEST_FILE).exists()
     found = None if there else index_dataset("folders", path)
     manifest = found.manifest.write(path / MANIFEST_FILE) if found else Manifest.read(path)
-    told = f"{len(manifest)} clips of {len(manifest.classes)} classes: {some(manifest.classes)}"
+    told = f"{counted(len(manifest), 'clip')} of {counted(len(manifest.classes), 'class')}: {some(manifest.classes)}"
     lines = [f"{manifest.path}: {'written, ' if found else ''}{told}"]
     notes = found.notes if found else [problem.message for problem in unlisted(manifest)]
     lines += [f"note: {note}" for note in notes]

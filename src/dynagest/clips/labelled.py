@@ -9,7 +9,7 @@ from dynagest.clips.depth import shape_fault
 from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, depth_indices
-from dynagest.errors import ClipError, DepthError, ManifestError, some
+from dynagest.errors import ClipError, DepthError, ManifestError, counted, some
 
 NO_DEPTH = "has no depth, which this network is fed"
 # The number of clips whose depth is tried before a run, to find out whether depth.yaml contradicts the files.
@@ -78,7 +78,7 @@ class ManifestVideos:
         matching = depth_indices(wanted, n, n_depth)
         if matching is None:
             raise ClipError(
-                f"{clip.depth}: {max(n_depth, 0)} frames of depth for {n} of RGB; they may differ by "
+                f"{clip.depth}: {counted(max(n_depth, 0), 'frame')} of depth for {n} of RGB; they may differ by "
                 f"{DEPTH_LENGTH_TOLERANCE} at most. Correct the ranges in the manifest, or leave its depth blank there"
             )
         self._reader.require_whole(clip.depth, clip.depth_start, clip.depth_start + n_depth)

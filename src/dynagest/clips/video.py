@@ -10,7 +10,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from dynagest.clips.demux import KeyFrames, Video
-from dynagest.errors import ClipError
+from dynagest.errors import ClipError, counted
 
 # In grey stored as three channels, lossy compression makes these differ by a few values; in a colour map they differ by
 # far more.
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 def too_short(path: Path, count: int, wanted: int) -> ClipError:
     """The error for a clip of ``count`` frames that ends before frame ``wanted``."""
-    return ClipError(f"{path}: has {count} frames, but frame {wanted} (counted from 0) is asked for")
+    return ClipError(f"{path}: has {counted(count, 'frame')}, but frame {wanted} (counted from 0) is asked for")
 
 
 def deep_grey(name: Path | str) -> ClipError:
@@ -32,7 +32,7 @@ def deep_grey(name: Path | str) -> ClipError:
     )
 
 
-def rgb_array(frame: av.VideoFrame, reformatter: VideoReformatter, name: Path | str) -> npt.NDArray[np.uint8]:
+def rgb_array(frame: av.VideoFrame, reformatter: VideoReformatter, name: Path | str) -> Array:
     """Convert a frame to RGB, uint8 (H, W, 3). Raises ``ClipError``, which names ``name``, for 16-bit grey."""
     components = frame.format.components
     if len(components) == 1 and components[0].bits >= 16:  # 10 or 12 bits are those of a monochrome camera

@@ -21,7 +21,7 @@ from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.protocols import PROTOCOLS
-from dynagest.errors import RunError, WeightsError
+from dynagest.errors import RunError, WeightsError, counted
 from dynagest.fields import parse_json
 from dynagest.networks.count import cost_of
 from dynagest.run_folder import (
@@ -152,7 +152,7 @@ def _training_note(history: History) -> str:
         return "No epoch was finished."
     kept = f"; the network of epoch {history.best_epoch} was kept" if history.best_epoch is not None else ""
     took = f" in {duration(history.seconds)}, breaks included" if history.seconds else ""
-    number = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    number = counted(epochs, "epoch")
     return f"{number}{took}{kept}. Training accuracy is measured on augmented clips."
 
 

@@ -12,7 +12,7 @@ from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipSource
 from dynagest.clips.rate import stream_rate
-from dynagest.errors import RunError, some
+from dynagest.errors import RunError, counted, some
 from dynagest.fields import read_record
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import save_network
@@ -55,7 +55,7 @@ def _refuse_to_remove(run_dir: Path, contents: Sequence[Path], stages: Sequence[
     """Raise ``RunError`` if a run would be lost with ``contents``, or files that may not be a run's."""
     if (run_dir / CHECKPOINT_FILE).exists():
         progress = read_checkpoint(run_dir).progress
-        state = "a finished run" if progress.finished else f"a run that stopped after {progress.step} steps"
+        state = "a finished run" if progress.finished else f"a run that stopped after {counted(progress.step, 'step')}"
         resume = "" if progress.finished else "continue it with --resume, "
         raise RunError(f"{run_dir}: holds {state}; {resume}name another folder, or replace it with --overwrite")
     if stages:

@@ -9,7 +9,7 @@ from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions, vis
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
 from dynagest.clips.frames import ARRAY_SUFFIX, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
-from dynagest.errors import ManifestError, some
+from dynagest.errors import ManifestError, counted, some
 
 LAYOUT = """<root>/{train,val,test}/<class>/<clip>.{mp4,avi,mov,mkv,webm,...}   (or <root>/<class>/..., all train)
     depth, if there is any: <clip>.depth.{mkv,avi,...,npz} beside the clip
@@ -61,9 +61,10 @@ def index_folders(root: Path, options: IndexOptions) -> Found:
     if unknown:
         suffixes = Counter(path.suffix or "no suffix" for path in unknown)
         kinds = ", ".join(f"{suffix} ({count})" for suffix, count in suffixes.most_common())
-        notes.append(f"{len(unknown)} files are no clips and were left out, the first {unknown[0]}; by suffix: {kinds}")
+        left = counted(len(unknown), "file", "is no clip and was", "are no clips and were")
+        notes.append(f"{left} left out, the first {unknown[0]}; by suffix: {kinds}")
     if empty:
-        notes.append(f"{len(empty)} class folders have no clip in them: {some(empty, _SHOWN)}")
+        notes.append(f"{counted(len(empty), 'class folder', 'has', 'have')} no clip in them: {some(empty, _SHOWN)}")
     spec = root / DEPTH_FILE
     depth = DepthSpec.read(spec) if spec.is_file() and options.depth is None else None
     return Found(clips, natural_order(clip.label for clip in clips), depth, notes)
@@ -90,8 +91,8 @@ def _subject_notes(clips: list[Clip]) -> list[str]:
     named = ", ".join(subjects[:_SHOWN]) + (", ..." if len(subjects) > _SHOWN else "")
     nobody = sum(not clip.subject for clip in clips)
     return [
-        f"{len(subjects)} subjects, by folder or by the beginning of the name: {named}"
-        + (f"; {nobody} clips name none" if nobody else "")
+        f"{counted(len(subjects), 'subject')}, by folder or by the beginning of the name: {named}"
+        + (f"; {counted(nobody, 'clip', 'names', 'name')} none" if nobody else "")
     ]
 
 

@@ -25,7 +25,7 @@ from dynagest.clips.manifest import Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, LONG, segment_indices
 from dynagest.clips.splits import SPLITS
 from dynagest.clips.video import pixel_shape, video_times
-from dynagest.errors import ClipError, DepthError
+from dynagest.errors import ClipError, DepthError, counted
 
 SMEARED_HOLES = 0.005
 _VOTERS = 300
@@ -120,7 +120,8 @@ class _Examiner:
         rgb = self._read(clip.video, clip.start, clip.end, self.reader.frames, add, self.num_segments)
         result.length = rgb.length
         if rgb.length is not None and rgb.length < self.num_segments:
-            add("warning", "short", f"{rgb.length} frames, fewer than {self.num_segments}: some repeat", clip.video)
+            told = f"{counted(rgb.length, 'frame')}, fewer than {self.num_segments}: some repeat"
+            add("warning", "short", told, clip.video)
         if rgb.length is not None and rgb.length > LONG:
             told = f"{rgb.length} frames, of which a network takes {self.num_segments}: hardly one gesture"
             add("warning", "long", f"{told}; name its range (start, end) in the manifest, or cut it out", clip.video)
@@ -135,7 +136,8 @@ class _Examiner:
         depth = self._read(clip.depth, clip.depth_start, clip.depth_end, self.reader.depth, add, sampled, tolerance)
         if rgb.length is not None and depth.length is not None and rgb.length != depth.length:
             severity: Severity = "warning" if abs(rgb.length - depth.length) <= tolerance else "error"
-            add(severity, "length", f"{depth.length} depth frames for {rgb.length} RGB frames", clip.depth)
+            lengths = f"{counted(depth.length, 'depth frame')} for {counted(rgb.length, 'RGB frame')}"
+            add(severity, "length", lengths, clip.depth)
         if rgb.length is not None and depth.length is not None and clip.start == clip.depth_start:
             self._compare_numbers(clip.video, clip.depth, clip.start, add)
         if depth.frames is not None:

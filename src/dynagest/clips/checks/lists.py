@@ -13,7 +13,7 @@ from dynagest.clips.checks.files import equal_files
 from dynagest.clips.checks.report import Problem
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.splits import SPLITS
-from dynagest.errors import ManifestError, some
+from dynagest.errors import ManifestError, counted, some
 
 _NAMED = 10
 
@@ -63,9 +63,8 @@ def _classes(manifest: Manifest) -> Iterator[Problem]:
             yield Problem("warning", "class", message, manifest.path)
         unlearnt = [name for name in manifest.classes if name in labels[split] - labels["train"]]
         if labels["train"] and unlearnt:
-            message = (
-                f"{split}: {len(unlearnt)} classes have no train clip and cannot be learnt: {some(unlearnt, _NAMED)}"
-            )
+            absence = counted(len(unlearnt), "class", "has", "have")
+            message = f"{split}: {absence} no train clip and cannot be learnt: {some(unlearnt, _NAMED)}"
             yield Problem("warning", "class", message, manifest.path)
 
 
@@ -76,7 +75,7 @@ def _subjects(manifest: Manifest) -> Iterator[Problem]:
             splits[clip.subject][clip.split] += 1
     for subject, counts in splits.items():
         if len(counts) > 1:
-            spread = ", ".join(f"{counts[split]} clips in {split}" for split in SPLITS if counts[split])
+            spread = ", ".join(f"{counted(counts[split], 'clip')} in {split}" for split in SPLITS if counts[split])
             message = f"subject {subject!r} is in more than one split ({spread}): the accuracy on new people is lower"
             yield Problem("warning", "subject", message, manifest.path)
 
@@ -151,7 +150,7 @@ def unlisted(manifest: Manifest) -> Iterator[Problem]:
     if by_folder and more:
         home = shlex.quote(str(folder))
         message = (
-            f"{len(more)} clips in its folder are not listed, the first {more[0]}: they are not trained on; "
+            f"{counted(len(more), 'clip')} in its folder not listed, the first {more[0]}: not trained on; "
             f"index the folder anew, with the hold-out that it had: `dynagest data index folders {home} --out {home} "
             "--overwrite`"
         )

@@ -56,8 +56,9 @@ class Polarity:
     def __str__(self) -> str:
         if not self.told:
             asked = self.bright + self.dark + self.silent
+            shown = f"the {asked} clips looked at do" if asked > 1 else "the clip looked at does"
             return (
-                f"near = {self.declared} is taken as declared; the {asked} clips looked at do not show it either way, "
+                f"near = {self.declared} is taken as declared; {shown} not show it either way, "
                 "which is usual where hands are few pixels wide or depth is lossy"
             )
         counts = f"{self.bright} clips look near = bright, {self.dark} near = dark, {self.silent} do not tell"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dynagest.clips.checks.polarity import Polarity
+from dynagest.errors import counted
 
 Severity = Literal["error", "warning"]
 
@@ -112,7 +113,7 @@ class CheckReport:
         """The report as text: every split and its classes, every error, the first ``warnings_shown`` of each kind of
         warning.
         """
-        lines = [f"{self.manifest or 'manifest'}: {len(self.classes)} classes"]
+        lines = [f"{self.manifest or 'manifest'}: {counted(len(self.classes), 'class')}"]
         for split in self.counts:
             lines += [self._split_line(split), *self._class_lines(split)]
         if self.polarity is not None:
@@ -131,7 +132,7 @@ class CheckReport:
     def _split_line(self, split: str) -> str:
         counts = [count for count in self.counts[split].values() if count]
         each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-        line = f"{split}: {sum(counts)} clips of {len(counts)} classes ({each} each)"
+        line = f"{split}: {counted(sum(counts), 'clip')} of {counted(len(counts), 'class')} ({each} each)"
         line += f", {self.with_depth[split]} with depth"
         if split in self.lengths:
             n = self.lengths[split]
@@ -145,4 +146,4 @@ class CheckReport:
         for name, count in self.counts[split].items():
             classes[count].append(name)
         for count in sorted(classes.keys() - {0}, reverse=True) if len(classes) > 1 else ():
-            yield f"  {count} clip{'s' if count > 1 else ''}: {', '.join(classes[count])}"
+            yield f"  {counted(count, 'clip')}: {', '.join(classes[count])}"
