@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dynagest.clips import jpeg
+from dynagest.clips import jpeg, png
 from dynagest.clips.demux import KeyFrames
 from dynagest.clips.manifest import Clip
 from dynagest.clips.video import (
@@ -46,7 +46,6 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts", ".m2ts")
 )
 ARRAY_SUFFIX = ".npz"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _NEAR = 100  # frames before the first one wanted; decoding so few takes 12 ms at 320 x 240, a search for key frames 8
 _MOST_MISSING = 1_000_000  # images of a folder; a list of all numbers between two time stamps would fill the memory
 
@@ -307,7 +306,7 @@ def _decoded(data: bytes, flags: int, path: Path, judge: bool) -> Array:
 
 def _may_be_deep(data: bytes) -> bool:
     """Whether an image may have more than 8 bits a value: a PNG's header says so, a TIFF is not looked into."""
-    return (data.startswith(_PNG) and data[24] == 16) or data.startswith((b"II", b"MM"))
+    return (data.startswith(png.SIGNATURE) and data[24] == 16) or data.startswith((b"II", b"MM"))
 
 
 def _rgb_image(path: Path, judge: bool) -> Array:
