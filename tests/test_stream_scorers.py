@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,6 +260,23 @@ def test_networks_that_cannot_run_are_refused() -> None:
 def test_a_frame_of_another_kind_is_refused(frame: object) -> None:
     with pytest.raises(ClipError, match="uint8"):
         WindowScorer(Brightness()).push(frame, 0.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [WindowScorer, StateScorer])
+def test_a_frame_that_is_refused_counts_as_not_taken(kind: Callable[[Any], WindowScorer | StateScorer]) -> None:
+    def new() -> WindowScorer | StateScorer:
+        return kind(Sum() if kind is StateScorer else Brightness())
+
+    disturbed, undisturbed, answers = new(), new(), 0
+    for index in range(24):  # the refused ones would be a stream's first frame, and the nearest to many ticks
+        with pytest.raises(ClipError, match="uint8"):
+            disturbed.push(np.zeros((4, 4, 3), np.float32), 0.4 * index)
+        time = 0.4 * index + 0.3
+        given, wanted = (scorer.push(grey(10 * index), time) for scorer in (disturbed, undisturbed))
+        assert [each.time for each in given] == [each.time for each in wanted]
+        assert all(np.array_equal(a.scores, b.scores) for a, b in zip(given, wanted, strict=True))
+        answers += len(given)
+    assert answers > 20
 
 
 def test_scoring_needs_no_torch() -> None:

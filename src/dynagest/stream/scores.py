@@ -39,6 +39,8 @@ class Scorer(Protocol):
 
         Frames up to ``behind`` seconds newer are waiting. If that is too much (``Clock.late``), this frame's scores are
         left out, so that a slow machine gives fewer scores instead of later and later ones.
+
+        Raises ``ClipError`` when this is no frame, which then counts as not taken, and as ``Clock.push`` does.
         """
 
     def finish(self) -> list[Scores]:

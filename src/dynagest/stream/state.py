@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.clips.frames import check_frame
 from dynagest.runtimes.arrays import fill_up, softmax
 from dynagest.stream.clock import Clock
 from dynagest.stream.prepare import prepare_frame
@@ -60,7 +61,8 @@ class StateScorer:
         return self._clock.fps
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
+        """See ``Scorer``."""
+        check_frame(frame, "a frame of the stream")
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:

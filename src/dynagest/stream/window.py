@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.clips.frames import check_frame
 from dynagest.predictor import ClipNetwork
 from dynagest.runtimes.arrays import softmax
 from dynagest.stream.clock import Clock
@@ -66,7 +67,8 @@ class WindowScorer:
         return self._clock.fps / self.hop
 
     def push(self, frame: np.ndarray, time: float, behind: float = 0.0) -> list[Scores]:
-        """See ``Scorer``. Raises ``ClipError`` as ``Clock.push`` and ``prepare_frame`` do."""
+        """See ``Scorer``."""
+        check_frame(frame, "a frame of the stream")
         scores = []
         for tick in self._clock.push(frame, time):
             if tick.first:
