@@ -46,6 +46,19 @@ class FakeCamera:
         pass
 
 
+class JustMissed(Capture):
+    """Its reader's first wait is over just before everything comes, with which the source ends."""
+
+    missed = False
+
+    def _wait(self, timeout: float) -> bool:
+        if self.missed:
+            return super()._wait(timeout)
+        self.missed = True
+        assert self._changed.wait_for(lambda: self._status.state == "ended", 5)
+        return False
+
+
 def drain(capture: Capture) -> list[Frame]:
     """The frames that come until the source ends."""
     frames = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_fakes import FakeCamera, picture
+from live_fakes import FakeCamera, JustMissed, picture
 from rich.console import Console
 from rich.text import Text
 from typer.testing import CliRunner
@@ -108,6 +108,17 @@ def test_a_camera_that_goes_away_ends_its_gesture_and_comes_back() -> None:
         "gone; trying again until it is back",
         "the source is back",
     ]
+
+
+def test_what_comes_as_a_wait_is_over_is_not_lost_with_the_end_of_the_source() -> None:
+    with JustMissed(FakeCamera([picture(220)] * 3)) as capture:
+        looks = list(recognise(capture, brightness()))
+    assert sum(look.frame is not None for look in looks) == 3
+    assert begun(looks) == ["bright"]
+    file = FakeCamera([CameraError("torn")])
+    file.live = False
+    with JustMissed(file) as capture, pytest.raises(CameraError, match="torn"):
+        list(recognise(capture, brightness()))
 
 
 def test_the_meter_counts_the_last_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live_fakes import FakeCamera, picture
+from live_fakes import FakeCamera, JustMissed, picture
 from typer.testing import CliRunner
 
 from dynagest.cli import app
@@ -216,6 +216,13 @@ def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) ->
     for path in tmp_path.glob("wave/*.mkv"):
         values = read_frames(path, range(count_frames(path)))[:, 5, 5, 0].astype(int)
         assert np.ptp(values) < 6, "no clip holds frames from before and after"
+
+
+def test_a_fault_that_comes_as_a_wait_is_over_is_told(tmp_path: Path) -> None:
+    file = FakeCamera([CameraError("torn")])
+    file.live = False
+    with JustMissed(file) as capture, pytest.raises(CameraError, match="torn"):
+        list(record(capture, tmp_path, ["wave"], 1, seconds=1.0, countdown=0.0))
 
 
 def test_of_frames_with_one_time_a_clip_takes_the_first(tmp_path: Path) -> None:
