@@ -204,33 +204,47 @@ def test_the_strip_forgets_what_is_older_than_a_minute_and_shows_each_gesture_on
     }
 
 
+WORKER = """
+const define = (name, value) => Object.defineProperty(globalThis, name, { value, writable: true });
+const posted = [];
+define("given", { milliseconds: { wasm: 1 }, logits: { wasm: [8, 0] } });
+define("self", { crossOriginIsolated: false, location: { origin: "http://localhost" } });
+define("navigator", {});
+define("fetch", async () => new Response(new Uint8Array(10), { headers: { "content-length": "10" } }));
+define("postMessage", (data) => posted.push(data));
+define("onmessage", null);
+define("OffscreenCanvas", class {
+  constructor(side) { this.width = side; }
+  getContext() { return this; }
+  fillRect() { this.colour = [...this.fillStyle.match(/\\d+/g).map(Number), 255]; }
+  drawImage() { this.colour = [9, 9, 9, 255]; }
+  getImageData(x, y, width, height) {
+    return { data: Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => this.colour[i % 4]) };
+  }
+});
+await import("$static/worker.js");
+const answered = () => ["ready", "done", "failed"].includes(posted.at(-1)?.type);
+const send = async (data) => {
+  onmessage({ data });
+  while (!answered()) await new Promise((resolve) => setTimeout(resolve));
+  return posted.splice(0);
+};
+"""
+
+
+def work(script: str, folder: Path) -> Any:
+    """What ``script`` leaves in ``result``, with the worker of a network of two frames."""
+    card = {**CARD.model_dump(mode="json"), "num_segments": 2, "size": 4, "fps": 5.0}
+    settings = EventSettings(smoothing=0, lag=0).model_dump()
+    model = {"runtime": "./", "url": "/model/0.onnx", "mode": "clip", "card": card, "state": {}, "events": settings}
+    (folder / "static").mkdir()
+    (folder / "static" / "ort.wasm.min.mjs").write_text(ORT)
+    return node(WORKER + script, model, folder)
+
+
 def test_the_worker_keeps_one_frame_and_ends_a_gesture_when_the_stream_ends(tmp_path: Path) -> None:
     """Frames lie in the memory of the graphics card, which runs full long before they would be collected."""
     script = """
-    const define = (name, value) => Object.defineProperty(globalThis, name, { value, writable: true });
-    const posted = [];
-    define("given", { milliseconds: { wasm: 1 }, logits: { wasm: [8, 0] } });
-    define("self", { crossOriginIsolated: false, location: { origin: "http://localhost" } });
-    define("navigator", {});
-    define("fetch", async () => new Response(new Uint8Array(10), { headers: { "content-length": "10" } }));
-    define("postMessage", (data) => posted.push(data));
-    define("onmessage", null);
-    define("OffscreenCanvas", class {
-      constructor(side) { this.width = side; }
-      getContext() { return this; }
-      fillRect() { this.colour = [...this.fillStyle.match(/\\d+/g).map(Number), 255]; }
-      drawImage() { this.colour = [9, 9, 9, 255]; }
-      getImageData(x, y, width, height) {
-        return { data: Uint8ClampedArray.from({ length: 4 * width * height }, (_, i) => this.colour[i % 4]) };
-      }
-    });
-    await import("$static/worker.js");
-    const answered = () => ["ready", "done", "failed"].includes(posted.at(-1)?.type);
-    const send = async (data) => {
-      onmessage({ data });
-      while (!answered()) await new Promise((resolve) => setTimeout(resolve));
-      return posted.splice(0);
-    };
     const closed = [], events = [], left = [];
     const show = async (number, time) => {
       const bitmap = { width: 8, height: 6, close: () => closed.push(number) };
@@ -248,16 +262,22 @@ def test_the_worker_keeps_one_frame_and_ends_a_gesture_when_the_stream_ends(tmp_
     await show(14, 2.1);
     open(15);
     const result = { ready, left, events };"""
-    card = {**CARD.model_dump(mode="json"), "num_segments": 2, "size": 4, "fps": 5.0}
-    settings = EventSettings(smoothing=0, lag=0).model_dump()
-    model = {"runtime": "./", "url": "/model/0.onnx", "mode": "clip", "card": card, "state": {}, "events": settings}
-    (tmp_path / "static").mkdir()
-    (tmp_path / "static" / "ort.wasm.min.mjs").write_text(ORT)
-    assert node(script, model, tmp_path) == {
+    assert work(script, tmp_path) == {
         "ready": {"type": "ready", "runsOn": "CPU, 1 thread"},
         "left": [[11], [13], [14]],
         "events": [["wave", False], ["wave", True]],
     }
+
+
+def test_a_network_that_runs_out_of_memory_is_told(tmp_path: Path) -> None:
+    """Engines throw a RangeError then, as the clock does for a frame of another stream."""
+    script = """
+    await send({ type: "load", model: given, compute: "wasm" });
+    define("given", { get milliseconds() { throw new RangeError("Array buffer allocation failed"); } });
+    const bitmap = { width: 8, height: 6, close() {} };
+    await send({ type: "frame", bitmap, time: 5, late: false });
+    const result = await send({ type: "frame", bitmap, time: 5.2, late: false });"""
+    assert work(script, tmp_path) == [{"type": "failed", "message": "Array buffer allocation failed"}]
 
 
 def test_teach_says_what_is_missing_before_a_training(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 
 const CLOSE = 1e-6; // s: a frame this little before a tick is at the tick
 
+/** A frame's time is no number, or far behind the newest one: it belongs to another stream. */
+export class TimeError extends RangeError {}
+
 /** Picks a frame for each tick of a stream: tick k is at t0 + k / fps, t0 the time of the first frame. */
 export class Clock {
   /** @param {number} fps ticks a second  @param {number} longestGap seconds without a frame that end a stream */
@@ -22,11 +25,11 @@ export class Clock {
 
   /**
    * Take the next frame, of any type, taken at `time` seconds, and return the ticks that it decides.
-   * A frame that is not newer than the newest one is left out; one far behind it throws a RangeError.
+   * A frame that is not newer than the newest one is left out; one far behind it throws a TimeError.
    * @returns {{time: number, frame: any, first: boolean, repeated: boolean}[]}
    */
   push(frame, time) {
-    if (!Number.isFinite(time)) throw new RangeError(`a frame with the time ${time}`);
+    if (!Number.isFinite(time)) throw new TimeError(`a frame with the time ${time}`);
     if (this.newest === null || time - this.newest.time > this.longestGap) {
       this.newest = { frame, time };
       this.picked = frame;
@@ -36,7 +39,7 @@ export class Clock {
     }
     const older = this.newest;
     if (time <= older.time) {
-      if (older.time - time > this.longestGap) throw new RangeError(`a frame at ${time} s after one at ${older.time} s`);
+      if (older.time - time > this.longestGap) throw new TimeError(`a frame at ${time} s after one at ${older.time} s`);
       return [];
     }
     const ticks = [];

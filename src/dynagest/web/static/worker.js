@@ -1,5 +1,6 @@
 // The recogniser's own thread: frames in, scores and events out. So the page never stutters, however slow the network.
 
+import { TimeError } from "./clock.js";
 import { EventDetector } from "./events.js";
 import { loadNetwork } from "./network.js";
 import { Shrinker, centreSquare, checkPixels, normalise } from "./preprocess.js";
@@ -34,7 +35,7 @@ async function recognise({ bitmap, time, late }) {
   try {
     scores = await scorer.push(bitmap, time, late);
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    if (!(error instanceof TimeError)) throw error;
     reset(); // the camera's clock was set back: another stream
   } finally {
     const kept = scorer.clock.newest?.frame;
