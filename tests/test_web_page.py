@@ -62,6 +62,47 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
     }
 
 
+def test_a_list_that_does_not_come_after_a_clip_was_deleted_is_told(tmp_path: Path) -> None:
+    script = """
+    class Element {
+      parts = {}; dataset = {}; children = []; listeners = {};
+      get content() { return { firstElementChild: this }; }
+      querySelector(name) { return (this.parts[name] ??= new Element()); }
+      cloneNode() { return this; }
+      addEventListener(name, listener) { this.listeners[name] = listener; }
+      scrollIntoView() {}
+    }
+    const page = new Element();
+    globalThis.document = { getElementById: (id) => page.querySelector(id) };
+    globalThis.addEventListener = globalThis.createImageBitmap = () => {};
+    globalThis.fetch = async (path, { method } = {}) => {
+      if (method === "DELETE") return new Response(null, { status: 204 });
+      throw new TypeError("Failed to fetch");
+    };
+    const { Teach } = await import("$static/teach.js");
+    const item = new Teach(new Element(), new Element(), () => {}).item("wave", { name: "001", fault: "" });
+    await item.querySelector(".delete").listeners.click();
+    const result = page.querySelector("train-fault").textContent;"""
+    assert node(script, None, tmp_path) == "The server does not answer. Is it still running?"
+
+
+def test_a_camera_whose_picture_is_not_played_can_be_tried_again(tmp_path: Path) -> None:
+    """As where a browser stops what plays out of sight, to save power."""
+    script = """
+    const stopped = [], stream = {
+      getTracks: () => [{ stop: () => stopped.push(true) }],
+      getVideoTracks: () => [{ addEventListener() {}, getSettings: () => ({}) }],
+    };
+    const mediaDevices = { addEventListener() {}, getUserMedia: async () => stream };
+    Object.defineProperty(globalThis, "navigator", { value: { mediaDevices } });
+    const { Camera } = await import("$static/camera.js");
+    const play = async () => { throw new DOMException("interrupted", "AbortError"); };
+    const camera = new Camera({ play, classList: { toggle() {} }, requestVideoFrameCallback() {} });
+    const result = [await camera.start(), stopped, camera.running];
+    setTimeout(() => process.exit(), 100); // not when the camera's time is over"""
+    assert node(script, None, tmp_path) == ["busy", [True], False]
+
+
 def test_while_the_network_computes_one_frame_waits_and_older_ones_are_dropped(tmp_path: Path) -> None:
     script = """
     let worker;

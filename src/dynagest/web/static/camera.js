@@ -53,11 +53,9 @@ export class Camera extends EventTarget {
     track.addEventListener("ended", () => this.stream === stream && this.lose());
     // Shown mirrored, as people know themselves, unless the camera faces away; the network's picture is never mirrored.
     this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
-    const playing = this.video.play().catch((error) => {
-      if (this.stream === stream) throw error; // else another one took its place
-    });
-    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, "late"));
-    if ((await Promise.race([playing, late])) === "late" && this.stream === stream) {
+    const playing = this.video.play().then(() => "on", () => "busy");
+    const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, "busy"));
+    if ((await Promise.race([playing, late])) === "busy" && this.stream === stream) { // else another one took its place
       this.stop();
       return "busy";
     }

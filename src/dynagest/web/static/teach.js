@@ -123,8 +123,8 @@ export class Teach extends EventTarget {
     item.querySelector(".delete").addEventListener("click", async () => {
       const next = item.nextElementSibling ?? item.previousElementSibling;
       this.named.add(label);
-      if (!(await this.attempt(() => deleteClip(label, clip.name), "train-fault"))) return;
-      this.show(await getGestures());
+      const remove = async () => (await deleteClip(label, clip.name), this.show(await getGestures()));
+      if (!(await this.attempt(remove, "train-fault"))) return;
       (next?.querySelector(".delete") ?? this.rows.get(label)?.querySelector(".record"))?.focus();
       this.say("Deleted");
     });
