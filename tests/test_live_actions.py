@@ -77,6 +77,7 @@ def test_the_example_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("actions: [{gesture: wave, print: a, run: [b]}]", "not print and run"),
         ("actions: [{gesture: wave, run: rm -rf x}]", "must be a list"),
         ("actions: [{gesture: wave, run: [no-such-program]}]", "no program 'no-such-program'"),
+        ('actions: [{gesture: wave, run: [env, "a\\0b"]}]', "run: no system takes the character 0"),
         ("actions: [{gesture: wave, print: a, timeout: 0}]", "more than 0"),
         ("actions: [{gesture: wave, print: a, timeout: 61}]", "at most 60"),
         ("actions: [{gesture: wave, print: '{lable}'}]", "print: {lable} would be printed as it is; there are {label}"),

@@ -68,6 +68,13 @@ class Action(BaseModel):
             raise ValueError(f"give one of print, run and post, not {' and '.join(given) or 'none of them'}")
         return self
 
+    @field_validator("run")
+    @classmethod
+    def _possible(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if any("\0" in part for part in value or ()):
+            raise ValueError("no system takes the character 0 in a command; leave it out")
+        return value
+
     @field_validator("print")
     @classmethod
     def _known_facts(cls, value: str | None) -> str | None:
