@@ -191,7 +191,7 @@ def test_hop_and_threads_are_those_of_windows_and_of_files(file: Path, tmp_path:
     assert load_recogniser(stream, threads=1).scorer.rate == 10
     with pytest.raises(RecipeError, match=r"--hop: .*stream\.onnx answers at every frame"):
         load_recogniser(stream, hop=2)
-    with pytest.raises(RecipeError, match=r"--threads: .* is run by torch; export it, or set OMP_NUM_THREADS"):
+    with pytest.raises(RecipeError, match=r"threads=2: .* is run by torch; export it, or set OMP_NUM_THREADS"):
         load_recogniser(tmp_path, threads=2)
 
 
@@ -336,7 +336,7 @@ def test_a_foreign_openvino_network_is_refused_and_ours_is_read(file: Path, tmp_
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("a.onnx", {"device": "cuda"}, "runs in ONNX Runtime on the CPU"),
+        ("a.onnx", {"device": "cuda"}, "device=cuda: a.onnx is exported and runs on the CPU"),
         ("a.xml", {"providers": ["CPUExecutionProvider"]}, "runs in OpenVINO"),
         ("a.onnx", {"threads": 0}, "at least 1"),
         ("run", {"threads": 2}, "OMP_NUM_THREADS"),

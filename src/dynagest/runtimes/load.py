@@ -28,7 +28,7 @@ def load_clip_network(
     not installed.
     """
     path = Path(path)
-    _check_options(path, device, threads, providers)
+    check_options(path, device, threads, providers)
     if is_exported(path):
         return load_clip_file(path, threads, providers)
     return TorchNetwork(*load_saved(path), device or "cpu")
@@ -62,18 +62,20 @@ def load_exported(
     path: Path, threads: int | None = None, providers: Sequence[str] | None = None
 ) -> ExportedNetwork | ExportedStream:
     """Load an exported file of either mode. Options and errors are those of ``load_clip_network``."""
-    _check_options(path, None, threads, providers)
+    check_options(path, None, threads, providers)
     info, run = open_onnx(path, threads, providers or CPU) if path.suffix == ".onnx" else open_openvino(path, threads)
     check_rgb(info.card, str(path))
     return ExportedStream(info, run) if info.mode == "stream" else ExportedNetwork(info, run)
 
 
-def _check_options(path: Path, device: str | None, threads: int | None, providers: Sequence[str] | None) -> None:
+def check_options(path: Path, device: str | None, threads: int | None, providers: Sequence[str] | None = None) -> None:
+    """Raise ``RecipeError`` for an option that the runtime of this path does not have, or that is not possible."""
     runtime = SUFFIXES.get(path.suffix, "torch")
     if device is not None and runtime != "torch":
-        raise RecipeError(f"{path}: a device is for networks that torch runs; this one runs in {runtime} on the CPU")
+        raise RecipeError(f"device={device}: {path} is exported and runs on the CPU; leave the option out")
     if providers is not None and runtime != "ONNX Runtime":
         raise RecipeError(f"{path}: providers are ONNX Runtime's; this network runs in {runtime}")
-    if threads is not None and (runtime == "torch" or threads < 1):
-        reason = "set OMP_NUM_THREADS for torch" if runtime == "torch" else "at least 1 is needed"
-        raise RecipeError(f"{path}: threads={threads}: {reason}")
+    if threads is not None and runtime == "torch":
+        raise RecipeError(f"threads={threads}: {path} is run by torch; export it, or set OMP_NUM_THREADS")
+    if threads is not None and threads < 1:
+        raise RecipeError(f"threads={threads}: {path}: at least 1 is needed")

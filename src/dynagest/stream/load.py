@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dynagest.card import NetworkCard
 from dynagest.errors import RecipeError
 from dynagest.runtimes.exported import ExportedStream
-from dynagest.runtimes.load import is_exported, load_exported
+from dynagest.runtimes.load import check_options, is_exported, load_exported
 from dynagest.runtimes.model_file import ModelInfo
 from dynagest.runtimes.torch_network import TorchNetwork, TorchSplit, TorchStream, load_saved
 from dynagest.stream.events import EventDetector, EventSettings, tuned_settings
@@ -97,12 +97,9 @@ def _open(
     info = None
     if hop is not None and hop < 1:
         raise RecipeError(f"hop={hop}: the frames from one answer to the next are at least 1")
+    check_options(path, device, threads)
     if not is_exported(path):
-        if threads is not None:
-            raise RecipeError(f"--threads: {path} is run by torch; export it, or set OMP_NUM_THREADS")
         scorer = make_scorer(*load_saved(path), device or "cpu", hop or 1, fps)
-    elif device is not None:
-        raise RecipeError(f"--device {device}: {path} is exported and runs on the CPU; leave the option out")
     else:
         network = load_exported(path, threads)
         info = network.info
