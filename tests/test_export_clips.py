@@ -61,9 +61,22 @@ def test_a_class_that_the_network_does_not_have_has_no_label(tmp_path: Path) -> 
 def test_as_many_clips_are_generated_as_are_asked_for(tmp_path: Path, count: int) -> None:
     """Of three gestures, of which the network knows two."""
     card = make_network("tsn_resnet18")[1].model_copy(update={"classes": ("wave", "my gesture", "push")})
-    for found in gather(tmp_path, card, None, count, calibrates=False):
-        assert found.clips.shape == (count, 4, 3, 64, 64)
-        assert set(found.labels) <= {0, 2}
+    compared = gather(tmp_path, card, None, count, calibrates=False)[1]
+    assert compared.clips.shape == (count, 4, 3, 64, 64)
+    assert set(compared.labels) <= {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("splits", "compared_on"), [({"test": 2}, [0, 1]), ({"train": 1}, [0]), ({"train": 3}, [0, 1, 2])]
+)
+def test_what_is_not_calibrated_needs_no_clips_for_it(
+    tmp_path: Path, splits: dict[str, int], compared_on: list[int]
+) -> None:
+    clips_on_disk(tmp_path, **splits)
+    card = make_network("tsn_resnet18")[1]
+    calibration, compared = gather(tmp_path, card, tmp_path, 64, calibrates=False)
+    assert (len(calibration.clips), calibration.unreadable) == (0, ())
+    assert numbers(compared, card) == compared_on
 
 
 def test_other_splits_are_compared_whole(tmp_path: Path) -> None:

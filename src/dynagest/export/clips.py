@@ -66,15 +66,16 @@ class GeneratedVideos:
 
 
 def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calibrates: bool) -> tuple[ClipSet, ClipSet]:
-    """At most ``count`` clips for calibration, and at most ``count`` others for the comparison.
+    """At most ``count`` clips for calibration, none unless it ``calibrates``, and as many others for the comparison.
 
     They come from the manifest ``data``, or by default from the one that the run was trained on: the former clips from
-    its training split, the latter from its test split (or validation; without either, training is halved). Without a
-    manifest they are generated gestures. A clip that cannot be read is left out. Raises ``ManifestError`` where an
-    export that ``calibrates`` would need generated gestures although the network did not learn such, and for a faulty
-    manifest or one with too few clips; ``ClipError`` when no clip can be read; ``RunError`` for a run that does not say
-    what it was trained on.
+    its training split, the latter from its test split (or validation; without either from training, which is halved if
+    both are needed). Without a manifest they are generated gestures. A clip that cannot be read is left out. Raises
+    ``ManifestError`` where an export that ``calibrates`` would need generated gestures although the network did not
+    learn such, and for a faulty manifest or one with too few clips; ``ClipError`` when no clip can be read;
+    ``RunError`` for a run that does not say what it was trained on.
     """
+    none = ClipSet(np.empty((0, card.num_segments, 3, card.size, card.size), np.float32), np.empty(0, np.int64), "")
     manifest = _manifest(run, data)
     if isinstance(manifest, str):
         if calibrates and not _learnt_generated(card):
@@ -84,14 +85,18 @@ def gather(run: Path, card: NetworkCard, data: Path | None, count: int, *, calib
             )
         spec = _spec(card, count)
         return (
-            _read(GeneratedVideos(spec, "train"), card, count, 0, f"generated train clips ({manifest})"),
+            _read(GeneratedVideos(spec, "train"), card, count, 0, f"generated train clips ({manifest})")
+            if calibrates
+            else none,
             _read(GeneratedVideos(spec, "test"), card, count, 0, f"generated test clips ({manifest})"),
         )
     training, split = manifest.split("train"), manifest.held_out()
-    training, held_out = (training, manifest.split(split)) if split else _halves(training)
+    held_out = manifest.split(split) if split else training
+    if calibrates and not split:
+        training, held_out = _halves(training)
     return (
-        _read(ManifestVideos(training), card, count, 0, f"{manifest.path} (train)"),
-        _read(ManifestVideos(held_out), card, count, 1, f"{manifest.path} ({held_out.clips[0].split})"),
+        _read(ManifestVideos(training), card, count, 0, f"{manifest.path} (train)") if calibrates else none,
+        _read(ManifestVideos(held_out), card, count, 1, f"{manifest.path} ({split or 'train'})"),
     )
 
 
