@@ -305,6 +305,20 @@ def test_a_redirect_is_not_followed(serve: Callable[[bytes], str], write_video: 
         pass
 
 
+def test_a_proxy_is_not_asked(
+    serve: Callable[[bytes], str], write_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve(write_video([0, 100]).read_bytes())
+    monkeypatch.setenv("http_proxy", serve(b"of another host"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    stream = open_source(f"{url}/video")
+    stream.open()
+    found = stream.read()
+    stream.close()
+    assert found is not None
+    assert found[0].shape == (48, 64, 3)
+
+
 def test_a_playlist_is_not_followed(serve: Callable[[bytes], str]) -> None:
     url = serve(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://192.0.2.7/1.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(CameraError, match="no stream that can be read"), Capture(open_source(f"{url}/live.m3u8")):

@@ -188,7 +188,8 @@ class NetworkStream:
         url = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}").geturl()
         options = {"format_whitelist": _CONTAINERS, "fflags": "nobuffer", "flags": "low_delay"}
         if parts.scheme == "http":
-            options["max_redirects"] = "0"  # a redirect could lead to another host than the one checked
+            # A redirect, or a proxy that the environment names, could lead to another host than the one checked.
+            options |= {"max_redirects": "0", "http_proxy": ""}
         try:
             self._container = av.open(url, options=options, timeout=_PATIENCE, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
