@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from dynagest.cli import app
 from dynagest.clips.checks.check import check
+from dynagest.clips.depth import DEPTH_FILE
 from dynagest.clips.frames import count_frames, read_frames
 from dynagest.clips.gesture_folder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.clips.manifest import Manifest
+from dynagest.clips.pseudo_depth import PSEUDO, depth_path
 from dynagest.clips.video import iterate_video, video_rate
 from dynagest.errors import CameraError, ClipError, ManifestError, RunError
 from dynagest.live.capture import Capture, Frame, Status
@@ -67,6 +69,17 @@ def test_numbers_grow_and_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "wave" / ".008.mkv.tmp").write_bytes(b"somebody else is at it")
     assert write_clip(tmp_path, "wave", *clip(value=50)).name == "009.mkv"
     assert first.read_bytes() == before
+
+
+def test_a_clip_does_not_get_the_depth_of_one_that_was_deleted(tmp_path: Path) -> None:
+    write_clip(tmp_path, "wave", *clip())
+    second = write_clip(tmp_path, "wave", *clip())
+    depth_path(second).write_bytes(b"depth of the second")
+    (tmp_path / DEPTH_FILE).write_text(PSEUDO.to_yaml())
+    second.unlink()
+    with pytest.raises(ManifestError, match=r"002\.depth\.npz: depth without a clip"):
+        write_clip(tmp_path, "wave", *clip())
+    assert sorted(path.name for path in second.parent.glob("*.mkv")) == ["001.mkv", "003.mkv"]
 
 
 def test_two_programs_at_once_never_take_the_same_number(tmp_path: Path) -> None:

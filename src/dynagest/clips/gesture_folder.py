@@ -7,8 +7,8 @@ The layout is that of ``dynagest data index folders``, with the manifest kept up
 
 A clip is Motion JPEG in Matroska. Every picture stands alone, so that a few of many are read fast. Its time is kept to
 the millisecond, so that the recording of a camera that changes its rate has the right times. The file states its
-length, so that a truncated one is noticed. Numbers only grow, and no process ever overwrites a file. The caller must
-see to it that threads of one process do not write at the same time. Needs no torch.
+length, so that a truncated one is noticed. A number is above all that are there, and no process ever overwrites a file.
+The caller must see to it that threads of one process do not write at the same time. Needs no torch.
 """
 
 import math
@@ -173,8 +173,9 @@ def _stamps(times: Sequence[float]) -> list[int]:
 @contextmanager
 def _next_number(home: Path) -> Iterator[tuple[Path, Path]]:
     """The path of the next free number, and a temporary path that reserves it for the process that creates it first."""
-    taken = [int(path.stem) for path in _entries(home) if re.fullmatch(r"[0-9]+", path.stem)]
-    number = max(taken, default=0)
+    # Of any file: depth that lies there without its clip would become that of a new clip of this number.
+    found = (re.match(r"([0-9]+)(\.|$)", path.name) for path in _entries(home))
+    number = max((int(each[1]) for each in found if each), default=0)
     while True:
         number += 1
         path = home / f"{number:03d}{SUFFIX}"
