@@ -24,7 +24,7 @@ from dynagest.clips.teacher import Teacher
 from dynagest.errors import DynagestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
-from dynagest.processes import KILLED
+from dynagest.processes import KILLED, last_words
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
 from dynagest.web import clips as web_clips
@@ -212,6 +212,20 @@ class TestTraining:
         monkeypatch.setattr(training, "cancel", lambda: (training._end("done"), cancel()))
         training.close()
         assert training.status()["state"] == "done"
+
+    @pytest.mark.parametrize(
+        ("output", "said"),
+        [
+            (
+                "epoch 1\nerror: a.onnx: the runtime says: error: no memory\n",
+                "a.onnx: the runtime says: error: no memory",
+            ),
+            ("\x1b[1;31merror:\x1b[0m these runs failed:\n  a\n", "these runs failed:\n  a"),
+            ("Traceback ...\nKeyError: 3\n", "Traceback ...\nKeyError: 3"),
+        ],
+    )
+    def test_of_a_command_that_failed_the_message_is_told(self, output: str, said: str) -> None:
+        assert last_words(output) == said
 
     @pytest.mark.slow
     def test_a_training_that_fails_says_why(self, tmp_path: Path) -> None:

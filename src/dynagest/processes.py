@@ -1,10 +1,11 @@
-"""Starts Python in another process, and ends a process together with all that it started. Needs no torch.
+"""Starts Python in other processes, ends one together with all that it started, tells why one failed. Needs no torch.
 
 A process that ``interrupt`` or ``kill`` is to end must have been started with ``start_new_session=True``, which makes
 it the leader of a process group.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,3 +32,10 @@ def kill(process: "subprocess.Popen[Any]") -> None:
         return
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def last_words(output: str) -> str:
+    """Why a ``dynagest`` command failed: its error message, or else the end of its output; 1000 characters at most."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    _, error, after = f"\n{plain}".rpartition("\nerror:")
+    return after.strip()[:1000] if error else plain.strip()[-1000:]

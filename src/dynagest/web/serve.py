@@ -18,7 +18,7 @@ from dynagest.clips.manifest import MANIFEST_FILE, Manifest
 from dynagest.clips.pseudo_depth import check_origin
 from dynagest.clips.teacher import Teacher
 from dynagest.errors import ModelError, RunError, WeightsError
-from dynagest.processes import PYTHON
+from dynagest.processes import PYTHON, last_words
 from dynagest.run_folder import CARD_FILE, NETWORK_FILE
 from dynagest.stream.events import EventSettings, tuned_settings
 from dynagest.web.app import Site, create_app
@@ -208,6 +208,5 @@ def _exported(path: Path) -> Path:
     print(f"{path}: exporting its network for the browser, this once", flush=True)
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
-        fault = (done.stderr or done.stdout).strip().removeprefix("error: ")
-        raise RunError(f"{path}: cannot be exported for the browser: {fault}")
+        raise RunError(f"{path}: cannot be exported for the browser: {last_words(done.stderr or done.stdout)}")
     return exported

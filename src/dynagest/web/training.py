@@ -5,7 +5,6 @@ teacher, then `dynagest train webcam`, then `dynagest export`. So the server sta
 """
 
 import json
-import re
 import signal
 import subprocess
 import threading
@@ -21,7 +20,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.gesture_folder import count_clips, gestures
 from dynagest.errors import DynagestError, RunError
 from dynagest.fields import parse_json
-from dynagest.processes import KILLED, PYTHON, interrupt, kill
+from dynagest.processes import KILLED, PYTHON, interrupt, kill, last_words
 from dynagest.run_folder import CARD_FILE, RECIPE_FILE
 from dynagest.training.log import read_log
 from dynagest.training.recipes import get_recipe
@@ -225,7 +224,7 @@ class Training:
             memory = ", as when memory runs out; close other programs and try again" if code == KILLED else ""
             raise DynagestError(f"{stage}: {signal.strsignal(-code)} from outside{memory}")
         if code and not (unless and unless in tail):
-            raise DynagestError(_last_words(tail) or f"{stage}: ended with code {code}")
+            raise DynagestError(last_words(tail) or f"{stage}: ended with code {code}")
         return tail
 
     def _kill_when_cancelled(self, process: "subprocess.Popen[str]") -> None:
@@ -294,9 +293,3 @@ def _new_folder(runs: Path) -> Path:
             run = runs / f"{stamp}-{number}"
         except OSError as error:
             raise RunError(f"{runs}: cannot be written ({error.strerror}); start with another --runs") from error
-
-
-def _last_words(output: str) -> str:
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
-    _, error, after = plain.rpartition("error:")
-    return after.strip()[:1000] if error else plain.strip()[-1000:]
