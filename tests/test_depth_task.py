@@ -136,6 +136,31 @@ def test_a_network_for_images_is_to_be_put_into_one_for_clips(batch: tuple[torch
     assert output.terms["local"] > 0
 
 
+def test_a_module_that_is_called_for_each_frame_is_no_place_for_a_decoder(batch: tuple[torch.Tensor, ...]) -> None:
+    class Loop(Clips):
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.net(frame) for frame in clip.unbind(1)]).mean(dim=0)
+
+    net = Loop()
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, "net.0", "net.1", image_size=32))
+    one = tuple(each[:1] for each in batch)  # whose single map would be broadcast over the frames
+    with pytest.raises(ModelError, match=r"the local decoder read maps of 1 frames, but depth has 3 \(1 clips of 3\)"):
+        task(*one)
+
+
+@pytest.mark.parametrize(
+    ("give", "found"),
+    [(lambda logits: {"logits": logits}, "dict"), (lambda logits: logits[:, None], r"shape \(2, 1, 8\)")],
+)
+def test_a_network_that_gives_no_logits_is_told(give, found: str, batch: tuple[torch.Tensor, ...]) -> None:
+    class Other(Clips):
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            return give(super().forward(clip))
+
+    with pytest.raises(ModelError, match=rf"^Other gives {found} for clips; .* logits \(N, K\) alone"):
+        DepthTask(Other())(*batch)
+
+
 def test_memory_that_is_full_is_no_question_of_shape(batch: tuple[torch.Tensor, ...]) -> None:
     class Large(Clips):
         """Takes clips, and images as well."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dynagest.errors import ModelError
 from dynagest.task.decoder import Masks
 from dynagest.task.loss import Counts, DepthLoss, LossWeights
 
@@ -109,3 +110,26 @@ def test_bf16_masks_are_compared_in_full_precision() -> None:
     _, terms = DepthLoss()(logits, label, low, depth, torch.ones(4, dtype=torch.bool))
     assert terms["local"].dtype == torch.float32
     torch.testing.assert_close(terms["local"], F.mse_loss(low.local.float(), depth.flatten(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"has_depth": lambda has: has[:, None]}, r"has_depth of 4 clips is of shape \(4, 1\); give one bool a clip"),
+        ({"has_depth": lambda has: None}, r"the decoders need has_depth \(N,\)"),
+        ({"depth": lambda depth: None}, r"the decoders need depth \(N, T, 1, H, W\)"),
+        ({"depth": lambda depth: depth[:, :, 0]}, r"depth of 4 clips is torch.float32 \(4, 2, 16, 16\); give"),
+        ({"depth": lambda depth: depth.expand(4, 2, 3, 16, 16)}, r"is torch.float32 \(4, 2, 3, 16, 16\); give"),
+        ({"depth": lambda depth: (depth * 255).byte()}, r"is torch.uint8 \(4, 2, 1, 16, 16\); give floats in \[0, 1\]"),
+        ({"depth": lambda depth: depth[:1]}, r"depth of 4 clips is torch.float32 \(1, 2, 1, 16, 16\)"),
+        ({"depth": lambda depth: depth[:, :1]}, r"maps of 8 frames, but depth has 4 \(4 clips of 1\)"),
+        ({"local": lambda mask: mask[:1]}, r"the local decoder read maps of 1 frames, but depth has 8 .* in one call"),
+        ({"global_": lambda mask: mask[:1]}, "the global decoder read maps of 1 frames"),
+    ],
+)
+def test_shapes_that_would_be_broadcast_are_refused(change: dict, message: str) -> None:
+    logits, label, masks, depth = batch()
+    given = {"depth": depth, "has_depth": torch.ones(4, dtype=torch.bool), **masks._asdict()}
+    given |= {name: other(given[name]) for name, other in change.items()}
+    with pytest.raises(ModelError, match=message):
+        DepthLoss()(logits, label, Masks(given["local"], given["global_"]), given["depth"], given["has_depth"])

@@ -80,7 +80,8 @@ class DepthTask(Task):
     ) -> DepthOutput:
         """See ``Task.forward``. ``depth`` and ``has_depth`` are required where there is a ``decoder``.
 
-        Raises ``ModelError`` for a network that takes images instead of clips.
+        Raises ``ModelError`` for a network that takes images instead of clips or gives anything but logits, and for
+        decoders that did not read each frame once.
         """
         clip = network_input(rgb, depth, self.inputs)
         if self.decoder is None:
@@ -89,6 +90,12 @@ class DepthTask(Task):
             with self.decoder.attached(self.network) as taps:
                 logits = self._logits(clip)
             masks = self.decoder(self.decoder.features(taps))
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+            found = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise ModelError(
+                f"{type(self.network).__name__} gives {found} for clips; give the task a module that returns their "
+                "logits (N, K) alone"
+            )
         loss, terms = self.loss(logits, label, masks, depth, has_depth, counts)
         return DepthOutput(loss, logits, terms, masks)
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dynagest.errors import ModelError
 from dynagest.task.decoder import GLOBAL, LOCAL, Masks
 
 
@@ -67,7 +68,8 @@ class DepthLoss(nn.Module):
         """The loss of (N, K) logits and (N*T, 1, h, w) masks, with gradient, and its terms, unweighted and detached.
 
         ``label`` (N,) int64, ``depth`` (N, T, 1, H, W) in [0, 1], ``has_depth`` (N,) bool; ``counts`` defaults to those
-        of this batch. Whoever passes masks must also pass ``depth`` and ``has_depth``.
+        of this batch. Whoever passes masks must also pass ``depth`` and ``has_depth``. Raises ``ModelError`` for other
+        shapes.
         """
         counts = counts or Counts.of(label, has_depth)
         cross_entropy = mean_over(F.cross_entropy(logits.float(), label, reduction="none"), counts.clips)
@@ -75,8 +77,7 @@ class DepthLoss(nn.Module):
         terms = {"cross_entropy": cross_entropy}
         terms |= {name: torch.zeros_like(cross_entropy) for name in (LOCAL, GLOBAL)}
         if masks is not None:
-            assert depth is not None, "masks need depth to be compared with"
-            assert has_depth is not None, "masks need to know which clips have depth"
+            depth, has_depth = _supervision(masks, label, depth, has_depth)
             scales = ((LOCAL, masks.local, self.weights.local), (GLOBAL, masks.global_, self.weights.global_))
             for name, mask, weight in scales:
                 if mask is not None:
@@ -102,3 +103,28 @@ class DepthLoss(nn.Module):
         if frames.shape[-2:] != size:
             frames = F.interpolate(frames, size=tuple(size), mode="bilinear", align_corners=False)
         return frames if self.threshold is None else (frames > self.threshold).float()
+
+
+def _supervision(
+    masks: Masks, label: torch.Tensor, depth: torch.Tensor | None, has_depth: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``depth`` and ``has_depth``. Raises ``ModelError`` for other shapes, some of which would broadcast unnoticed."""
+    clips = len(label)
+    if depth is None or has_depth is None:
+        lacking = "depth (N, T, 1, H, W)" if depth is None else "has_depth (N,), which clips have depth"
+        raise ModelError(f"the decoders need {lacking}; give it, or make the task without decoders")
+    if depth.shape[:1] + depth.shape[2:-2] != (clips, 1) or not depth.is_floating_point():
+        raise ModelError(
+            f"depth of {clips} clips is {depth.dtype} {tuple(depth.shape)}; give floats in [0, 1], (N, T, 1, H, W)"
+        )
+    if has_depth.shape != (clips,):
+        raise ModelError(f"has_depth of {clips} clips is of shape {tuple(has_depth.shape)}; give one bool a clip, (N,)")
+    frames = clips * depth.shape[1]
+    for name, mask in ((LOCAL, masks.local), (GLOBAL, masks.global_)):
+        if mask is not None and len(mask) != frames:
+            raise ModelError(
+                f"the {name} decoder read maps of {len(mask)} frames, but depth has {frames} ({clips} clips of "
+                f"{depth.shape[1]}): let it read a module that sees all frames of all clips in one call, or give the "
+                "depth of the frames that it reads"
+            )
+    return depth, has_depth
