@@ -240,6 +240,34 @@ def test_network_that_takes_neither_shape() -> None:
         MultiScaleDecoder.for_model(nn.Sequential(nn.Linear(7, 7)), "0", "0")
 
 
+def test_a_module_that_gives_no_map_is_told_and_nothing_else() -> None:
+    class Pair(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:  # type: ignore[override]
+            return super().forward(x), 0
+
+    class Paired(ClipNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = Pair(6, 48, 5, 4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pair(self.early(x.flatten(0, 1)))[0].mean(dim=(2, 3)).unflatten(0, x.shape[:2]).mean(dim=1)
+
+    with pytest.raises(
+        ModelError, match=r"^module 'pair' \(Pair\) gives tuple; taps need feature maps \(B, C, h, w\)$"
+    ):
+        MultiScaleDecoder.for_model(Paired(), "early", "pair", image_size=64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_decoders_compute_as_their_network_does(dtype: torch.dtype) -> None:
+    net = FrameNet().to(dtype)
+    msd = MultiScaleDecoder.for_model(net, "early", "late", image_size=64)
+    with msd.attached(net) as taps:
+        net(torch.zeros(1, 3, 64, 64, dtype=dtype))
+    assert [mask.dtype for mask in msd(msd.features(taps))] == [dtype, dtype]
+
+
 def test_attributes_of_foreign_networks_are_their_own() -> None:
     net = FrameNet()
     net.channels = 64

@@ -16,7 +16,7 @@ from torch.nn.utils import skip_init
 from dynagest.errors import ModelError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.forward import evaluating
-from dynagest.task.taps import Taps
+from dynagest.task.taps import NoFeatureMap, Taps
 
 Which = Literal["both", "local", "global"]
 Scale = Literal["full", "quarter"]
@@ -90,10 +90,11 @@ class MultiScaleDecoder(nn.Module):
 
         ``local`` and ``global_`` name modules as in ``net.named_modules()`` (default: ``net.taps``). Their channels and
         strides are found by a dry run at ``image_size``, on a clip of ``num_frames``, which matter only to a network of
-        fixed T. It runs in evaluation mode and leaves the network as it was. The weights depend on ``seed`` alone and
-        torch's global generator is not used, so that a run's network and data are the same with and without decoders.
-        Raises ``ModelError`` for an unknown module, a tap whose output is no feature map, or a stride that no decoder
-        can bridge.
+        fixed T. It runs in evaluation mode and leaves the network as it was. Of a module that is called more than once
+        in a pass, the last call counts; each must have seen all N*T frames in one. The weights depend on ``seed`` alone
+        and torch's global generator is not used, so that a run's network and data are the same with and without
+        decoders. Raises ``ModelError`` for an unknown module, a tap whose output is no feature map, or a stride that no
+        decoder can bridge.
         """
         wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
         if which != "both":
@@ -101,6 +102,7 @@ class MultiScaleDecoder(nn.Module):
         taps = {kind: name or _default_tap(net, place) for kind, (name, _, place) in wanted.items()}
         maps = _dry_run(net, list(taps.values()), num_frames, image_size)
         generator = torch.Generator().manual_seed(seed)
+        dtype = next((each.dtype for each in net.parameters() if each.is_floating_point()), torch.float32)
         decoders = {}
         for kind, (_, scale, _) in wanted.items():
             tapped = maps[taps[kind]]
@@ -108,7 +110,7 @@ class MultiScaleDecoder(nn.Module):
             decoder = Decoder.from_stride(channels, image_size / height, scale, activation)
             decoder.initialise(generator)
             decoder.tap_size = (height, width)
-            decoders[kind] = decoder.to(tapped.device)
+            decoders[kind] = decoder.to(tapped.device, dtype)
         return cls(taps, decoders)
 
     def attached(self, net: nn.Module) -> Taps:
@@ -209,15 +211,21 @@ def _dry_run(net: nn.Module, names: list[str], frames: int, size: int) -> dict[s
     """The outputs (B, C, h, w) of the named modules for all-zero frames. ``net`` is left as it was."""
     first = next(net.parameters(), torch.empty(0))
     channels, failures = net.channels if isinstance(net, ClipNet) else 3, []
+    misplaced: NoFeatureMap | None = None
     with evaluating(net):
         for shape in ((1, frames, channels, size, size), (1, channels, size, size)):
             with Taps(net, names) as taps:
                 try:
                     net(torch.zeros(shape, dtype=first.dtype, device=first.device))
+                except NoFeatureMap as error:
+                    misplaced = error
+                    continue
                 except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ModelError) as error:
                     failures.append(f"{shape}: {error}")
                     continue
             return {name: taps[name] for name in names}
+    if misplaced is not None:
+        raise misplaced
     raise ModelError(
         f"{type(net).__name__} took neither clips (N, T, 3, H, W) of num_frames {frames} nor images (B, 3, H, W), of "
         f"image_size {size}:\n  " + "\n  ".join(failures)

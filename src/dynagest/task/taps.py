@@ -12,6 +12,10 @@ from dynagest.errors import ModelError, hint, some
 _SHAPES = {4: "(B, C, h, w)", 5: "(N, C, T, h, w)"}
 
 
+class NoFeatureMap(ModelError):
+    """A tapped module whose output is no feature map."""
+
+
 class Taps:
     """A context manager that captures the outputs of named modules.
 
@@ -55,7 +59,7 @@ class Taps:
         def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             if not isinstance(output, torch.Tensor) or output.dim() not in self._dims:
                 found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-                raise ModelError(
+                raise NoFeatureMap(
                     f"module {name!r} ({type(module).__name__}) gives {found}; taps need feature maps "
                     f"{' or '.join(_SHAPES[each] for each in self._dims)}"
                 )
