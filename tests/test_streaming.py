@@ -92,6 +92,15 @@ def test_streams_do_not_see_each_other() -> None:
     assert all(torch.allclose(both[1:], one, atol=1e-6) for both, one in zip(together, alone, strict=True))
 
 
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 3, 32, 32), (6, 3, 32, 32), (3, 7, 3, 32, 32), (3, 32, 32)])
+def test_frames_of_other_streams_than_the_state_are_refused(online: bool, shape: tuple[int, ...]) -> None:
+    """(6, ...) would count as two frames of each, (3, 7, ...), clips, as mixed ones, and (1, ...) be broadcast."""
+    stream = streaming_form(create_model("action_resnet18", 3, T, width=8, options={"online": online}).eval())
+    with pytest.raises(ModelError, match=r"for a state of 3 streams; give the next frame of each, \(3, C, H, W\)"):
+        stream(torch.zeros(shape), stream.initial_state(3, 32))
+
+
 @pytest.mark.parametrize("name", ["tsm_resnet50", "action_resnet50"])
 def test_a_state_keeps_its_names_and_shapes_and_is_never_changed(name: str) -> None:
     stream = StreamNet(trained(name, num_segments=T, width=8, options=ONLINE))

@@ -69,8 +69,10 @@ class StreamNet(nn.Module):
     def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The next normalised frame of each stream (N, C, H, W) -> logits (N, K) and the new state.
 
-        Or the next F frames of each (F, N, C, H, W) -> logits (F, N, K) and the state after the last.
+        Or the next F frames of each (F, N, C, H, W) -> logits (F, N, K) and the state after the last. Raises
+        ``ModelError`` if frames and state are of other numbers of streams.
         """
+        _check_streams(frames, state)
         memory = Memory(self._names, state)
         frames_BCHW = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
         logits_BK = self.net.classifier(self.net.dropout(self.net.base_model(frames_BCHW, memory)))
@@ -131,6 +133,7 @@ class WindowNet(nn.Module):
 
     def forward(self, frames: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Frames and states in, logits and states out, in the shapes of ``StreamNet.forward``."""
+        _check_streams(frames, state)
         frames_FNCHW = frames if frames.ndim == 5 else frames[None]
         count, length = len(frames_FNCHW), self.net.num_segments
         new = self.net.stem(frames_FNCHW.transpose(0, 1))
@@ -151,6 +154,19 @@ class WindowNet(nn.Module):
             shape = list(self.net.stem(weight.new_zeros(1, 1, self.net.channels, height, width)).shape)
         shape[0], shape[self.axis] = batch, self.net.num_segments - 1
         return {STEM: weight.new_zeros(shape), SEEN: weight.new_zeros(batch, 1)}
+
+
+def _check_streams(frames: Tensor, state: Mapping[str, Tensor]) -> None:
+    """Raise ``ModelError`` unless ``frames`` are (N, C, H, W) or (F, N, C, H, W) for the N streams of ``state``.
+
+    Otherwise some shapes would give answers: too many frames count as later ones, and too few are broadcast.
+    """
+    streams = len(state[SEEN])
+    if frames.ndim not in (4, 5) or frames.shape[-4] != streams:
+        raise ModelError(
+            f"frames of shape {tuple(frames.shape)} for a state of {streams} streams; give the next frame of each, "
+            f"({streams}, C, H, W), or the next F frames, (F, {streams}, C, H, W)"
+        )
 
 
 def _short(name: str) -> str:
