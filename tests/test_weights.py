@@ -71,6 +71,15 @@ def test_published_checkpoint_gives_the_published_logits(
         assert torch.allclose(net(clip), literal(clip), atol=1e-4)
 
 
+@pytest.mark.parametrize("wrappers", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_what_wraps_a_network_leaves_no_trace(tmp_path: Path, wrappers: str) -> None:
+    """DataParallel puts ``module.`` in front of every name, torch.compile ``_orig_mod.``."""
+    torch.save({wrappers + name: tensor + 1 for name, tensor in small().state_dict().items()}, tmp_path / "w.pth")
+    net = small()
+    report = load_weights(net, tmp_path / "w.pth")
+    assert (report.source, len(report.matched), report.skipped) == ("dynagest", len(net.state_dict()), ())
+
+
 @pytest.mark.parametrize("legacy_format", [False, True])
 def test_files_written_before_torch_1_6(tmp_path: Path, legacy_format: bool) -> None:
     literal = trained_literal("tsm_resnet18", width=16)

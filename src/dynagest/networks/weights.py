@@ -24,6 +24,8 @@ _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file th
 
 # All that a temporal module has around a block's first convolution is its own.
 _TEMPORAL = re.compile(r"(^|\.)(action_\w+|me|shifts|recurrent)\.|\.\d+\.conv1\.(?!(net\.)?(weight|bias)$)")
+# What DataParallel and torch.compile put in front of every name, in the order in which they were applied.
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 _HEADS = ("classifier.", "new_fc.", "fc.")
 
 
@@ -227,7 +229,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _common_name(name: str) -> str:
     """The tensor's name in a form common to all origins: no prefixes or wrappers, the head called ``classifier``."""
-    name = name.removeprefix("module.").removeprefix("base_model.")
+    name = _WRAPPERS.sub("", name).removeprefix("base_model.")
     for head in _HEADS:
         if name.startswith(head):
             return "classifier." + name.removeprefix(head)
@@ -310,7 +312,7 @@ def _check_whole_modules(path: Path, loaded: list[str], absent: list[str]) -> No
 
 
 def _source(stored: Mapping[str, Tensor]) -> str:
-    if any(name.startswith("classifier.") for name in stored):
+    if any(_WRAPPERS.sub("", name).startswith("classifier.") for name in stored):
         return "dynagest"
     return "published" if any("base_model." in name for name in stored) else "ImageNet"
 
