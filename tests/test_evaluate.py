@@ -201,6 +201,12 @@ def test_an_empty_split_is_an_error(net: nn.Module, card: NetworkCard, manifest:
         evaluate(net, card, manifest, split="val")
 
 
+def test_logits_of_other_classes_than_the_cards_are_told(net: nn.Module, card: NetworkCard, manifest: Manifest) -> None:
+    other = card.model_copy(update={"classes": (*card.classes, "push")})
+    with pytest.raises(ModelError, match=r"gives \(\d, \d\) for \d clips, and its card has \d classes"):
+        evaluate(net, other, manifest)
+
+
 def test_broken_weights_are_an_error(card: NetworkCard, manifest: Manifest) -> None:
     broken = create_model("tsm_resnet18", 3, 4, width=8)
     nn.init.constant_(broken.classifier.weight, float("nan"))

@@ -11,7 +11,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import normalise
 from dynagest.clips.manifest import Clip, Manifest
-from dynagest.errors import ClipError, RecipeError, WeightsError
+from dynagest.errors import ClipError, ModelError, RecipeError, WeightsError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import load_network, save_network
 from dynagest.predictor import Prediction, Predictor
@@ -169,6 +169,18 @@ def test_scores_that_are_not_finite_name_no_gesture(frames: np.ndarray) -> None:
 
     with pytest.raises(WeightsError, match=r"scores of tsm_resnet18 are not finite: its weights are broken; take"):
         Predictor(Broken()).predict(frames)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_logits_of_other_classes_than_the_cards_are_told(frames: np.ndarray, classes: int) -> None:
+    """A single logit would be taken for all three."""
+
+    class Other(Recorder):
+        def logits(self, clips: np.ndarray) -> np.ndarray:
+            return super().logits(clips)[:, :classes]
+
+    with pytest.raises(ModelError, match=rf"gives \(1, {classes}\) for 1 clips, and its card has 3 classes"):
+        Predictor(Other()).predict(frames)
 
 
 def test_a_folder_without_a_network_is_a_weights_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dynagest.card import NetworkCard
 from dynagest.clips.frames import FrameReader, check_frames
 from dynagest.clips.protocols import cut_squares, get_protocol, iterate_views, plan_frames
 from dynagest.errors import ClipError, WeightsError
-from dynagest.runtimes.arrays import normalise_frames, softmax
+from dynagest.runtimes.arrays import check_logits, normalise_frames, softmax
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.torch_network import TorchNetwork
 
@@ -89,6 +89,9 @@ class Predictor:
     def of(cls, net: "torch.nn.Module", card: NetworkCard, device: str = "cpu") -> "Predictor":
         """Make a predictor of a torch network in memory and its card.
 
+        The network, not a copy, is moved to ``device`` and put into evaluation mode; ``train()`` before training goes
+        on, or test with ``evaluate``, which leaves the mode as it was.
+
         Raises ``WeightsError`` for a network that is fed depth and ``RecipeError`` for a device that cannot be used.
         """
         return cls(TorchNetwork(net, card, device))
@@ -107,7 +110,8 @@ class Predictor:
         network sees T frames spread evenly over the video, however long it is (or the middle window, if it was trained
         on dense windows). Protocols other than ``center`` average several views of random frames, drawn from ``seed``.
         Raises ``ClipError`` when there are no frames, or frames that cannot be read or are not as said above,
-        ``RecipeError`` for an unknown protocol, and ``WeightsError`` for a network whose scores are not finite.
+        ``RecipeError`` for an unknown protocol, ``ModelError`` for a network whose logits are not of its card's
+        classes, and ``WeightsError`` for one whose scores are not finite.
         """
         card, how = self.network.card, get_protocol(protocol)
         if isinstance(video, Path | str):
@@ -126,7 +130,9 @@ class Predictor:
         total = np.zeros(len(card.classes))
         for batch in _batches(views, BATCH):
             clips = np.stack([normalise_frames(view, card) for view in batch])
-            total += softmax(self.network.logits(clips)).sum(axis=0)
+            logits = self.network.logits(clips)
+            check_logits(logits.shape, len(clips), card)
+            total += softmax(logits).sum(axis=0)
         if not np.isfinite(total).all():
             raise WeightsError(
                 f"the scores of {card.model} are not finite: its weights are broken; take a sound copy of them, or "

@@ -1,8 +1,11 @@
 """Array operations before and after a network: normalising frames, softmax. Needs no torch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dynagest.card import NetworkCard
+from dynagest.errors import ModelError
 
 
 def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
@@ -10,6 +13,16 @@ def normalise_frames(frames: np.ndarray, card: NetworkCard) -> np.ndarray:
     mean, std = np.array(card.mean, dtype=np.float32), np.array(card.std, dtype=np.float32)
     scaled = (frames.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def check_logits(shape: Sequence[int], views: int, card: NetworkCard) -> None:
+    """Raise ``ModelError`` unless logits of ``shape`` are those of ``views`` clips for each class of ``card``."""
+    classes = len(card.classes)
+    if tuple(shape) != (views, classes):
+        raise ModelError(
+            f"{card.model}: gives {tuple(shape)} for {views} clips, and its card has {classes} classes; let the "
+            f"network give logits (N, {classes}), or the card name the classes that it knows"
+        )
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from dynagest.clips.protocols import get_protocol
 from dynagest.clips.splits import SPLITS
 from dynagest.errors import ClipError, ManifestError, ModelError, RecipeError, WeightsError, first_line
 from dynagest.networks.forward import evaluating
+from dynagest.runtimes.arrays import check_logits
 from dynagest.runtimes.exported import ExportedNetwork, StreamedClips
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
@@ -60,10 +61,10 @@ def evaluate(
 
     An unreadable clip is listed in ``unreadable`` and left out of the accuracies. Raises ``ManifestError`` for an empty
     split or labels that the network does not know, ``ClipError`` if no clip can be read, ``DepthError`` if depth.yaml
-    is wrong for a network that is fed depth, ``ModelError`` when a dataset's view does not fit the network,
-    ``WeightsError`` when scores are not finite, and ``RecipeError`` for an unknown protocol or type, a view that
-    augments, a device that is not there, a ``batch`` below 1 or too large for its memory, and a ``device`` or ``dtype``
-    for an exported file.
+    is wrong for a network that is fed depth, ``ModelError`` when a dataset's view or the card's classes do not fit the
+    network, ``WeightsError`` when scores are not finite, and ``RecipeError`` for an unknown protocol or type, a view
+    that augments, a device that is not there, a ``batch`` below 1 or too large for its memory, and a ``device`` or
+    ``dtype`` for an exported file.
 
     Example: ``evaluate(*load_network(run), Manifest.read("data/manifest.csv"), protocol="paper").summary.top1``
     """
@@ -91,7 +92,7 @@ def evaluate(
     unread: list[Unread] = []
     views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
     try:
-        scores = _score(logits_of, views, len(videos), len(card.classes), batch)
+        scores = _score(logits_of, views, len(videos), card, batch)
     except torch.OutOfMemoryError as error:  # of a GPU
         raise RecipeError(
             f"batch: {batch} views at once do not fit into the memory of {place} ({first_line(error)})"
@@ -162,14 +163,15 @@ def _source_name(source: object) -> str:
     return type(source).__name__
 
 
-def _score(logits_of: _LogitsOf, views: Iterable[Seen], clips: int, classes: int, batch: int) -> np.ndarray:
+def _score(logits_of: _LogitsOf, views: Iterable[Seen], clips: int, card: NetworkCard, batch: int) -> np.ndarray:
     """Sum of the softmax scores of each clip's views: (clips, K) float64. Memory holds ``batch`` views at once."""
-    scores = np.zeros((clips, classes))
+    scores = np.zeros((clips, len(card.classes)))
     waiting: list[Seen] = []
 
     def run() -> None:
         frames = [depth for *_, depth in waiting if depth is not None]
         logits = logits_of(torch.stack([rgb for _, rgb, _ in waiting]), torch.stack(frames) if frames else None)
+        check_logits(logits.shape, len(waiting), card)
         # Accumulated in double precision on the CPU, so that the mean of 30 views is exact to float32.
         softmax = logits.cpu().double().softmax(dim=1).numpy()
         np.add.at(scores, [index for index, *_ in waiting], softmax)
