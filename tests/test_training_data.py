@@ -151,6 +151,11 @@ def test_sources_that_cannot_be_trained_on(train: ToyClips, validation: ToyClips
         TrainingData.of_sources(train, validation, "toys")
 
 
+def test_a_source_by_itself_is_told_where_it_belongs() -> None:
+    with pytest.raises(ManifestError, match=r"^ToyClips: .* as TrainingData\.of_sources\(train, validation\)"):
+        data_of(ToyClips(), toy_recipe(), toy_recipe())
+
+
 @dataclass
 class SeenClips(ToyClips):
     """Clips that say how they are seen."""

@@ -53,7 +53,9 @@ class UnreadableClip:
 class ClipSource(Protocol):
     """What training and testing need of a dataset, whether it is read from files or generated.
 
-    A key is ``(epoch, index)``. Every random draw of a sample depends only on the key and the source's seed.
+    A key is ``(epoch, index)``. Every random draw of a sample depends only on the key and the source's seed. Training
+    takes sources as ``TrainingData.of_sources(train, validation)`` of ``dynagest.training.data``. If a source also has
+    ``timing(index)``, as ``ClipDataset`` has, the network's card gets its ``fps`` from it.
     """
 
     @property

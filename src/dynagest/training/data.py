@@ -149,11 +149,16 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
     """The training data of ``recipe``, which is a stage of ``whole`` or ``whole`` itself.
 
     Raises ``RecipeError`` for a source whose view does not suit that recipe, and ``ManifestError`` for a path in place
-    of a manifest.
+    of a manifest, or a source by itself.
     """
     refuse_path(data)
     if isinstance(data, Manifest):
         return TrainingData.of_manifest(data, recipe)
+    if not isinstance(data, TrainingData) and not callable(data):
+        raise ManifestError(
+            f"{type(data).__name__}: training takes a manifest, or sources of clips as TrainingData.of_sources(train, "
+            "validation) of dynagest.training.data, where validation may be None"
+        )
     if not isinstance(data, TrainingData):
         return _seen_as_asked(data(recipe), recipe)
     ours, theirs = (asdict(replace(training_view(each), depth=True)) for each in (recipe, whole))

@@ -56,6 +56,7 @@ def train(
 ) -> TrainingSummary:
     """Train a network by ``recipe`` on ``data`` and leave everything in ``run_dir`` (docs/design.md lists the files).
 
+    ``data`` is a manifest, or datasets as ``TrainingData.of_sources(train, validation)`` of ``dynagest.training.data``.
     The report is the command's work; in a program ``dynagest.testing.report.write_report(run_dir)`` writes it.
     ``init`` overrides ``recipe.init``. With ``resume`` the run in ``run_dir`` continues from its checkpoint and reaches
     the same weights as without the interruption (on a GPU similar ones, because some kernels add in another order each
