@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dynagest.errors import ModelError
+from dynagest.errors import ModelError, RecipeError
 from dynagest.task.decoder import Masks
 from dynagest.task.loss import Counts, DepthLoss, LossWeights
 
@@ -44,6 +44,12 @@ def test_bilinear_target_by_hand() -> None:
 def test_binarised_at_ten_of_255() -> None:
     depth = torch.tensor([0, 10, 11, 255]).view(1, 1, 1, 2, 2) / 255
     assert DepthLoss(threshold=10 / 255).target(depth, torch.Size((2, 2))).flatten().tolist() == [0, 0, 1, 1]
+
+
+def test_a_threshold_beyond_depth_is_told() -> None:
+    """Every target would be 0."""
+    with pytest.raises(RecipeError, match=r"^threshold: 10 is beyond depth, which lies in \[0, 1\]; give 10 / 255$"):
+        DepthLoss(threshold=10)
 
 
 def test_binarised_target_stays_binary_when_resized() -> None:

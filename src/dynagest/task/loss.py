@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dynagest.errors import ModelError
+from dynagest.errors import ModelError, RecipeError
 from dynagest.task.decoder import GLOBAL, LOCAL, Masks
 
 
@@ -48,11 +48,16 @@ def mean_over(per_clip: torch.Tensor, count: float) -> torch.Tensor:
 class DepthLoss(nn.Module):
     """``weights.cross_entropy * CE + weights.local * MSE_local + weights.global_ * MSE_global``.
 
-    ``threshold`` in (0, 1) binarises the targets (Table VIII: 10 / 255); ``None`` keeps the depth frame itself.
+    ``threshold`` in [0, 1] binarises the targets (Table VIII: 10 / 255); ``None`` keeps the depth frame itself. Raises
+    ``RecipeError`` for another one.
     """
 
     def __init__(self, weights: LossWeights | None = None, threshold: float | None = None) -> None:
         super().__init__()
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise RecipeError(
+                f"threshold: {threshold:g} is beyond depth, which lies in [0, 1]; give {threshold:g} / 255"
+            )
         self.weights = weights or LossWeights()
         self.threshold = threshold
 
