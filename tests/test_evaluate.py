@@ -271,7 +271,7 @@ def test_a_dataset_that_does_not_fit_is_refused(net: nn.Module, card: NetworkCar
     large = ClipDataset(manifest, View(num_segments=4, size=64, depth=False), seed=0)
     with pytest.raises(ModelError, match=r"has size=64, but the network takes size=56; .* View\(size=56"):
         evaluate(net, card, large)
-    with pytest.raises(ModelError, match="4 frames of 64 x 64"):
+    with pytest.raises(ModelError, match=r"clip0: .* as torch.uint8 \(4, 3, 64, 64\), the .*: 4 frames of 56"):
         evaluate(net, card, Untold(large))
     with pytest.raises(RecipeError, match="augment"):
         evaluate(net, card, ClipDataset(manifest, View(num_segments=4, size=56, augment=True, depth=False), seed=0))

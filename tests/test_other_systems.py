@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training_toys import ToyClips
+from training_toys import FRAMES, SIZE, ToyClips
 
 from dynagest import doctor, machine, processes
 from dynagest.clips import table, workers
@@ -39,7 +39,7 @@ def mark(folder: Path, key: int) -> None:
 
 def test_clips_are_read_where_there_is_no_fork_server(spawning: None) -> None:
     assert workers.worker_context("dynagest").get_start_method() == "spawn"
-    loader = build_loader(ToyClips(4), InOrder(4, 2), workers=1, prefetch=1, pin=False)
+    loader = build_loader(ToyClips(4), InOrder(4, 2), workers=1, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
     assert [batch["index"].tolist() for batch, _ in loader if batch] == [[0, 1], [2, 3]]  # type: ignore[misc]
 
 

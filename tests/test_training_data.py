@@ -1,18 +1,20 @@
 """What a run reads: batches of an epoch, views, workers, and what a recipe takes from a manifest."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_toys import ToyClips, toy_recipe
+from training_toys import FRAMES, SIZE, ToyClips, toy_recipe
 
 from dynagest.card import NetworkCard
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
-from dynagest.errors import DepthError, ManifestError, RecipeError
+from dynagest.errors import DepthError, ManifestError, ModelError, RecipeError
 from dynagest.testing.evaluate import evaluate
 from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
 from dynagest.training.data import (
@@ -100,7 +102,7 @@ def test_workers_leave_cores_to_the_training(
 
 
 def test_workers_end_with_the_loader() -> None:
-    loader = build_loader(ToyClips(), InOrder(12, 4), workers=2, prefetch=1, pin=False)
+    loader = build_loader(ToyClips(), InOrder(12, 4), workers=2, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
     batches = iter(loader)
     batch, unreadable = next(batches)
     assert batch is not None
@@ -149,6 +151,42 @@ class NamedClips(ToyClips):
 def test_sources_that_cannot_be_trained_on(train: ToyClips, validation: ToyClips | None, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         TrainingData.of_sources(train, validation, "toys")
+
+
+@dataclass
+class OddClips(ToyClips):
+    """Clips of which the third is made otherwise."""
+
+    change: Callable[[Any], dict[str, Any]] = dict
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        sample = super().__getitem__(key)
+        return {**sample, **self.change(sample)} if key[1] == 2 else sample
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda clip: {"rgb": clip["rgb"] / 255},
+            r"RGB as torch.float32 \(4, 3, 32, 32\), the network takes torch.uint8",
+        ),
+        (lambda clip: {"rgb": clip["rgb"].permute(0, 2, 3, 1)}, r"RGB as torch.uint8 \(4, 32, 32, 3\), the"),
+        (
+            lambda clip: {"rgb": clip["rgb"][:3]},
+            r"RGB as torch.uint8 \(3, 3, 32, 32\), the .*: 4 frames of 32 x 32; have it give",
+        ),
+        (lambda clip: {"rgb": clip["rgb"].repeat(1, 1, 2, 2)}, r"RGB as torch.uint8 \(4, 3, 64, 64\), the"),
+        (lambda clip: {"label": 3}, "label 3, but of 3 classes, from 0 on"),
+    ],
+)
+@pytest.mark.parametrize("odd", ["train", "validation"])
+def test_a_clip_that_is_not_as_the_network_takes_it_is_named(
+    odd: str, change: Callable[[Any], dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    clips = {"train": ToyClips(4), "validation": ToyClips(4), odd: OddClips(4, change=change)}
+    with pytest.raises(ModelError, match=rf"^clip 2: the dataset gives {message}"):
+        train(toy_recipe(epochs=1, milestones=()), TrainingData.of_sources(**clips), tmp_path / "run")
 
 
 def test_a_source_by_itself_is_told_where_it_belongs() -> None:

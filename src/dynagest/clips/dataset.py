@@ -14,7 +14,7 @@ from dynagest.clips.frames import frame_rate
 from dynagest.clips.labelled import NO_DEPTH, ManifestVideos
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.view import View
-from dynagest.errors import ClipError, DepthError
+from dynagest.errors import ClipError, DepthError, ModelError
 
 
 class Sample(TypedDict):
@@ -163,6 +163,21 @@ def read_clip(source: ClipSource, key: tuple[int, int], *, needs_depth: bool) ->
         return clip
     name = source.name(key[1])
     return UnreadableClip(key[1], Path(name), f"{name}: {NO_DEPTH}")
+
+
+def check_sample(source: ClipSource, key: tuple[int, int], sample: Sample, frames: int, size: int) -> None:
+    """Raise ``ModelError`` unless ``rgb`` is uint8 (``frames``, 3, ``size``, ``size``), as the network takes it, and
+    ``label`` is one of the source's classes.
+    """
+    rgb, label, name = sample["rgb"], sample["label"], source.name(key[1])
+    shape = (frames, 3, size, size)
+    if rgb.dtype != torch.uint8 or tuple(rgb.shape) != shape:
+        raise ModelError(
+            f"{name}: the dataset gives RGB as {rgb.dtype} {tuple(rgb.shape)}, the network takes torch.uint8 {shape}: "
+            f"{frames} frames of {size} x {size}; have it give those"
+        )
+    if not 0 <= label < len(source.classes):
+        raise ModelError(f"{name}: the dataset gives label {label}, but of {len(source.classes)} classes, from 0 on")
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
+from dynagest.clips.dataset import ClipSource, UnreadableClip, check_sample, read_clip
 from dynagest.clips.labelled import ManifestVideos, VideoSource
 from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
@@ -86,21 +86,16 @@ def _cut_depth(
 
 
 def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
-    """The one view of clip ``index``. Raises ``ModelError`` unless frames and size are those of the training.
+    """The one view of clip ``index``. Raises ``ModelError`` unless it is as ``check_sample`` wants it.
 
     A dataset that does not tell its view is known by its clips alone.
     """
     sample = read_clip(clips, (0, index), needs_depth=card.inputs != "rgb")
     if isinstance(sample, UnreadableClip):
         return Unread(sample.index, str(sample.file), sample.reason)
-    frames, _, height, width = sample["rgb"].shape
-    if (frames, height, width) != (card.num_segments, card.size, card.size):
-        raise ModelError(
-            f"the dataset gives {frames} frames of {width} x {height}, the network was trained with "
-            f"{card.num_segments} of {card.size} x {card.size}; have it give those"
-        )
+    check_sample(clips, (0, index), sample, card.num_segments, card.size)
     squares = sample["rgb"].permute(0, 2, 3, 1)[None]
-    return squares, torch.arange(frames)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
+    return squares, torch.arange(card.num_segments)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
 
 
 def _check_view(clips: ClipSource, how: Protocol, card: NetworkCard) -> None:

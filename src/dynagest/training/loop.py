@@ -7,6 +7,7 @@ kept for resuming.
 import os
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -65,14 +66,21 @@ class Loop:
         workers, self.workers_because = choose_workers(self.recipe, self.accelerator.device, local)
         processes = self.accelerator.num_processes
         share = (self.accelerator.process_index, processes)
-        loader = (workers, self.recipe.prefetch, self.accelerator.device.type == "cuda")
+        load = partial(
+            build_loader,
+            workers=workers,
+            prefetch=self.recipe.prefetch,
+            pin=self.accelerator.device.type == "cuda",
+            frames=self.recipe.num_segments,
+            size=self.recipe.size,
+            needs_depth=self.fed_depth,
+        )
         batches = PlannedBatches(self.plan, progress.step, self.total, *share)
-        self.batches = read_ahead(build_loader(data.train, batches, *loader, needs_depth=self.fed_depth))
+        self.batches = read_ahead(load(data.train, batches))
         self.validation = None
         if data.validation is not None:
             size = max(self.recipe.batch // processes, 1)
-            order = InOrder(len(data.validation), size, *share)
-            self.validation = build_loader(data.validation, order, *loader, needs_depth=self.fed_depth)
+            self.validation = load(data.validation, InOrder(len(data.validation), size, *share))
 
     def go(self) -> None:
         """Take every remaining step, with validation after each epoch and checkpoints where they are due."""
