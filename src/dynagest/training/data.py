@@ -202,8 +202,7 @@ def build_loader(
     """A loader of ``batches``. Each item is a ``Read``, or the error of the user that a worker met.
 
     The network takes clips of ``frames`` frames of ``size`` x ``size``; others are an error. The workers live as long
-    as the loader. With ``needs_depth`` a clip without depth counts as unreadable, because the
-    network is fed depth.
+    as the loader. With ``needs_depth`` a clip without depth counts as unreadable, because the network is fed depth.
     """
     return open_loader(partial(_read, source, frames, size, needs_depth), batches, workers, prefetch=prefetch, pin=pin)
 
