@@ -175,7 +175,8 @@ def test_starts(study: Path, tmp_path: Path) -> None:
         (log,) = study.glob(f"runs/*-{arm}-*/log.jsonl")
         known = [float(number >= first) for number in range(50)]
         lines = [
-            {"event": "train", "step": number, "epoch": number / 10, "top1": top1} for number, top1 in enumerate(known)
+            {"event": "train", "time": 0.0, "step": number, "epoch": number / 10, "lr": 0.1, "top1": top1}
+            for number, top1 in enumerate(known)
         ]
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = run("starts.py", tmp_path, study, "--known", 1)
@@ -193,7 +194,10 @@ def test_starts_tell_runs_that_know_the_gestures_from_fresh_ones(tmp_path: Path)
         folder.mkdir(parents=True)
         (folder / JOB_FILE).write_text(job.model_dump_json())
         first = (2 if job.after else 20) - (job.recipe.msd == "both")
-        lines = [{"event": "train", "epoch": step / 10, "top1": float(step >= first)} for step in range(40)]
+        lines = [
+            {"event": "train", "time": 0.0, "step": k, "epoch": k / 10, "lr": 0.1, "top1": float(k >= first)}
+            for k in range(40)
+        ]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         ledger.add(Outcome(key=job.key, name=job.name, top1=0.5))
     pairs, never = runpy.run_path(str(BENCHMARKS / "starts.py"))["read_pairs"](tmp_path, 1.0, 0.01)

@@ -60,7 +60,7 @@ def test_isogd_as_shipped(shared_data: Path) -> None:
 def test_the_nvgesture_clip_through_its_list(shared_data: Path) -> None:
     root = shared_data / "nvgesture-clip"
     told = run("data", "index", "nvgesture", str(root))[1]
-    assert "data/nvgesture/manifest.csv: 1 test clips of 25 classes" in told
+    assert "data/nvgesture/manifest.csv: 1 test clip of 25 classes" in told
     code, told = run("data", "check", "data/nvgesture")
     assert (code, "errors: 0" in told) == (0, True)
     assert "test: 1 clip of 1 class (1 each), 1 with depth; frames 17 / 17 / 17" in told

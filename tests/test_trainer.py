@@ -290,8 +290,8 @@ def test_checkpoints_are_written_as_often_as_the_recipe_says(tmp_path: Path, mon
 def test_the_log_of_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0)
     for step in (2, 4, 6):
-        log.write("train", step, loss=1.0)
-    RunLog(tmp_path, 4).write("train", 6, loss=0.5)
+        log.write("train", step, epoch=step, lr=0.1, loss=1.0)
+    RunLog(tmp_path, 4).write("train", 6, epoch=6, lr=0.1, loss=0.5)
     assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(2, 1.0), (4, 1.0), (6, 0.5)]
 
 

@@ -60,6 +60,9 @@ def ended(client: TestClient, seconds: float = 60) -> dict[str, Any]:
     return found
 
 
+LINE = {"event": "train", "time": 0.0, "step": 80, "epoch": 4.0, "lr": 0.1, "top1": 0.5}
+
+
 class TestTraining:
     def test_what_it_needs(self, client: TestClient) -> None:
         assert client.get("/api/training").json()["state"] == "idle"
@@ -124,7 +127,7 @@ class TestTraining:
 
     def test_progress_while_a_line_is_being_written(self, tmp_path: Path) -> None:
         (tmp_path / "recipe.json").write_text('{"epochs": 8}')
-        line = json.dumps({"event": "train", "epoch": 4.0, "top1": 0.5})
+        line = json.dumps(LINE)
         before = Status("running", "Learning")
         assert _with_progress(before, tmp_path) == before
         (tmp_path / "log.jsonl").write_text(f"{line}\n{line[:20]}")
@@ -137,7 +140,7 @@ class TestTraining:
         training = make_site(tmp_path).training
         assert training is not None
         (tmp_path / "recipe.json").write_text('{"epochs": 8}')
-        (tmp_path / "log.jsonl").write_text(json.dumps({"event": "train", "epoch": 4.0, "top1": 0.5}) + "\n")
+        (tmp_path / "log.jsonl").write_text(json.dumps(LINE) + "\n")
         # Depth took from 0 to 1000 s, and 100 s of learning brought it from 0.3 to 0.55.
         training._status = Status("running", "Learning", progress=0.3)
         training._run, training._learning = tmp_path, 1000.0
