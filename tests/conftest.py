@@ -21,6 +21,19 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run of two epochs of three steps on twelve clips. Tests leave it as it is."""
+    from training_toys import toy_data, toy_recipe  # most tests need none of what these import
+
+    from dynagest.training.trainer import train
+
+    torch.set_num_threads(1)
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    train(toy_recipe(), toy_data(), run_dir)
+    return run_dir
+
+
 @pytest.fixture
 def windows_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, a file that this process has open or mapped is neither moved nor replaced."""
