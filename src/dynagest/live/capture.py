@@ -88,9 +88,13 @@ class Capture:
 
     @property
     def status(self) -> Status:
-        """The current status."""
+        """The current status. It says "ended" only when all frames were taken and the error, if any, was raised.
+
+        So a caller that was given no frame, and then reads "ended", has missed nothing in between.
+        """
         with self._changed:
-            return self._status
+            left = self._status.state == "ended" and (self._frames or self._error is not None)
+            return replace(self._status, state="running") if left else self._status
 
     def next(self, timeout: float) -> Frame | None:
         """Return the newest waiting frame, and drop the older ones.
@@ -120,7 +124,8 @@ class Capture:
     def _wait(self, timeout: float) -> bool:
         self._changed.wait_for(lambda: bool(self._frames) or self._status.state == "ended", timeout)
         if not self._frames and self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+            raise error
         return bool(self._frames)
 
     def _run(self) -> None:

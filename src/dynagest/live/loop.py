@@ -47,8 +47,6 @@ def recognise(capture: Capture, recogniser: Recogniser) -> Iterator[Look]:
     while True:
         found = capture.oldest(_WAIT)
         status = capture.status
-        if found is None and status.state == "ended":
-            found = capture.oldest(0)  # between the two a last frame may have come, or the fault that ended the source
         if found is None:
             over = status.state != "running" and watching
             last = recogniser.finish() if over else Update()

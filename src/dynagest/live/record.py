@@ -54,8 +54,6 @@ def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, 
     while True:
         frame = capture.next(_WAIT)
         status = capture.status
-        if frame is None and status.state == "ended":
-            frame = capture.next(0)  # between the two a last frame may have come, or the fault that ended the source
         if status.lost != lost:
             begin, frames, lost = None, [], status.lost
         if frame is None:
