@@ -2,6 +2,7 @@ import errno
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -415,3 +416,17 @@ def test_an_exported_file_or_a_picture_is_not_trained_on(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(data)
         with pytest.raises(WeightsError, match=f"{name}: damaged, or no weights file; name a run folder"):
             load_weights(net, tmp_path / name)
+
+
+def test_weights_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "closed.pth", Path.open
+    torch.save({}, path)
+
+    def refuse(self: Path, *args: Any, **options: Any) -> Any:
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WeightsError, match=r"closed\.pth: cannot be read \(Permission denied\)"):
+        load_weights(small(), path)

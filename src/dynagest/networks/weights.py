@@ -200,20 +200,24 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         except (safetensors.SafetensorError, OSError) as error:
             raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
     try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
+    if not head.startswith((b"PK", b"\x80")):  # neither zip, as torch writes since 1.6, nor pickle, as before
+        raise WeightsError(f"{path}: damaged, or no weights file; name a run folder or a checkpoint")
+    try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: it is read, or refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        with path.open("rb") as file:
-            if not file.read(2).startswith((b"PK", b"\x80")):
-                raise WeightsError(f"{path}: damaged, or no weights file; name a run folder or a checkpoint") from error
-        if not isinstance(error, pickle.UnpicklingError):
-            raise WeightsError(f"{path}: damaged, or no weights file ({_reason(error)}); download it again") from error
+    except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: holds more than tensors and plain values, or is damaged; its code was not run. If you trust "
             "where it comes from, convert it once where nothing can be harmed (a container without network): "
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE), then load NEW_FILE. "
             f"Reason: {_reason(error)}"
         ) from error
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise WeightsError(f"{path}: damaged, or no weights file ({_reason(error)}); download it again") from error
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
     tensors = {}
