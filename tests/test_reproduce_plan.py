@@ -1,23 +1,29 @@
 """The paper's tables as data, and the jobs that they become."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from cli_helpers import run
 from reproduce_helpers import NO_SPEEDS
 from training_toys import toy_recipe
 
-from dynagest.errors import RecipeError
-from dynagest.reproduce.cost import describe, told
+from dynagest.errors import RecipeError, RunError
+from dynagest.networks.count import cost_of
+from dynagest.reproduce.cost import GuessedSpeeds, describe, told
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.results import published_cost
 from dynagest.reproduce.runner import Ledger, Outcome
 from dynagest.reproduce.scales import SCALES
-from dynagest.reproduce.speed import Speeds, _measure
+from dynagest.reproduce.speed import Speeds, _measure, speed_key
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES, get_table, only_rows
 from dynagest.synth.spec import SENSOR
+from dynagest.task.base import TaskOutput
+from dynagest.task.depth import DepthTask
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
@@ -160,6 +166,13 @@ def test_speeds_are_measured_once_for_each_kind_of_recipe(tmp_path: Path, monkey
         assert getattr(recipe, field) != value
         Speeds(tmp_path).seconds_per_clip(recipe.with_overrides({field: value}), 18)
         assert len(measured) == place, field
+    taught, before = recipe.with_overrides({"msd": "both"}), len(measured)
+    assert Speeds(tmp_path).seconds_per_clip(taught, 18) == 0.25, "known already"
+    for place, (field, value) in enumerate(
+        {"local_scale": "quarter", "global_scale": "full", "accumulate": 2}.items(), start=1
+    ):
+        Speeds(tmp_path).seconds_per_clip(taught.with_overrides({field: value}), 18)
+        assert len(measured) == before + place, field
     two = SCALES["small"].shrink(SYSTEMS["prernn"](get_recipe("egogesture")), "prernn")
     assert Speeds(tmp_path).seconds_per_clip(two, 18) == 0.25 * len(two.trainings) == 0.5
 
@@ -184,6 +197,31 @@ def test_a_speed_is_the_median_step_without_the_first_for_one_clip(monkeypatch: 
     times = iter([0.0, 50.0, 60.0, 61.0, 70.0, 73.0, 80.0, 82.0, 90.0, 99.0])  # steps of 50, 1, 3, 2 and 9 seconds
     monkeypatch.setattr("dynagest.reproduce.speed.time.perf_counter", lambda: next(times))
     assert _measure(toy_recipe(batch=2), 3) == 2.5 / 2
+
+
+def test_a_step_is_measured_as_it_is_trained(monkeypatch: pytest.MonkeyPatch):
+    """By the precision that training would choose, and with no more clips at once than training has."""
+    steps: list[tuple[int, bool]] = []
+    forward = DepthTask.forward
+
+    def stepped(task: DepthTask, rgb: torch.Tensor, *arguments: Any) -> TaskOutput:
+        steps.append((len(rgb), torch.is_autocast_enabled("cpu")))
+        return forward(task, rgb, *arguments)
+
+    monkeypatch.setattr(DepthTask, "forward", stepped)
+    monkeypatch.setattr("dynagest.reproduce.speed.torch.cuda.is_available", lambda: False)
+    for fast in (True, False):
+        monkeypatch.setattr("dynagest.training.assemble.fast_bf16", lambda fast=fast: fast)
+        _measure(toy_recipe(batch=6, accumulate=3, precision="auto"), 3)
+        assert set(steps) == {(2, fast)}
+        steps.clear()
+
+
+@pytest.mark.parametrize("speeds", ['{"a": 0}', '{"a": -1.5}', '{"a": NaN}', '{"a": "fast"}', "[1]", "{"])
+def test_damaged_speeds_are_refused(tmp_path: Path, speeds: str):
+    (tmp_path / "speeds.json").write_text(speeds)
+    with pytest.raises(RunError, match=r"speeds.json: no measured speeds \(.+\); remove it to have them measured anew"):
+        Speeds(tmp_path).known()
 
 
 def test_some_rows_of_a_table_come_with_what_they_are_compared_with():
@@ -217,7 +255,46 @@ def test_a_dry_run_tells_which_runs_are_done(tmp_path: Path):
     assert "    done   87.5 % of 8 clips, 1.5 min; 1 more could not be read: see `dynagest data check`\n" in output
     cost = told(describe(left, (done, left)).multiply_adds)
     assert f"    cost   {cost}\n" in output
-    assert f"2 runs, 1 of them done. Those to be run are {cost} of the networks" in output
+    assert f"2 runs, 1 of them done. Those to be run are {cost}\n" in output
+
+
+def test_a_dry_run_counts_what_tables_share_once(tmp_path: Path):
+    made = [plan(TABLES[name], SCALES["smoke"], {}, range(1), NO_SPEEDS) for name in ("VI", "VIII")]
+    jobs = {job.key: job for each in made for job in each.jobs}
+    code, output = run("reproduce", "VI", "VIII", "--scale=smoke", "--dry-run", f"--out={tmp_path}")
+    assert code == 0, output
+    assert (len(made[0].jobs), len(made[1].jobs), len(jobs)) == (7, 3, 8)
+    cost = told(sum(describe(job, list(jobs.values())).multiply_adds for job in jobs.values()))
+    assert f"All tables together, which share runs: 8 runs, 0 of them done. Those to be run are {cost}\n" in output
+
+
+def test_a_dry_run_measures_no_speeds_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Epochs come from multiply-adds until both speeds are known."""
+    measured: list[Recipe] = []
+    monkeypatch.setattr("dynagest.reproduce.speed._measure", lambda recipe, classes: measured.append(recipe))
+    out = tmp_path / "out"
+    ask = ("reproduce", "rivals", "--rows=TSM, same time", "--rows=MTUT, same time", "--scale=small", "--seeds=1")
+    code, output = run(*ask, "--dry-run", f"--out={out}")
+    assert code == 0, output
+    assert (measured, out.exists()) == ([], False)
+    assert output.count("a dry run measures no speeds: epochs of the rows with a budget in time are guessed") == 1
+
+    def epochs(speeds: Speeds) -> list[int]:
+        table = STUDY["rivals"].only(["TSM, same time", "MTUT, same time"])
+        return [job.recipe.epochs for job in plan(table, SCALES["small"], {}, range(1), speeds).jobs]
+
+    msd, mtut, tsm = plan(
+        STUDY["rivals"].only(["TSM, same time", "MTUT, same time"]), SCALES["small"], {}, range(1), NO_SPEEDS
+    ).jobs
+    adds = {each.recipe.model: cost_of(each.recipe.network_spec(18)).multiply_adds for each in (msd, mtut, tsm)}
+    both = 20 * adds["action_resnet18"] / adds["i3d"] / 4  # two trainings of two networks
+    guessed = [20, max(1, round(both)), round(20 * adds["action_resnet18"] / adds["tsm_resnet18"])]
+    assert epochs(GuessedSpeeds(out)) == guessed
+    (kept := out / "speeds.json").parent.mkdir()
+    kept.write_text(json.dumps({speed_key(msd.recipe): 3.0}))
+    assert epochs(GuessedSpeeds(out)) == guessed, "seconds are not compared with multiply-adds"
+    kept.write_text(json.dumps({speed_key(msd.recipe): 3.0, speed_key(tsm.recipe): 1.0}))
+    assert epochs(GuessedSpeeds(out)) == [*guessed[:2], 60]
 
 
 def test_twice_the_epochs_are_twice_those_of_any_scale():

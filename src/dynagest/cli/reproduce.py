@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,6 +75,7 @@ def reproduce(
     Writes table-NAME.md, .json and .png. If it is killed at any moment and started again, the table is the same (on
     a CPU only with the same --parallel: with another number of threads, sums round differently).
     """
+    from dynagest.reproduce.cost import GuessedSpeeds
     from dynagest.reproduce.departures import departures
     from dynagest.reproduce.plan import plan
     from dynagest.reproduce.pretrained import start_from
@@ -94,7 +95,7 @@ def reproduce(
     folder = out or Path("runs") / f"reproduce-{scale}"
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out {folder}: is a file; name a folder")
-    speeds = Speeds(folder, told=print)
+    speeds = (GuessedSpeeds if dry_run else Speeds)(folder, told=print)
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds, settings) for table in chosen]
     plans = start_from(plans, _by_name("--init", init, "one file a model"))
     book = Ledger(ledger or folder / LEDGER_FILE)
@@ -103,8 +104,7 @@ def reproduce(
     if dry_run:
         todo = {job.key for job in missing(jobs, folder, book, pictured)}
         done = {key: outcome for key, outcome in book.read().items() if key not in todo}
-        for each in plans:
-            _print_plan(each, done)
+        _print_plans(plans, done)
     for line in departures(plans):
         print(f"WARNING: {line}")
     if dry_run:
@@ -173,26 +173,31 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
     console.print("written: " + ", ".join(map(str, paths)), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_plan(plan: "Plan", done: Mapping[str, "Outcome"]) -> None:
-    """Print each run of ``plan`` with its cost, or its outcome if it is in ``done`` (by key)."""
+def _print_plans(plans: Sequence["Plan"], done: Mapping[str, "Outcome"]) -> None:
+    """Print each run of the plans with its cost, or its outcome if it is in ``done`` (by key); then the sums."""
     from dynagest.reproduce.cost import describe, told
 
-    print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
-    left = []
-    for job in plan.jobs:
-        line = describe(job, plan.jobs)
-        print(f"{plan.title(job)}, seed {job.recipe.seed}")
-        print(f"    train  {line.clips:,} clips of {line.data}, from {line.starts_from}")
-        for stage in line.schedule:
-            print(f"           {stage}")
-        print(f"    test   {line.test}")
-        if job.key in done:
-            print(f"    done   {done[job.key]}\n")
-        else:
-            left.append(line.multiply_adds)
-            print(f"    cost   {told(line.multiply_adds)}\n")
+    costs: dict[str, int] = {}  # by key, because tables share runs
+
+    def told_sum(keys: Sequence[str]) -> str:
+        left = [costs[key] for key in keys if key not in done]
+        return f"{len(keys)} runs, {len(keys) - len(left)} of them done. Those to be run are {told(sum(left))}"
+
+    for plan in plans:
+        print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
+        for job in plan.jobs:
+            line = describe(job, plan.jobs)
+            costs[job.key] = line.multiply_adds
+            print(f"{plan.title(job)}, seed {job.recipe.seed}")
+            print(f"    train  {line.clips:,} clips of {line.data}, from {line.starts_from}")
+            for stage in line.schedule:
+                print(f"           {stage}")
+            print(f"    test   {line.test}")
+            print(f"    done   {done[job.key]}\n" if job.key in done else f"    cost   {told(line.multiply_adds)}\n")
+        print(f"{told_sum([job.key for job in plan.jobs])}\n")
+    if len(plans) > 1:
+        print(f"All tables together, which share runs: {told_sum(list(costs))}\n")
     print(
-        f"{len(plan.jobs)} runs, {len(plan.jobs) - len(left)} of them done. Those to be run are {told(sum(left))} of "
-        "the networks, without decoders: three forward passes for each clip of an epoch, one for each tested view. "
-        "`benchmarks/full_size.py` measures what a GPU does in a second."
+        "Costs are of the networks, without decoders: three forward passes for each clip of an epoch, one for each "
+        "tested view. `benchmarks/full_size.py` measures what a GPU does in a second."
     )

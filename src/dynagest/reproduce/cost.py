@@ -1,4 +1,4 @@
-"""Estimates a job for a dry run, without running it: its clips, its schedule and its multiply-adds."""
+"""Estimates for a dry run, which runs and measures nothing: a job's clips, schedule and multiply-adds, and speeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from dynagest.clips.protocols import get_protocol
 from dynagest.networks.count import cost_of
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
+from dynagest.reproduce.speed import Speeds, speed_key
 from dynagest.testing.report import duration
 from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
@@ -31,14 +32,7 @@ def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
     """Describe ``job``; ``jobs`` are all jobs of the plan, among them the one that it starts from."""
     recipe, classes, (training, testing) = job.recipe, job.data.num_classes, _clips(job)
     protocol = get_protocol(job.protocol)
-    passes = sum(
-        (1 + _BACKWARD)
-        * training
-        * stage.epochs
-        * _networks(stage)
-        * cost_of(stage.network_spec(classes)).multiply_adds
-        for stage in recipe.trainings
-    )
+    passes = sum(training * stage.epochs * _of_a_clip(stage, classes) for stage in recipe.trainings)
     view = cost_of(replace(recipe.network_spec(classes), size=protocol.size(recipe.size))).multiply_adds
     tested = testing * protocol.views * view
     return Estimate(
@@ -51,6 +45,24 @@ def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
     )
 
 
+class GuessedSpeeds(Speeds):
+    """Speeds for a dry run, which measures and writes none.
+
+    While one of two recipes has no measured speed, the multiply-adds of both stand for their seconds. ``told`` is
+    called with a line when that happens first.
+    """
+
+    def both(self, recipe: Recipe, reference: Recipe, num_classes: int) -> tuple[float, float]:
+        """See ``Speeds.both``."""
+        known, pair = self.known(), (recipe, reference)
+        if all(speed_key(each) in known for each in pair):
+            ours, theirs = (known[speed_key(each)] for each in pair)
+        else:
+            self._tell_once("a dry run measures no speeds: epochs of the rows with a budget in time are guessed here")
+            ours, theirs = (sum(_of_a_clip(each, num_classes) for each in whole.trainings) for whole in pair)
+        return ours, theirs
+
+
 def told(multiply_adds: int) -> str:
     """The multiply-adds as text, with the time that they take at a round rate."""
     tera = multiply_adds / 1e12
@@ -58,9 +70,10 @@ def told(multiply_adds: int) -> str:
     return f"{number} T multiply-adds ({duration(multiply_adds / _RATE)} at 10 T a second)"
 
 
-def _networks(recipe: Recipe) -> int:
-    """The number of networks that are trained at once: two with the alignment of features, RGB and depth."""
-    return 2 if recipe.task == "alignment" else 1
+def _of_a_clip(recipe: Recipe, num_classes: int) -> int:
+    """The multiply-adds of a clip in one training: two networks with the alignment of features, RGB and depth."""
+    networks = 2 if recipe.task == "alignment" else 1
+    return (1 + _BACKWARD) * networks * cost_of(recipe.network_spec(num_classes)).multiply_adds
 
 
 def _start(job: Job, jobs: Sequence[Job]) -> str:

@@ -6,6 +6,7 @@ A speed is measured once and kept, because a resumed study must have the same ep
 import json
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +16,7 @@ from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 from dynagest.lock import locked
 from dynagest.task.loss import Counts
-from dynagest.training.assemble import build_task
+from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.optimiser import build_optimiser
 from dynagest.training.recipe import Recipe
 
@@ -24,6 +25,8 @@ SPEEDS_FILE = "speeds.json"
 _SPEED_FIELDS = frozenset(
     {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
 )
+# These too, but seldom set: where they have their default values, speeds are known by the fields above alone.
+_SELDOM_SET = frozenset({"local_scale", "global_scale", "accumulate"})
 _STEPS = 5
 
 
@@ -42,47 +45,73 @@ class Speeds:
 
         Raises ``RunError`` when ``speeds.json`` cannot be read.
         """
-        key = json.dumps(recipe.model_dump(mode="json", include=set(_SPEED_FIELDS)), sort_keys=True)
+        key = speed_key(recipe)
         with locked(self.path.with_name(f".{SPEEDS_FILE}.lock")):
-            known = self._read()
+            known = self.known()
             if key not in known:
-                if not self._why_told:
-                    self.told("some runs are to take as long as others: their epochs follow from speeds, measured now")
-                    self._why_told = True
+                self._tell_once(
+                    "some runs are to take as long as others: their epochs follow from speeds, measured now"
+                )
                 known[key] = sum(_measure(each, num_classes) for each in recipe.trainings)
                 torch.cuda.empty_cache()  # the runs are separate processes, which need the GPU's memory
                 self.told(f"measured {1000 * known[key]:.0f} ms a clip to train {recipe.model}: kept in {self.path}")
                 write_atomically(self.path, json.dumps(known, indent=1).encode())
         return known[key]
 
-    def _read(self) -> dict[str, float]:
+    def both(self, recipe: Recipe, reference: Recipe, num_classes: int) -> tuple[float, float]:
+        """The seconds for one clip of a recipe and of another one that it is compared with."""
+        theirs = self.seconds_per_clip(reference, num_classes)
+        return self.seconds_per_clip(recipe, num_classes), theirs
+
+    def _tell_once(self, why: str) -> None:
+        if not self._why_told:
+            self.told(why)
+            self._why_told = True
+
+    def known(self) -> dict[str, float]:
+        """The seconds for one clip by ``speed_key``. Raises ``RunError`` when ``speeds.json`` cannot be read."""
         if not self.path.exists():
             return {}
         try:
-            return {str(key): float(value) for key, value in json.loads(self.path.read_text()).items()}
+            speeds = {str(key): float(value) for key, value in json.loads(self.path.read_text()).items()}
+            if not all(0 < each < inf for each in speeds.values()):
+                raise ValueError("not all are above 0")
+            return speeds
         except (ValueError, AttributeError, TypeError) as error:
             raise RunError(
                 f"{self.path}: no measured speeds ({error}); remove it to have them measured anew"
             ) from error
 
 
+def speed_key(recipe: Recipe) -> str:
+    """What the time of a clip depends on, as the text by which ``speeds.json`` knows a recipe."""
+    fields = recipe.model_dump(mode="json", include=set(_SPEED_FIELDS))
+    seldom = recipe.model_dump(mode="json", include=set(_SELDOM_SET), exclude_defaults=True)
+    return json.dumps(fields | seldom, sort_keys=True)
+
+
 def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: Speeds, num_classes: int) -> int:
     """The number of epochs in which ``recipe`` takes as long as ``reference`` does, at least one."""
-    theirs = reference.epochs * speeds.seconds_per_clip(reference, num_classes)
-    return max(1, round(theirs / speeds.seconds_per_clip(recipe, num_classes)))
+    ours, theirs = speeds.both(recipe, reference, num_classes)
+    return max(1, round(reference.epochs * theirs / ours))
 
 
 def _measure(recipe: Recipe, num_classes: int) -> float:
-    """Seconds per clip of the median step on random tensors, without reading clips."""
+    """Seconds per clip of the median step on random tensors, without reading clips.
+
+    The clips of a step are one of the ``accumulate`` parts of a batch, because no more may fit into the memory.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe, _ = choose_precision(recipe, device)
     task, _ = build_task(recipe, num_classes, device, load_init=False)
     optimiser = build_optimiser(task, recipe)
-    shape = (recipe.batch, recipe.num_segments)
+    clips = max(recipe.batch // recipe.accumulate, 1)
+    shape = (clips, recipe.num_segments)
     generator = torch.Generator().manual_seed(0)
     rgb = torch.randn(*shape, 3, recipe.size, recipe.size, generator=generator).to(device)
     depth = torch.rand(*shape, 1, recipe.size, recipe.size, generator=generator).to(device)
-    label = torch.randint(0, num_classes, (recipe.batch,), generator=generator).to(device)
-    has_depth, counts = torch.ones(recipe.batch, dtype=torch.bool, device=device), Counts(recipe.batch, recipe.batch)
+    label = torch.randint(0, num_classes, (clips,), generator=generator).to(device)
+    has_depth, counts = torch.ones(clips, dtype=torch.bool, device=device), Counts(clips, clips)
     seconds = []
     for _ in range(_STEPS):
         started = time.perf_counter()
@@ -94,4 +123,4 @@ def _measure(recipe: Recipe, num_classes: int) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return median(seconds[1:]) / recipe.batch
+    return median(seconds[1:]) / clips
