@@ -10,6 +10,7 @@ from clip_files import BRIGHT
 from reproduce_helpers import NO_SPEEDS
 
 from dynagest.card import NetworkCard
+from dynagest.clips.adapters import ADAPTERS
 from dynagest.clips.adapters.common import numbered_classes
 from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
@@ -21,6 +22,7 @@ from dynagest.networks.rivals.build import RIVALS
 from dynagest.networks.weights import save_network
 from dynagest.reproduce.cost import describe, told
 from dynagest.reproduce.departures import departures
+from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.plan import Plan, plan
 from dynagest.reproduce.pretrained import start_from
 from dynagest.reproduce.results import collect
@@ -30,6 +32,8 @@ from dynagest.reproduce.speed import Speeds
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import CLASSES, TABLES, Table, get_table
 from dynagest.reproduce.write import markdown
+from dynagest.task.decoder import MultiScaleDecoder
+from dynagest.task.saved import save_decoders
 from dynagest.training.recipe import Recipe
 
 
@@ -272,6 +276,23 @@ def test_the_only_model_needs_no_name_and_a_staged_system_starts_its_first_stage
     assert second.after == first.key
 
 
+def test_other_decoders_beside_the_same_weights_make_other_runs(tmp_path, datasets):
+    """A run with decoders goes on from those that lie in the folder; one without does not look at them."""
+    net = create_model("action_resnet50", 2, width=8)
+    save_network(tmp_path, net, NetworkCard(model="action_resnet50", classes=("a", "b"), width=8))
+    made = plan(TABLES["VIII"], get_scale("paper"), datasets, range(1), NO_SPEEDS, {"width": "8"})
+
+    def keys() -> dict[str, str]:
+        (started,) = start_from([made], {"action_resnet50": tmp_path})
+        return {cell.row.name: cell.jobs[0].key for cell in started.cells if cell.dataset == "egogesture"}
+
+    seen = [keys()]
+    for seed in range(2):
+        save_decoders(tmp_path, MultiScaleDecoder.for_model(net, seed=seed))
+        seen.append(keys())
+    assert [len({each[row] for each in seen}) for row in ("without MSD", "raw depth", "binarised")] == [1, 3, 3]
+
+
 def test_another_manifest_at_the_same_place_is_another_run(datasets):
     def keys() -> list[str]:
         return [job.key for job in plan(TABLES["I"], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs]
@@ -305,6 +326,17 @@ def test_rows_that_need_depth_are_refused_where_there_is_none(tmp_path):
         plan(TABLES["IV"], SCALES["small"], {"": path}, range(1), NO_SPEEDS)
     plain = TABLES["IV"].only(["TSM", "TEA"])
     assert len(plan(plain, SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs) == 2
+
+
+def test_rows_that_are_fed_depth_need_it_where_they_are_tested(tmp_path):
+    """Else they would train to the end and then find no clip that they can be shown."""
+    made = Manifest.read(manifest(tmp_path, {"train": 3, "test": 3}))
+    without = [replace(clip, depth=None) if clip.split == "test" else clip for clip in made.clips]
+    path = replace(made, clips=tuple(without)).write(tmp_path / "manifest.csv").path
+    fed = TABLES["I"].only(["*RGB-D*"])
+    with pytest.raises(RecipeError, match="no clip in split test has depth, which ACTION-Net, RGB-D at inference on d"):
+        plan(fed, SCALES["small"], {"": path}, range(1), NO_SPEEDS)
+    assert plan(TABLES["I"].only(["*MSD"]), SCALES["small"], {"": path}, range(1), NO_SPEEDS).jobs
 
 
 @pytest.mark.parametrize("table", ["masks", "fig5"])
@@ -348,6 +380,27 @@ def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     assert made.title(next(each for each in made.jobs if each.key == job.after)) == (
         "ACTION-Net + MSD on EgoGesture, to start from"
     )
+
+
+@pytest.mark.slow
+def test_the_cost_that_method_md_tells_is_that_of_todays_tables(datasets, monkeypatch):
+    def published(job: Job) -> tuple[int, int]:
+        clips = ADAPTERS[job.data.name].published
+        return sum(clips[split] for split in job.recipe.train_splits), clips[job.data.split]
+
+    monkeypatch.setattr("dynagest.reproduce.cost._clips", published)
+    costs: dict[str, dict[str, int]] = {}  # of each table by the jobs' keys, because tables share runs
+    for name in ("I", "II", "III", "IV", "V", "VI", "VII", "VIII"):
+        jobs = plan(TABLES[name], get_scale("paper"), datasets, range(1), NO_SPEEDS).jobs
+        costs[name] = {job.key: describe(job, jobs).multiply_adds for job in jobs}
+    every = {key: cost for table in costs.values() for key, cost in table.items()}
+    hours = {name: round(sum(table.values()) / 10e12 / 3600) for name, table in costs.items()}
+    text = (Path(__file__).parents[1] / "docs" / "method.md").read_text()
+    assert (
+        f"{len(every)} runs of one seed are {sum(every.values()) / 1e18:.1f} E (10^18) multiply-adds: "
+        f"{sum(every.values()) / 10e12 / 3600:.0f} hours at 10 T a second. "
+        f"By themselves Table I is {hours['I']}, III {hours['III']} and VI {hours['VI']}; "
+    ) in text
 
 
 def test_two_networks_that_train_at_once_cost_both(datasets):

@@ -325,7 +325,8 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
             "out of train_splits and validate_on"
         )
     trained = [clip for clip in manifest.clips if clip.split in recipe.train_splits]
-    for splits, there in ((recipe.train_splits, trained), ((data.split,), manifest.split(data.split).clips)):
+    tested = manifest.split(data.split).clips
+    for splits, there in ((recipe.train_splits, trained), ((data.split,), tested)):
         if not there:
             raise RecipeError(
                 f"{where}: has no clip in split {' or '.join(splits)}, which {title} needs; index the set with a list "
@@ -335,4 +336,9 @@ def _check_clips(data: OnDisk, recipe: Recipe, title: str) -> None:
         raise RecipeError(
             f"{where}: no clip to train on has depth, which {title} needs; give clips with depth, or choose other rows "
             "with --rows"
+        )
+    if recipe.inputs != "rgb" and not any(clip.depth for clip in tested):
+        raise RecipeError(
+            f"{where}: no clip in split {data.split} has depth, which {title} is fed at test as well; give held-out "
+            "clips with depth, or choose other rows with --rows"
         )

@@ -1,6 +1,7 @@
 """Sets the weights that runs without a predecessor start from, as ImageNet's on the paper's schedules."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from dynagest.errors import RecipeError
@@ -8,7 +9,7 @@ from dynagest.networks.build import build_network
 from dynagest.networks.weights import load_weights
 from dynagest.reproduce.jobs import Job, digest_of
 from dynagest.reproduce.plan import Plan
-from dynagest.run_folder import NETWORK_FILE, PARTNER_FILE
+from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE, NETWORK_FILE, PARTNER_FILE
 
 
 def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
@@ -34,14 +35,17 @@ def start_from(plans: Sequence[Plan], init: Mapping[str, Path]) -> list[Plan]:
     specs = [recipe.network_spec(num_classes=2) for recipe in first if recipe.model in named]
     for spec in {repr(spec): spec for spec in specs}.values():
         load_weights(build_network(spec), named[spec.name])
-    digests = {model: _digest(path) for model, path in named.items()}
+
+    digest = cache(_digest)  # hundreds of jobs start from the same file
 
     def started(job: Job) -> Job:
         model = job.first_recipe.model
         if job.after is not None or model not in named:
             return job
         recipe = job.recipe.with_overrides({"init": str(named[model].resolve())})
-        return job.model_copy(update={"recipe": recipe, "weights": digests[model]})
+        return job.model_copy(
+            update={"recipe": recipe, "weights": digest(named[model], job.first_recipe.msd != "none")}
+        )
 
     return [plan.changed(started) for plan in plans]
 
@@ -51,7 +55,11 @@ def starts_at_random(job: Job) -> bool:
     return job.after is None and job.recipe.init is None
 
 
-def _digest(weights: Path) -> str:
-    """The digest of a weights file or of a run folder's weights, so that other weights at one place make other jobs."""
-    parts = [weights / name for name in (NETWORK_FILE, PARTNER_FILE)] if weights.is_dir() else [weights]
-    return digest_of(*parts)
+def _digest(weights: Path, decoders: bool) -> str:
+    """The digest of a weights file, or of what a run takes from a run folder: the networks and, if it has some itself,
+    the decoders. So other weights at one place make other jobs.
+    """
+    if not weights.is_dir():
+        return digest_of(weights)
+    names = [NETWORK_FILE, PARTNER_FILE, *([DECODERS_FILE, DECODERS_CARD_FILE] if decoders else [])]
+    return digest_of(*(weights / name for name in names))
