@@ -29,15 +29,29 @@ from dynagest.networks.weights import load_weights
 from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.masks import MaskScore, score_masks
+from dynagest.reproduce.runner import JOB_FILE, kept_network
 from dynagest.task.depth import DepthTask
 from dynagest.task.saved import load_decoders
 from dynagest.training.assemble import build_task
 from dynagest.training.data import training_view, validation_view
+from dynagest.training.recipe import Recipe
 
 CLIPS = 360
 PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 Batch = tuple[Tensor, Tensor, Tensor]
 Gradient = dict[str, Tensor]
+
+
+def from_its_start(job: Job, root: Path) -> Recipe:
+    """The recipe of a job, with the run below ``root`` that it started from as ``init`` if there is one."""
+    if job.after is None:
+        return job.recipe
+    before = kept_network(root, job.after)
+    if before is None:
+        raise SystemExit(
+            f"{root}: run {job.after} is not there, which {job.name} started from; `dynagest reproduce` makes it again"
+        )
+    return job.recipe.with_overrides({"init": str(before)})
 
 
 def read_batches(job: Job, source: RenderedClips, count: int) -> list[Batch]:
@@ -126,16 +140,20 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--batches", type=int, default=8)
     arguments = parser.parse_args()
-    job = Job.model_validate_json((arguments.run / "job.json").read_bytes())
-    assert isinstance(job.data, Generated), "only runs on generated clips"
-    footage = arguments.run.resolve().parents[1] / "footage"
+    if not (arguments.run / JOB_FILE).is_file():
+        parser.error(f"{arguments.run}: is no run of `dynagest reproduce`; name a folder that holds {JOB_FILE}")
+    job = Job.model_validate_json((arguments.run / JOB_FILE).read_bytes())
+    if not isinstance(job.data, Generated) or job.recipe.msd == "none":
+        parser.error(f"{arguments.run}: has no decoders, or was not trained on generated clips; name another run")
+    root = arguments.run.resolve().parents[1]
+    footage = root / "footage"
     read = partial(RenderedClips.below, footage, job.data.spec)
     console = Console()
     plainly = validation_view(job.recipe)
     train, test = (read(split, plainly, seed=0, first=CLIPS) for split in ("train", "test"))
     console.print(masks(score_masks(arguments.run, job.recipe, train, test)))
     batches = read_batches(job, read("train", training_view(job.recipe), seed=job.recipe.seed), arguments.batches)
-    task, _ = build_task(job.recipe, job.data.num_classes, torch.device("cpu"))
+    task, _ = build_task(from_its_start(job, root), job.data.num_classes, torch.device("cpu"))
     assert isinstance(task, DepthTask)
     console.print(f"{job.recipe.model}, {asdict(task.loss.weights)}: before the first step")
     console.print(summarise([gradients(task, batch) for batch in batches]))

@@ -22,17 +22,19 @@ from dynagest.networks.build import create_model
 
 PLAIN = "tsn_resnet50"
 CLASSES = 83
+OURS = (PLAIN, "tsm_resnet50", "action_resnet50", "tea_res2net50")
+LITERAL = {
+    "plain, contiguous": "tsn_resnet50",
+    "three-branch ACTION": "action_resnet50",
+    "literal TEA": "tea_res2net50",
+}
 
 
-def networks(frames: int) -> dict[str, nn.Module]:
-    """The compared networks by the name of their row."""
-    ours = (PLAIN, "tsm_resnet50", "action_resnet50", "tea_res2net50")
-    return {
-        **{name: create_model(name, CLASSES, frames) for name in ours},
-        "plain, contiguous": literal_model("tsn_resnet50", CLASSES, frames),
-        "three-branch ACTION": literal_model("action_resnet50", CLASSES, frames),
-        "literal TEA": literal_model("tea_res2net50", CLASSES, frames),
-    }
+def build(row: str, frames: int) -> nn.Module:
+    """The network of a row."""
+    if row in LITERAL:
+        return literal_model(LITERAL[row], CLASSES, frames)
+    return create_model(row, CLASSES, frames)
 
 
 def inference(net: nn.Module, clips: Tensor, bf16: bool) -> Callable[[], None]:
@@ -94,15 +96,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of all threads together")
-    parser.add_argument("--only", nargs="+", help=f"rows to time beside {PLAIN}")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=(*OURS, *LITERAL),
+        metavar="ROW",
+        help=f"to time beside {PLAIN}: {', '.join((*OURS[1:], *LITERAL))}",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     clock = time.perf_counter if arguments.clock == "wall" else time.process_time
     clips = torch.randn(arguments.clips, arguments.frames, 3, arguments.size, arguments.size)
-    nets = networks(arguments.frames)
-    if arguments.only:
-        nets = {name: nets[name] for name in (PLAIN, *arguments.only)}
+    rows = dict.fromkeys((PLAIN, *(arguments.only or (*OURS, *LITERAL))))
+    nets = {row: build(row, arguments.frames) for row in rows}
     dtype = "bfloat16 autocast" if arguments.bf16 else "float32"
     setting = f"{tuple(clips.shape)}, {dtype}, {arguments.threads} threads, torch {torch.__version__}"
     for mode, make in (("inference", inference), ("training", training_step)):

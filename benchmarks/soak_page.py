@@ -3,7 +3,7 @@
 ``dynagest serve`` runs in a process of its own, and Chromium opens the page with a camera that plays generated gestures
 in a loop. Once a minute the page's memory, its DOM, the values that it shows and the server's memory are sampled; every
 third minute the camera is paused and resumed. A table and ``soak_page.json`` say whether everything stayed flat, and
-whether gestures were still recognised at the end. Exit code 1 if anything failed. ``--minutes 3`` is enough to see that
+whether gestures were still recognised at the end. Exit code 1 if anything failed. ``--minutes 4`` is enough to see that
 it runs. With ``--browsers 2`` as many browsers have the page open and recognise at once, and each value is of the one
 that does worst.
 """

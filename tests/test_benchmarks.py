@@ -1,5 +1,6 @@
 """Every script of ``benchmarks/`` runs to its end at its smallest setting and prints its rows. No time is looked at."""
 
+import argparse
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from export_helpers import save_run
 from reproduce_helpers import NO_SPEEDS
+from reproduce_helpers import job as small_job
 from web_browser import needs_browser
 
 from dynagest.export import export
@@ -97,6 +99,17 @@ def test_a_soak_too_short_to_be_judged_is_refused(
     assert f"--minutes {options[-1]}: too short" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("script", ["soak.py", "soak_page.py"])
+def test_as_few_minutes_as_a_soak_says_are_enough(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = runpy.run_path(str(BENCHMARKS / script))
+    said = re.search(r"``--minutes (\d+)`` is enough", made["__doc__"])
+    assert said is not None
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float)
+    monkeypatch.setattr(sys, "argv", [script, "--minutes", said[1]])
+    assert made["read_options"](parser, made["SAMPLE"]).minutes == float(said[1])
+
+
 @pytest.mark.slow
 def test_networks(tmp_path: Path) -> None:
     out = run("networks.py", tmp_path, "--rounds", 1, "--size", 32, "--frames", 2, "--threads", 1)
@@ -161,11 +174,45 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_decoders(study: Path, tmp_path: Path) -> None:
     (taught,) = study.glob("runs/*-both-*")
     out = run("decoders.py", tmp_path, taught, "--batches", 1)
+    assert not (taught / "masks.json").exists(), "the table of masks is of all held-out clips, not of these"
     guesses = ("decoder", "mean depth", "brightness", "untrained")
     masks = [tuple(cells[:2]) for cells in rows(out) if len(cells) == 4 and is_number(cells[-1])]
     assert masks == [(mask, guess) for mask in ("local", "global") for guess in guesses]
     parts = ("stem", "layer1", "layer2", "layer3", "layer4")
     assert numbered(out, 4) == [*parts, *parts], "before the first step, and after the last"
+
+
+def test_gradients_before_the_first_step_are_those_of_what_the_run_started_from(tmp_path: Path) -> None:
+    """A run that knew the gestures was shown with random weights."""
+    start = runpy.run_path(str(BENCHMARKS / "decoders.py"))["from_its_start"]
+    fresh, before = small_job(), small_job(seed=1)
+    after = fresh.model_copy(update={"after": before.key})
+    assert start(fresh, tmp_path) == fresh.recipe
+    with pytest.raises(SystemExit, match=f"run {before.key} is not there, which {after.name} started from"):
+        start(after, tmp_path)
+    folder = tmp_path / "runs" / before.name
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").touch()
+    assert start(after, tmp_path).init == str(folder)
+
+
+@pytest.mark.parametrize(("msd", "says"), [(None, "is no run of `dynagest reproduce`"), ("none", "has no decoders")])
+def test_decoders_of_other_folders_are_refused(
+    msd: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if msd:
+        (tmp_path / JOB_FILE).write_text(small_job(msd=msd).model_dump_json())
+    monkeypatch.setattr(sys, "argv", ["decoders.py", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(BENCHMARKS / "decoders.py"), run_name="__main__")
+    assert f"{tmp_path}: {says}" in capsys.readouterr().err
+
+
+def test_a_row_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["networks.py", "--only", "action"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(BENCHMARKS / "networks.py"), run_name="__main__")
+    assert "--only: invalid choice: 'action' (choose from " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ def test_each_clip_is_read_once_for_both_masks(tmp_path: Path) -> None:
         (mask, guess) for mask in ("local", "global") for guess in GUESSES
     ]
     assert {score.clips for score in scores} == {5}
+    assert not (tmp_path / "masks.json").exists(), "other clips would later be told these scores"
     for mask, side in (("local", 32), ("global", 8)):
         seen, unseen = (
             [

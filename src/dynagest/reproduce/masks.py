@@ -11,22 +11,19 @@ For the error, brightness and the untrained decoder are fitted to the training c
 offset), so that they do not lose merely because of their scale.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dynagest.atomic import write_atomically
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
 from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
 from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network
-from dynagest.run_folder import MASKS_FILE
 from dynagest.task.decoder import GLOBAL, LOCAL, MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss
@@ -110,12 +107,9 @@ class _Mask:
 def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSource) -> list[MaskScore]:
     """The scores of a run's decoders and of the guesses on ``held_out``.
 
-    They are kept in the run's ``masks.json`` and read from there if it exists. Both sources must have views without
-    augmentation and with depth; clips without depth are left out. Raises ``RunError`` when no held-out clip has depth.
+    Both sources must have views without augmentation and with depth; clips without depth are left out. Raises
+    ``RunError`` when no held-out clip has depth.
     """
-    path = run / MASKS_FILE
-    if path.exists():
-        return [MaskScore(**score) for score in json.loads(path.read_text())]
     net, _ = load_network(run)
     decoder = load_decoders(run, net)
     fresh, _ = build_task(recipe, len(train.classes), torch.device("cpu"), load_init=False)
@@ -130,9 +124,7 @@ def score_masks(run: Path, recipe: Recipe, train: ClipSource, held_out: ClipSour
         masks[kind].compare(target, guesses)
     if not all(mask.found["decoder"] for mask in masks.values()):
         raise RunError(f"{run}: none of the held-out clips has readable depth to compare the masks with")
-    scores = [score for mask in masks.values() for score in mask.scores()]
-    write_atomically(path, json.dumps([asdict(score) for score in scores], indent=1).encode())
-    return scores
+    return [score for mask in masks.values() for score in mask.scores()]
 
 
 def _mean_score(mask: str, guess: str, values: list[tuple[float, float]]) -> MaskScore:

@@ -6,13 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 
-from dynagest.atomic import write_together
+from dynagest.atomic import write_atomically, write_together
 from dynagest.clips.dataset import ClipDataset, ClipSource
 from dynagest.clips.manifest import Manifest
 from dynagest.reproduce.footage import RenderedClips
 from dynagest.reproduce.jobs import Job
 from dynagest.reproduce.masks import GUESSES, MaskScore, score_masks
 from dynagest.reproduce.plan import Plan
+from dynagest.run_folder import MASKS_FILE
 from dynagest.training.data import validation_view
 from dynagest.training.recipe import Recipe
 
@@ -21,10 +22,7 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
     """Write ``table-masks.md`` and ``.json`` for a plan whose runs are done. Returns the Markdown and both paths."""
     scores: dict[str, list[MaskScore]] = {}
     for cell in plan.cells:
-        each = [
-            score_masks(folder / "runs" / job.name, job.recipe, *_seen_plainly(job, folder / "footage"))
-            for job in cell.jobs.values()
-        ]
+        each = [_kept(job, folder) for job in cell.jobs.values()]
         scores[cell.row.name] = [_mean(alike) for alike in zip(*each, strict=True)]
     head = ["target", "mask", *(f"{guess}: error, correlation" for guess in GUESSES)]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
@@ -47,6 +45,17 @@ def write_masks(plan: Plan, folder: Path, command: str) -> tuple[str, list[Path]
     files = {stem.with_suffix(".md"): text.encode(), stem.with_suffix(".json"): json.dumps(record, indent=1).encode()}
     write_together(files)
     return text, list(files)
+
+
+def _kept(job: Job, folder: Path) -> list[MaskScore]:
+    """The scores of a job's run, from its ``masks.json``, where they are put when they are first computed."""
+    run = folder / "runs" / job.name
+    path = run / MASKS_FILE
+    if path.exists():
+        return [MaskScore(**score) for score in json.loads(path.read_text())]
+    scores = score_masks(run, job.recipe, *_seen_plainly(job, folder / "footage"))
+    write_atomically(path, json.dumps([asdict(score) for score in scores], indent=1).encode())
+    return scores
 
 
 def _mean(scores: Sequence[MaskScore]) -> MaskScore:
