@@ -245,6 +245,12 @@ def test_when_the_time_is_over_no_run_is_started_and_those_at_work_stop(tmp_path
     assert [line.split()[0] for line in said] == ["start", "stopped"]
 
 
+def test_in_no_time_nothing_is_started_however_coarse_the_clock_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("dynagest.reproduce.runner.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("dynagest.reproduce.runner._start", lambda *arguments: pytest.fail("a run was started"))
+    assert run_missing([job()], tmp_path, Ledger(tmp_path / "ledger.jsonl"), seconds=0.0) == []
+
+
 def test_the_ledger_is_read_and_written_by_one_process_at_a_time(tmp_path, monkeypatch):
     """Otherwise an outcome that another run adds in between would be lost."""
     path = tmp_path / "ledger.jsonl"

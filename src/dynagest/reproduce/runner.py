@@ -128,7 +128,7 @@ def run_missing(
     try:
         with Interrupts(signal.SIGTERM) as interrupts:
             while waiting or working:
-                late = interrupts.requested or (seconds is not None and time.monotonic() - began > seconds)
+                late = interrupts.requested or (seconds is not None and time.monotonic() - began >= seconds)
                 while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
                     waiting.remove(job)
                     told(f"start   {job.name}  ({len(waiting)} to go)")
