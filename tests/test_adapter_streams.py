@@ -10,7 +10,7 @@ from cli_helpers import run
 from video_files import number_of, write_timed_video, write_video
 
 from dynagest.clips.adapters import Index, IndexOptions, index_dataset
-from dynagest.clips.frames import read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ManifestError
@@ -41,7 +41,7 @@ def test_seconds_become_the_frames_of_a_video_of_even_rate(tmp_path: Path):
     assert _ranges(index) == [("wave", 6, 10), ("wave", 15, 30), ("grab", 30, 45)]
     clip = index.manifest.clips[1]
     assert (clip.video, clip.split, clip.subject, clip.fps, clip.depth) == (video, "val", "anna", None, None)
-    frames = read_frames(clip.video, range(clip.start, clip.end))
+    frames = FrameReader().frames(clip.video, range(clip.start, clip.end))
     assert [number_of(frame) for frame in frames] == list(range(15, 30))
     assert index.manifest.classes == ("grab", "wave")
 

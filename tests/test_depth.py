@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec, shape_fault
-from dynagest.clips.frames import read_depth
+from dynagest.clips.frames import FrameReader
 from dynagest.errors import DepthError
 
 RAW8 = np.array([[0, 7, 8, 100, 255]], np.uint8)
@@ -69,7 +69,7 @@ def test_real_isogd_depth_has_few_bright_rims(shared_data: Path) -> None:
     """Beside holes nothing may look nearer, by 30 of 255, than the nearest of what is around, 5 to 9 pixels off."""
     spec, bright, pixels = PRESETS["isogd"], {0: 0, 1: 0}, 0
     for number in range(1, 201, 20):
-        raw = read_depth(shared_data / "isogd" / "train" / "001" / f"K_{number:05d}.avi", [3])[0]
+        raw = FrameReader().depth(shared_data / "isogd" / "train" / "001" / f"K_{number:05d}.avi", [3])[0]
         distance = cv2.distanceTransform((raw > 7).astype(np.uint8), cv2.DIST_C, 3).round()
         around = cv2.erode(np.where(distance >= 5, raw, 255).astype(np.uint8), np.ones((19, 19), np.uint8))
         judged = (distance >= 1) & (distance <= 3) & (around < 255)

@@ -13,7 +13,7 @@ from torch import nn
 from dynagest.card import NetworkCard
 from dynagest.clips.dataset import ClipDataset, Sample, UnreadableClip, normalise
 from dynagest.clips.depth import DepthSpec
-from dynagest.clips.frames import FrameReader, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import segment_indices
 from dynagest.clips.transforms import WHOLE_FRAME, apply, center_crop, three_crops
@@ -72,7 +72,7 @@ def naive(net: nn.Module, card: NetworkCard, clip: Clip, index: int, protocol: s
     scores = []
     for _ in range(1 if protocol == "center" else 10):
         indices = segment_indices(num_frames, card.num_segments, None if protocol == "center" else rng)
-        frames = read_frames(clip.video, indices)
+        frames = FrameReader().frames(clip.video, indices)
         crops = {"center": [center_crop(60, 80)], "clips10": [WHOLE_FRAME], "paper": three_crops(60, 80)}[protocol]
         for crop in crops:
             view = apply(crop, frames, 64 if protocol == "paper" else 56)
@@ -239,7 +239,7 @@ def test_frame_ranges_are_respected(net: nn.Module, card: NetworkCard, manifest:
     video = manifest.clips[3].video
     ranged = Manifest((Clip(video, "wave", start=10, end=14, split="test"),), CLASSES)
     result = evaluate(net, card, ranged)
-    view = apply(center_crop(60, 80), read_frames(video, [10, 11, 12, 13]), 56)
+    view = apply(center_crop(60, 80), FrameReader().frames(video, [10, 11, 12, 13]), 56)
     with torch.no_grad():
         logits = net.eval()(normalise(torch.from_numpy(view).permute(0, 3, 1, 2), card.mean, card.std)[None])
     np.testing.assert_allclose(result.scores, logits.double().softmax(dim=1).numpy(), atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 from video_files import COUNT, HEIGHT, WIDTH, number_of, numbered, write_video
 
 from dynagest.clips.demux import KeyFrames, Video
-from dynagest.clips.frames import FrameReader, count_frames, read_depth, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.video import iterate_video, key_frames, read_video, video_rate
 from dynagest.errors import ClipError
 from dynagest.live.sources import VideoFile
@@ -49,15 +49,15 @@ VIDEOS = {
 def test_index_means_frame_in_order_of_presentation(name: str, tmp_path: Path) -> None:
     file, codec, pixels, options = VIDEOS[name]
     path = write_video(tmp_path / file, codec, pixels, options)
-    assert count_frames(path) == COUNT
-    assert [number_of(frame) for frame in read_frames(path, range(COUNT))] == list(range(COUNT))
+    assert FrameReader().count(path) == COUNT
+    assert [number_of(frame) for frame in FrameReader().frames(path, range(COUNT))] == list(range(COUNT))
     wanted = [30, 3, 44, 3, 17, 17, 0]
-    frames = read_frames(path, wanted)
+    frames = FrameReader().frames(path, wanted)
     assert frames.dtype == np.uint8
     assert frames.shape == (7, HEIGHT, WIDTH, 3)
     assert [number_of(frame) for frame in frames] == wanted
     # Leaving out unwanted frames changes nothing in the wanted ones.
-    np.testing.assert_array_equal(frames[0], read_frames(path, range(COUNT))[30])
+    np.testing.assert_array_equal(frames[0], FrameReader().frames(path, range(COUNT))[30])
 
 
 KEYED = {
@@ -145,8 +145,8 @@ def test_a_transport_stream_begins_with_the_first_picture_that_can_be_shown(name
     data, packet = path.read_bytes(), 192 if camera else 188
     path.write_bytes(data[len(data) // packet // 4 * packet :])
     shown = list(range(12, COUNT))
-    assert count_frames(path) == len(shown)
-    assert [number_of(frame) for frame in read_frames(path, range(len(shown)))] == shown
+    assert FrameReader().count(path) == len(shown)
+    assert [number_of(frame) for frame in FrameReader().frames(path, range(len(shown)))] == shown
     assert [number_of(frame) for frame, _ in iterate_video(path)] == shown
     assert video_rate(path) == pytest.approx(30)
 
@@ -160,18 +160,18 @@ def test_hidden_frames_do_not_count(tmp_path: Path) -> None:
     assert data.count(packet) == 1
     path.write_bytes(data.replace(packet, bytes([packet[0] & ~0x10]) + packet[1:]))
     shown = [number for number in range(COUNT) if number != 10]
-    assert count_frames(path) == len(shown)
-    assert [number_of(frame) for frame in read_frames(path, range(len(shown)))] == shown
+    assert FrameReader().count(path) == len(shown)
+    assert [number_of(frame) for frame in FrameReader().frames(path, range(len(shown)))] == shown
 
 
 def test_colours_are_rgb(tmp_path: Path) -> None:
     red = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     red[..., 0] = 250
     write_video(tmp_path / "a.mkv", "ffv1", "bgr0", count=1, draw=lambda _: red)
-    np.testing.assert_array_equal(read_frames(tmp_path / "a.mkv", [0])[0], red)
+    np.testing.assert_array_equal(FrameReader().frames(tmp_path / "a.mkv", [0])[0], red)
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "1.png"), red[..., ::-1])
-    np.testing.assert_array_equal(read_frames(tmp_path / "images", [0])[0], red)
+    np.testing.assert_array_equal(FrameReader().frames(tmp_path / "images", [0])[0], red)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_a_phone_held_upright_or_its_front_camera(
 ) -> None:
     """Portrait video is stored on its side, a selfie maybe mirrored, with a matrix (a b; c d) in the track's header."""
     path = write_video(tmp_path / "a.mp4", "libx264", "yuv420p", B_FRAMES, count=3)
-    lying = read_frames(path, [1])[0]
+    lying = FrameReader().frames(path, [1])[0]
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     a, b, c, d = (value << 16 for value in turn)
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    np.testing.assert_array_equal(read_frames(path, [1])[0], shown(lying))
+    np.testing.assert_array_equal(FrameReader().frames(path, [1])[0], shown(lying))
     np.testing.assert_array_equal([image for image, _ in iterate_video(path)][1], shown(lying))
 
 
@@ -215,8 +215,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folder_counts_from_its_lowest_number(folder: Path) -> None:
-    assert count_frames(folder) == 10
-    frames = read_frames(folder, [9, 0, 4, 4])
+    assert FrameReader().count(folder) == 10
+    frames = FrameReader().frames(folder, [9, 0, 4, 4])
     assert [number_of(frame) for frame in frames] == [9, 0, 4, 4]
 
 
@@ -227,33 +227,33 @@ def test_naming_of_images(names: str, tmp_path: Path) -> None:
     for number in range(3, 15):
         _, data = cv2.imencode(".png", numbered(number))
         (tmp_path / names.format(number)).write_bytes(data.tobytes())
-    assert count_frames(tmp_path) == 12
-    assert [number_of(frame) for frame in read_frames(tmp_path, range(12))] == list(range(3, 15))
+    assert FrameReader().count(tmp_path) == 12
+    assert [number_of(frame) for frame in FrameReader().frames(tmp_path, range(12))] == list(range(3, 15))
 
 
 def test_missing_number_is_named_and_shifts_nothing(folder: Path) -> None:
     (folder / "000004.jpg").unlink()
-    assert count_frames(folder) == 10
-    assert [number_of(frame) for frame in read_frames(folder, [2, 4])] == [2, 4]
+    assert FrameReader().count(folder) == 10
+    assert [number_of(frame) for frame in FrameReader().frames(folder, [2, 4])] == [2, 4]
     with pytest.raises(ClipError, match=r"000004\.jpg: missing"):
-        read_frames(folder, [2, 3, 4])
+        FrameReader().frames(folder, [2, 3, 4])
 
 
 def test_images_named_by_the_clock_are_refused_instead_of_counting_every_tick(folder: Path) -> None:
     (folder / "2000000.jpg").write_bytes((folder / "000004.jpg").read_bytes())
     with pytest.raises(ClipError, match=r"its images are numbered from 1 to 2000000, .*: number them 1, 2, 3, \.\.\."):
-        count_frames(folder)
+        FrameReader().count(folder)
 
 
 def test_corrupt_image_is_named_and_spoils_no_other(folder: Path) -> None:
     path = folder / "000006.jpg"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ClipError, match=r"000006\.jpg: truncated or corrupt"):
-        read_frames(folder, range(10))
-    assert [number_of(frame) for frame in read_frames(folder, [4, 6])] == [4, 6]
+        FrameReader().frames(folder, range(10))
+    assert [number_of(frame) for frame in FrameReader().frames(folder, [4, 6])] == [4, 6]
     path.write_bytes(b"")
     with pytest.raises(ClipError, match=r"000006\.jpg: empty file"):
-        read_frames(folder, [5])
+        FrameReader().frames(folder, [5])
 
 
 def test_an_image_that_claims_to_be_enormous(tmp_path: Path) -> None:
@@ -263,28 +263,28 @@ def test_an_image_that_claims_to_be_enormous(tmp_path: Path) -> None:
     data[18:26] = struct.pack("<ii", 1 << 20, 1 << 20)  # width and height
     (tmp_path / "1.bmp").write_bytes(data)
     with pytest.raises(ClipError, match=r"1\.bmp: truncated or corrupt"):
-        read_frames(tmp_path, [0])
+        FrameReader().frames(tmp_path, [0])
 
 
 def test_folder_faults(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"has 10 frames, but frame 10 .* 000011\.jpg"):
-        read_frames(folder, [10])
+        FrameReader().frames(folder, [10])
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ClipError, match=r"empty: holds no numbered images"):
-        count_frames(empty)
+        FrameReader().count(empty)
     cv2.imwrite(str(empty / "cover.png"), numbered(0))
     with pytest.raises(ClipError, match=r"cover\.png has no frame number"):
-        count_frames(empty)
+        FrameReader().count(empty)
     cv2.imwrite(str(folder / "000011.png"), numbered(0))
     with pytest.raises(ClipError, match=r"000001\.jpg and 000011\.png are named differently"):
-        count_frames(folder)
+        FrameReader().count(folder)
 
 
 def test_images_of_different_sizes(folder: Path) -> None:
     cv2.imwrite(str(folder / "000002.jpg"), numbered(1)[::2])
     with pytest.raises(ClipError, match=r"color: its frames differ in size: 96x32, 96x64"):
-        read_frames(folder, [0, 1])
+        FrameReader().frames(folder, [0, 1])
 
 
 BROKEN = {
@@ -302,10 +302,10 @@ def test_a_file_that_was_not_copied_whole_says_what_to_do(tmp_path: Path) -> Non
     path = write_video(tmp_path / "clip.avi", "mjpeg", "yuvj420p")
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(ClipError, match=r"clip\.avi: truncated: 3000 of \d+ bytes; copy or record it again"):
-        count_frames(path)
+        FrameReader().count(path)
     path.write_bytes(b"")
     with pytest.raises(ClipError, match=r"clip\.avi: empty file; copy or record it again"):
-        count_frames(path)
+        FrameReader().count(path)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
@@ -316,10 +316,10 @@ def test_truncated_video(name: str, part: float, tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
     with pytest.raises(ClipError, match="truncated") as caught:
-        count_frames(path)
+        FrameReader().count(path)
     assert str(path) in str(caught.value)
     with pytest.raises(ClipError, match="truncated"):
-        read_frames(path, [COUNT - 1])
+        FrameReader().frames(path, [COUNT - 1])
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_truncated_video(name: str, part: float, tmp_path: Path) -> None:
 def test_not_a_video(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
     path.write_bytes(data)
-    for read in (count_frames, lambda p: read_frames(p, [0]), lambda p: read_depth(p, [0])):
+    for read in (FrameReader().count, lambda p: FrameReader().frames(p, [0]), lambda p: FrameReader().depth(p, [0])):
         with pytest.raises(ClipError, match=rf"a\.avi: ({message})"):
             read(path)
 
@@ -338,13 +338,13 @@ def test_not_a_video(data: bytes, message: str, tmp_path: Path) -> None:
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(ClipError, match="empty file"):
-        count_frames(tmp_path / "a.mp4")
+        FrameReader().count(tmp_path / "a.mp4")
 
 
 def test_missing_file(tmp_path: Path) -> None:
     for name in ("nowhere.mp4", "nowhere.npz", "nowhere"):
         with pytest.raises(ClipError, match=rf"{name}: cannot be read \(No such file"):
-            read_depth(tmp_path / name, [0])
+            FrameReader().depth(tmp_path / name, [0])
 
 
 @pytest.mark.parametrize("name", ["mpeg4 in avi", "mjpeg in avi", "ffv1 with rare key frames in mkv"])
@@ -352,7 +352,7 @@ def test_fewer_frames_than_asked_for(name: str, tmp_path: Path) -> None:
     file, codec, pixels, options = VIDEOS[name]
     path = write_video(tmp_path / file, codec, pixels, options, count=5)
     with pytest.raises(ClipError, match=r"has 5 frames, but frame 5 \(counted from 0\)"):
-        read_frames(path, [0, 5])
+        FrameReader().frames(path, [0, 5])
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
@@ -363,13 +363,17 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
         sound.sample_rate = 8000
         file.mux(stream.encode(sound))
     with pytest.raises(ClipError, match="no pictures"):
-        read_frames(path, [0])
+        FrameReader().frames(path, [0])
 
 
 def test_pictures_that_ffmpeg_cannot_decode(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", "mpeg4", "yuv420p", count=3)
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))  # a codec that nobody knows
-    for read in (count_frames, lambda file: read_frames(file, [0]), lambda file: list(iterate_video(file))):
+    for read in (
+        FrameReader().count,
+        lambda file: FrameReader().frames(file, [0]),
+        lambda file: list(iterate_video(file)),
+    ):
         with pytest.raises(ClipError, match=r"a\.avi: FFmpeg has no decoder for its pictures; convert it"):
             read(path)
 
@@ -389,8 +393,8 @@ def test_a_name_with_the_time_of_day_and_a_title_that_is_not_utf8(
     path = Path("12:30.avi")  # before a colon FFmpeg expects a protocol
     path.write_bytes((tmp_path / "b.avi").read_bytes().replace(b"Gru?", "Gruß".encode("latin-1")))
     assert b"Gru\xdf" in path.read_bytes()
-    assert count_frames(path) == 3
-    assert [number_of(frame) for frame in read_frames(path, [0, 2])] == [0, 2]
+    assert FrameReader().count(path) == 3
+    assert [number_of(frame) for frame in FrameReader().frames(path, [0, 2])] == [0, 2]
     assert [number_of(frame) for frame, _ in iterate_video(path)] == [0, 1, 2]
     source = VideoFile(path)
     source.open()
@@ -417,17 +421,17 @@ def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(Path, "iterdir", refuse)
         with pytest.raises(ClipError, match=r"color: cannot be read \(Permission denied\)"):
-            count_frames(folder)
+            FrameReader().count(folder)
     monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(ClipError, match=r"color: cannot be read \(Permission denied\)"):
-        count_frames(folder)
+        FrameReader().count(folder)
 
 
 def test_an_image_that_is_a_link_to_nowhere(folder: Path) -> None:
     (folder / "000003.jpg").unlink()
     (folder / "000003.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(ClipError, match=r"000003\.jpg: missing"):
-        read_frames(folder, [2])
+        FrameReader().frames(folder, [2])
 
 
 @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
@@ -439,6 +443,10 @@ def test_a_packet_whose_head_is_lost_does_not_shift_the_others(codec: str, tmp_p
     head = heads[20]
     content[head : head + 8] = bytes(8)
     path.write_bytes(content)
-    for read in (count_frames, lambda file: read_frames(file, [0, 40]), lambda file: list(iterate_video(file))):
+    for read in (
+        FrameReader().count,
+        lambda file: FrameReader().frames(file, [0, 40]),
+        lambda file: list(iterate_video(file)),
+    ):
         with pytest.raises(ClipError, match=r"a\.avi: (truncated or )?corrupt"):
             read(path)

@@ -14,7 +14,7 @@ import pytest
 from clip_files import save_images
 from video_files import write_video
 
-from dynagest.clips.frames import count_frames, read_depth, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.video import iterate_video
 from dynagest.errors import CameraError, ClipError
 from dynagest.live.sources import open_source
@@ -29,7 +29,7 @@ def test_lossless_8_bit_depth_keeps_every_value(tmp_path: Path) -> None:
     grey = write_video(tmp_path / "a.mkv", "ffv1", "gray", draw=every_value, layout="gray", count=14)
     colour = write_video(tmp_path / "b.mkv", "ffv1", "bgr0", draw=lambda i: np.dstack([every_value(i)] * 3), count=14)
     for path in (grey, colour):
-        depth = read_depth(path, [13, 2])
+        depth = FrameReader().depth(path, [13, 2])
         assert depth.dtype == np.uint8
         np.testing.assert_array_equal(depth, [every_value(13), every_value(2)])
 
@@ -46,8 +46,8 @@ def test_16_bit_depth_keeps_every_value(tmp_path: Path) -> None:
     arrays = tmp_path / "a.npz"
     np.savez_compressed(arrays, depth=np.stack([metric(number) for number in range(14)]))
     for path in (video, images, arrays):
-        assert count_frames(path) == 14
-        depth = read_depth(path, [13, 2, 13])
+        assert FrameReader().count(path) == 14
+        depth = FrameReader().depth(path, [13, 2, 13])
         assert depth.dtype == np.uint16
         np.testing.assert_array_equal(depth, [metric(13), metric(2), metric(13)])
 
@@ -62,7 +62,7 @@ def test_16_bit_grey_is_no_rgb(tmp_path: Path) -> None:
     png, tiff = save_images(tmp_path / "png", [metric(0)], ".png"), save_images(tmp_path / "tiff", [metric(0)], ".tiff")
     for path, named in ((video, video), (png, png / "000001.png"), (tiff, tiff / "000001.tiff")):
         with pytest.raises(ClipError, match=re.escape(f"{named}: is 16-bit grey")):
-            read_frames(path, [0])
+            FrameReader().frames(path, [0])
     with pytest.raises(ClipError, match="is 16-bit grey"):
         next(iterate_video(video))
     source = open_source(str(video))
@@ -76,9 +76,9 @@ def test_16_bit_colour_and_8_bit_grey_are_rgb(tmp_path: Path) -> None:
     deep, grey = np.full((8, 8, 3), (0, 0, 65535), np.uint16), np.full((8, 8), 90, np.uint8)
     for suffix in (".png", ".tiff"):
         path = save_images(tmp_path / f"deep{suffix}", [deep], suffix)
-        np.testing.assert_array_equal(read_frames(path, [0])[0, 0, 0], (255, 0, 0))
+        np.testing.assert_array_equal(FrameReader().frames(path, [0])[0, 0, 0], (255, 0, 0))
         path = save_images(tmp_path / f"grey{suffix}", [grey], suffix)
-        np.testing.assert_array_equal(read_frames(path, [0])[0, 0, 0], (90, 90, 90))
+        np.testing.assert_array_equal(FrameReader().frames(path, [0])[0, 0, 0], (90, 90, 90))
 
 
 @pytest.mark.parametrize(("codec", "pixels"), [("mpeg4", "yuv420p"), ("mjpeg", "yuvj420p")])
@@ -89,7 +89,7 @@ def test_grey_in_lossy_video_keeps_its_range(codec: str, pixels: str, tmp_path: 
         return np.repeat(np.array([0, 64, 128, 192, 255], np.uint8), 16 * 16 * 3).reshape(5 * 16, 16, 3)
 
     path = write_video(tmp_path / "a.avi", codec, pixels, {"qscale": "1", "b": "9M"}, draw=steps, count=2)
-    (depth,) = read_depth(path, [1])
+    (depth,) = FrameReader().depth(path, [1])
     values = [np.median(depth[i * 16 + 4 : i * 16 + 12]) for i in range(5)]
     np.testing.assert_allclose(values, [0, 64, 128, 192, 255], atol=2)
 
@@ -99,11 +99,11 @@ def test_depth_in_colour_is_refused(tmp_path: Path) -> None:
     for name, codec, pixels in (("a.mkv", "ffv1", "bgr0"), ("b.avi", "mpeg4", "yuv420p")):
         write_video(tmp_path / name, codec, pixels, draw=lambda _: ramp, count=1)
         with pytest.raises(ClipError, match="is in colour"):
-            read_depth(tmp_path / name, [0])
+            FrameReader().depth(tmp_path / name, [0])
     (tmp_path / "c").mkdir()
     cv2.imwrite(str(tmp_path / "c" / "1.png"), ramp)
     with pytest.raises(ClipError, match=r"1\.png: is in colour"):
-        read_depth(tmp_path / "c", [0])
+        FrameReader().depth(tmp_path / "c", [0])
 
 
 def test_threads_read_the_headers_of_npz_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_threads_read_the_headers_of_npz_one_after_another(tmp_path: Path, monke
 
     monkeypatch.setattr(ast, "literal_eval", slow)
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(count_frames, [path] * 4)) == [4] * 4
+        assert list(pool.map(FrameReader().count, [path] * 4)) == [4] * 4
     assert most == 1
 
 
@@ -131,7 +131,7 @@ def test_npz_faults(tmp_path: Path) -> None:
 
     def message() -> str:
         with pytest.raises(ClipError) as caught:
-            read_depth(path, [0, 3])
+            FrameReader().depth(path, [0, 3])
         assert str(path) in str(caught.value)
         return str(caught.value)
 
@@ -184,10 +184,10 @@ def test_real_isogd_counts_and_depth(shared_data: Path) -> None:
     holes = 0
     for number in range(1, 11):
         rgb, depth = folder / f"M_{number:05d}.avi", folder / f"K_{number:05d}.avi"
-        n = count_frames(rgb)
-        assert count_frames(depth) == n
-        assert read_frames(rgb, [0, n - 1]).shape == (2, 240, 320, 3)
-        raw = read_depth(depth, range(n))
+        n = FrameReader().count(rgb)
+        assert FrameReader().count(depth) == n
+        assert FrameReader().frames(rgb, [0, n - 1]).shape == (2, 240, 320, 3)
+        raw = FrameReader().depth(depth, range(n))
         assert raw.shape == (n, 240, 320)
         holes += np.count_nonzero(raw == 0)
     assert holes > 1000
@@ -195,7 +195,7 @@ def test_real_isogd_counts_and_depth(shared_data: Path) -> None:
 
 def test_real_nvgesture(shared_data: Path) -> None:
     folder = shared_data / "nvgesture-clip"
-    assert count_frames(folder / "sk_color.avi") == count_frames(folder / "sk_depth.avi") == 20
-    raw = read_depth(folder / "sk_depth.avi", range(20))
+    assert FrameReader().count(folder / "sk_color.avi") == FrameReader().count(folder / "sk_depth.avi") == 20
+    raw = FrameReader().depth(folder / "sk_depth.avi", range(20))
     assert raw.max() < 230
     assert 0.3 < np.mean(raw == 0) < 0.99

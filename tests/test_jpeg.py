@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from video_files import write_video
 
-from dynagest.clips.frames import read_depth, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.jpeg import is_damaged
 from dynagest.errors import ClipError
 
@@ -50,7 +50,7 @@ def test_jpeg_damaged_inside_with_its_end_marker(damage: str, grey: bool, tmp_pa
     path.write_bytes(DAMAGES[damage](whole, (entropy(whole) + len(whole)) // 2))
     assert path.read_bytes().endswith(b"\xff\xd9")
     with pytest.raises(ClipError, match=r"1\.jpg: truncated or corrupt"):
-        (read_depth if grey else read_frames)(tmp_path, [0])
+        (FrameReader().depth if grey else FrameReader().frames)(tmp_path, [0])
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_damage_in_motion_jpeg(tmp_path: Path) -> None:
     data = path.read_bytes()
     at = data.index(frames[0], data.index(b"movi")) + 2 * len(frames[0])  # amid the second of five equal frames
     path.write_bytes(data[:at] + bytes(200) + data[at + 200 :])
-    assert read_frames(path, [0, 3, 4]).shape == (3, 240, 320, 3)
+    assert FrameReader().frames(path, [0, 3, 4]).shape == (3, 240, 320, 3)
     with pytest.raises(ClipError, match=r"a\.avi: truncated or corrupt"):
-        read_frames(path, [1, 2])
+        FrameReader().frames(path, [1, 2])

@@ -13,7 +13,7 @@ from dynagest.clips.checks.check import check
 from dynagest.clips.checks.cues import outlines, passing
 from dynagest.clips.checks.polarity import Polarity, vote
 from dynagest.clips.depth import PRESETS, DepthSpec
-from dynagest.clips.frames import read_depth
+from dynagest.clips.frames import FrameReader
 from dynagest.synth.recording import plan, record
 from dynagest.synth.spec import get_preset
 
@@ -135,7 +135,7 @@ def test_the_real_nvgesture_clip_is_told_from_one_of_the_other_polarity(shared_d
 
 def test_real_depth_in_both_polarities(shared_data: Path) -> None:
     """NVGesture's clip and the 16-bit recordings show the hand alone, IsoGD's a person before a wall."""
-    nvgesture = read_depth(shared_data / "nvgesture-clip" / "sk_depth.avi", range(20))
+    nvgesture = FrameReader().depth(shared_data / "nvgesture-clip" / "sk_depth.avi", range(20))
     assert (vote(nvgesture), vote(inverted(nvgesture))) == ("bright", "dark")
     for recording in ("20210326-230536", "20210326-231615"):
         paths = sorted((shared_data / "depth16").glob(f"{recording}_*.png"), key=lambda p: int(p.stem.split("_")[1]))
@@ -144,7 +144,7 @@ def test_real_depth_in_both_polarities(shared_data: Path) -> None:
         assert vote(raw) == "dark"
     folder = shared_data / "isogd" / "train" / "001"
     for number in range(5, 200, 20):
-        raw = read_depth(folder / f"K_{number:05d}.avi", range(0, 9))
+        raw = FrameReader().depth(folder / f"K_{number:05d}.avi", range(0, 9))
         assert vote(raw) in ("dark", None)
         assert vote(inverted(raw)) in ("bright", None)
 

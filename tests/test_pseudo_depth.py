@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dynagest.cli import app
 from dynagest.clips.checks.check import check
-from dynagest.clips.frames import read_depth
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.gesture_folder import refresh_manifest, write_clip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.pseudo_depth import PSEUDO, RECORD_FILE, canonical, write_pseudo_depth
@@ -64,7 +64,7 @@ def test_depth_is_written_beside_the_clips_and_declared(recorded: Path, tmp_path
     assert "t.onnx" in text
     clip = manifest.clips[0]
     assert clip.depth == recorded / "push" / "001.depth.npz"
-    depth = PSEUDO.canonical(read_depth(clip.depth, range(6)))
+    depth = PSEUDO.canonical(FrameReader().depth(clip.depth, range(6)))
     assert depth.shape == (6, 48, 64)
     assert depth[5, 22, 30] > 0.95, "the square is near"
     assert depth[5, 2, 2] < 0.1
@@ -221,7 +221,7 @@ def test_folders_of_images_and_ranges_of_a_video(tmp_path: Path) -> None:
     assert done.written == 2
     ranges = [(clip.depth and clip.depth.name, clip.depth_start, clip.depth_end) for clip in done.manifest.clips]
     assert ranges == [("depth.npz", 0, None), ("001.depth.npz", 0, 3), ("001.depth.npz", 3, 6)]
-    assert len(read_depth(folder / "depth.npz", range(6))) == 6
+    assert len(FrameReader().depth(folder / "depth.npz", range(6))) == 6
 
 
 def test_the_command(recorded: Path, tmp_path: Path) -> None:

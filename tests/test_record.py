@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dynagest.cli import app
 from dynagest.clips.checks.check import check
 from dynagest.clips.depth import DEPTH_FILE
-from dynagest.clips.frames import count_frames, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.gesture_folder import check_label, count_clips, gestures, open_clips, refresh_manifest, write_clip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.pseudo_depth import PSEUDO, depth_path
@@ -42,8 +42,8 @@ def test_a_clip_is_read_back_as_it_was(tmp_path: Path) -> None:
     times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.07, 12)).tolist()
     path = write_clip(tmp_path, "wave", frames, times)
     assert path == tmp_path / "wave" / "001.mkv"
-    assert count_frames(path) == 12
-    read = read_frames(path, range(12))
+    assert FrameReader().count(path) == 12
+    read = FrameReader().frames(path, range(12))
     assert np.abs(read.astype(int) - np.stack(frames)).max() <= 3
     assert [time for _, time in iterate_video(path)] == pytest.approx([time - times[0] for time in times], abs=6e-4)
     assert video_rate(path) == pytest.approx(11 / (times[-1] - times[0]), rel=2e-3)
@@ -196,11 +196,11 @@ def test_a_session_counts_down_and_records_each_gesture(tmp_path: Path) -> None:
         (name, number, folder / name / f"{number:03d}.mkv") for name in ("wave", "push") for number in (1, 2)
     ]
     # 0.5 s, and 2 s more to read the name of each gesture; then a second of frames.
-    begins = [int(read_frames(path, [0])[0, 20, 20, 0]) for _, _, path in saved]
+    begins = [int(FrameReader().frames(path, [0])[0, 20, 20, 0]) for _, _, path in saved]
     assert begins == pytest.approx([25, 40, 75, 90], abs=6)  # two times JPEG
     for _, _, path in saved:
         assert video_rate(path) == pytest.approx(20, rel=0.01)
-        assert count_frames(path) == pytest.approx(21, abs=1)
+        assert FrameReader().count(path) == pytest.approx(21, abs=1)
     left = [prompt.left for prompt in prompts if prompt.gesture == "wave" and prompt.number == 1]
     assert left[0] == pytest.approx(2.5)
     report = check(Manifest.read(folder))
@@ -225,9 +225,11 @@ def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) ->
     with Capture(FakeCamera(steps, pause=0.03), retry=0.3) as capture:
         prompts = list(record(capture, tmp_path, ["wave"], 3, seconds=0.3, countdown=-2.0))[:200]
     assert any(prompt.phase == "lost" for prompt in prompts)
-    assert all(read_frames(path, [0])[0, 5, 5, 0] in range(197, 204) for path in sorted(tmp_path.glob("wave/*"))[1:])
+    assert all(
+        FrameReader().frames(path, [0])[0, 5, 5, 0] in range(197, 204) for path in sorted(tmp_path.glob("wave/*"))[1:]
+    )
     for path in tmp_path.glob("wave/*.mkv"):
-        values = read_frames(path, range(count_frames(path)))[:, 5, 5, 0].astype(int)
+        values = FrameReader().frames(path, range(FrameReader().count(path)))[:, 5, 5, 0].astype(int)
         assert np.ptp(values) < 6, "no clip holds frames from before and after"
 
 

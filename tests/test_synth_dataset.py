@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import dynagest.synth.write as write_module
 from dynagest.clips.dataset import ClipDataset
-from dynagest.clips.frames import count_frames, read_depth, read_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.splits import SPLITS
 from dynagest.clips.video import video_rate
@@ -205,9 +205,11 @@ def test_what_is_written_reads_back(written: Path):
     clip = manifest.split("train").clips[4]
     footage = record(SMALL, plan(SMALL, "train", 4))
     assert clip.depth is not None
-    assert count_frames(clip.video) == count_frames(clip.depth) == 4
-    assert np.array_equal(read_depth(clip.depth, range(4)), footage.depth.numpy())
-    difference = read_frames(clip.video, range(4)).astype(int) - footage.rgb.permute(0, 2, 3, 1).numpy().astype(int)
+    assert FrameReader().count(clip.video) == FrameReader().count(clip.depth) == 4
+    assert np.array_equal(FrameReader().depth(clip.depth, range(4)), footage.depth.numpy())
+    difference = FrameReader().frames(clip.video, range(4)).astype(int) - footage.rgb.permute(
+        0, 2, 3, 1
+    ).numpy().astype(int)
     assert np.abs(difference).mean() < 6  # JPEG
     assert video_rate(clip.video) == pytest.approx(FRAME_RATE)
     assert read_spec(written) == SMALL

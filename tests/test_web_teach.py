@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from web_helpers import CLIP, ORIGIN, body, client_of, make_site, picture, post, request, running
 
 from dynagest.clips.checks.check import check
-from dynagest.clips.frames import count_frames
+from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.video import video_rate
 from dynagest.web import recording
@@ -65,7 +65,7 @@ class TestUploads:
         assert answer.status_code == 201
         assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0, "fault": ""}
         video = tmp_path / "gestures" / "thumbs up" / "001.mkv"
-        assert count_frames(video) == 10
+        assert FrameReader().count(video) == 10
         assert video_rate(video) == pytest.approx(9.0)
         assert client.get("/api/gestures").json()["gestures"] == [{"label": "thumbs up", "clips": [answer.json()]}]
 

@@ -289,7 +289,7 @@ def predict(
     device: Device = None,
 ) -> None:
     """Name the gesture in each video, best classes first with their scores."""
-    from dynagest.clips.frames import count_frames
+    from dynagest.clips.frames import FrameReader
     from dynagest.clips.sampling import LONG
     from dynagest.predictor import Predictor
 
@@ -298,7 +298,7 @@ def predict(
     failed: list[str] = []
     for video in videos:
         try:
-            if (count := count_frames(video)) > LONG:  # told first, because reading so many takes its time
+            if (count := FrameReader().count(video)) > LONG:  # told first, because reading so many takes its time
                 live = f"dynagest live {shlex.quote(str(video))} --model {shlex.quote(str(run))} --fast"
                 others = "" if video.is_dir() else f"; for those in it: {live}"
                 print(f"note: {video}: {count} frames are taken for one gesture{others}", file=sys.stderr)

@@ -55,40 +55,12 @@ _ONE_AT_A_TIME = threading.Lock()
 _NPZ_ADVICE = "write depth with numpy.savez_compressed(path, depth=array), array uint8 or uint16 (frames, H, W)"
 
 
-def count_frames(path: Path | str) -> int:
-    """Count the frames of a video, a folder of numbered images or an npz file, without decoding them if possible.
-
-    Raises ``ClipError``, naming file and reason, if it is missing, empty, truncated, or none of these.
-    """
-    return FrameReader().count(Path(path))
-
-
 def frame_rate(path: Path) -> float | None:
     """Frames a second of a video; ``None`` for a folder of images, or a video that does not state it.
 
     Raises ``ClipError`` if the video cannot be read.
     """
     return None if is_folder(path) else video_rate(path)
-
-
-def read_frames(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Read RGB frames, uint8 (len(indices), H, W, 3), of a video or a folder of numbered images.
-
-    ``indices`` may be in any order and repeat (each frame is decoded once). Raises ``ClipError`` like ``count_frames``,
-    and if the file has fewer frames, its frames differ in size, or a frame is corrupt.
-    """
-    return FrameReader().frames(Path(path), indices)
-
-
-def read_depth(path: Path | str, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
-    """Read raw depth, uint8 or uint16 (len(indices), H, W), of a video, a folder of numbered images or an npz file.
-
-    Of an 8-bit YUV video this is the luma, stretched from the video's limited range to 0..255 unless the file states
-    the full range. "Holes are 0" in IsoGD refers to these values, because its encoder was given RGB. They equal the
-    green channel of a conversion to RGB within 1, while red and blue carry the rounding of the chroma (up to 3), which
-    holds no depth. Raises ``ClipError`` like ``read_frames``, and for pictures in colour.
-    """
-    return FrameReader().depth(Path(path), indices)
 
 
 def check_frame(frame: Any, name: str) -> None:
@@ -113,10 +85,10 @@ def check_frames(frames: Iterable[np.ndarray]) -> None:
 
 
 class FrameReader:
-    """``count_frames``, ``read_frames`` and ``read_depth`` for a dataset that reads the same files over and over.
+    """Reads frames of any number of files.
 
-    Remembers how folders are numbered, how long videos are, where their key frames lie and which JPEGs are whole. Files
-    must not change meanwhile.
+    Remembers how folders are numbered, how long videos are, where their key frames lie and which JPEGs are whole, for a
+    dataset that reads the same files over and over. Files must not change meanwhile.
     """
 
     def __init__(self) -> None:
@@ -125,7 +97,10 @@ class FrameReader:
         self._keys: dict[Path, KeyFrames | None] = {}
 
     def count(self, path: Path) -> int:
-        """See ``count_frames``."""
+        """Count the frames of a video, a folder of numbered images or an npz file, without decoding them if possible.
+
+        Raises ``ClipError``, naming file and reason, if it is missing, empty, truncated, or none of these.
+        """
         if path not in self._counts:
             if is_folder(path):
                 self._counts[path] = self.images(path).count
@@ -169,13 +144,23 @@ class FrameReader:
                 raise ClipError(f"{path / folder.name(missing)}: {_GAP}")
 
     def frames(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """See ``read_frames``."""
+        """Read RGB frames, uint8 (len(indices), H, W, 3), of a video or a folder of numbered images.
+
+        ``indices`` may be in any order and repeat (each frame is decoded once). Raises ``ClipError`` like ``count``,
+        and if the file has fewer frames, its frames differ in size, or a frame is corrupt.
+        """
         if is_folder(path):
             return _gather(path, indices, lambda wanted: self.images(path).read(wanted, _rgb_image))
         return _gather(path, indices, lambda wanted: self._video(path, wanted, "rgb"))
 
     def depth(self, path: Path, indices: Sequence[int] | npt.NDArray[np.integer]) -> Array:
-        """See ``read_depth``."""
+        """Read raw depth, uint8 or uint16 (len(indices), H, W), of a video, a folder of numbered images or an npz file.
+
+        Of an 8-bit YUV video this is the luma, stretched from the video's limited range to 0..255 unless the file
+        states the full range. "Holes are 0" in IsoGD refers to these values, because its encoder was given RGB. They
+        equal the green channel of a conversion to RGB within 1, while red and blue carry the rounding of the chroma (up
+        to 3), which holds no depth. Raises ``ClipError`` like ``frames``, and for pictures in colour.
+        """
         if is_folder(path):
             return _gather(path, indices, lambda wanted: self.images(path).read(wanted, _depth_image))
         if path.suffix.lower() == ARRAY_SUFFIX:

@@ -18,7 +18,7 @@ import numpy as np
 
 from dynagest.atomic import write_atomically
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
-from dynagest.clips.frames import count_frames, is_folder, read_frames
+from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.teacher import Teacher
 from dynagest.errors import ClipError, DepthError, RunError
@@ -138,7 +138,8 @@ def depth_path(video: Path) -> Path:
 
 def _depth_of(video: Path, teacher: Teacher) -> np.ndarray:
     """Estimate the canonical depth of a whole video: uint8 (F, h, w), in the aspect ratio of its pictures."""
-    frames = read_frames(video, range(count_frames(video)))
+    reader = FrameReader()
+    frames = reader.frames(video, range(reader.count(video)))
     height, width = frames.shape[1:3]
     shrink = min(1.0, STORED_SIDE / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dynagest.atomic import write_together
-from dynagest.clips.frames import FrameReader, count_frames, is_folder
+from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, natural_order, read_classes
 from dynagest.clips.splits import SPLITS
 from dynagest.clips.table import absolute, encoded, rate_text, read_number, read_rate, read_table, relative, table_text
@@ -75,7 +75,7 @@ class Stream:
         """
         if self.fps is not None or is_folder(self.video):
             fps = self.fps or self._rate_of_images()
-            return np.arange(count_frames(self.video) + 1) / fps
+            return np.arange(FrameReader().count(self.video) + 1) / fps
         times = np.array(video_times(self.video) or [])
         if len(times) < 2:
             raise ClipError(f"{self.video}: its pictures have no times; give the stream an fps in {STREAMS_FILE}")
