@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -193,11 +194,12 @@ def test_clip_without_depth_has_zeros(folder: Path) -> None:
 def test_clip_without_depth_is_unreadable_to_a_network_that_is_fed_depth(folder: Path) -> None:
     clips = [clip_in(folder), clip_in(folder, depth=None, start=2, end=9)]
     dataset = ClipDataset(Manifest.of(clips, BRIGHT), PLAIN, 0)
-    assert read_clip(dataset, (0, 0), needs_depth=True)["has_depth"]
-    assert not read_clip(dataset, (0, 1), needs_depth=False)["has_depth"]
+    read = partial(read_clip, dataset, frames=4, size=48)
+    assert read((0, 0), needs_depth=True)["has_depth"]
+    assert not read((0, 1), needs_depth=False)["has_depth"]
     name = f"{folder / 'color'}[2:9]"
     lost = UnreadableClip(1, Path(name), f"{name}: has no depth, which this network is fed")
-    assert read_clip(dataset, (0, 1), needs_depth=True) == lost
+    assert read((0, 1), needs_depth=True) == lost
 
 
 def test_depth_is_not_opened_where_the_view_wants_none(folder: Path) -> None:

@@ -156,21 +156,20 @@ def epoch_and_index(key: Any) -> tuple[int, int]:
     return epoch, index
 
 
-def read_clip(source: ClipSource, key: tuple[int, int], *, needs_depth: bool) -> Sample | UnreadableClip:
-    """A clip of a source. With ``needs_depth``, because the network is fed depth, one without it is unreadable."""
-    clip = source[key]
-    if isinstance(clip, UnreadableClip) or clip["has_depth"] or not needs_depth:
-        return clip
-    name = source.name(key[1])
-    return UnreadableClip(key[1], Path(name), f"{name}: {NO_DEPTH}")
+def read_clip(
+    source: ClipSource, key: tuple[int, int], *, frames: int, size: int, needs_depth: bool
+) -> Sample | UnreadableClip:
+    """A clip of a source, for a network that takes ``frames`` frames of ``size`` x ``size`` pixels.
 
-
-def check_sample(source: ClipSource, key: tuple[int, int], sample: Sample, frames: int, size: int) -> None:
-    """Raise ``ModelError`` unless ``rgb`` is uint8 (``frames``, 3, ``size``, ``size``), as the network takes it, and
-    ``label`` is one of the source's classes.
+    With ``needs_depth``, because the network is fed depth, a clip without it is unreadable. Raises ``ModelError``
+    unless ``rgb`` is uint8 (``frames``, 3, ``size``, ``size``) and ``label`` is one of the source's classes.
     """
-    rgb, label, name = sample["rgb"], sample["label"], source.name(key[1])
-    shape = (frames, 3, size, size)
+    clip, name = source[key], source.name(key[1])
+    if isinstance(clip, UnreadableClip):
+        return clip
+    if needs_depth and not clip["has_depth"]:
+        return UnreadableClip(key[1], Path(name), f"{name}: {NO_DEPTH}")
+    rgb, label, shape = clip["rgb"], clip["label"], (frames, 3, size, size)
     if rgb.dtype != torch.uint8 or tuple(rgb.shape) != shape:
         raise ModelError(
             f"{name}: the dataset gives RGB as {rgb.dtype} {tuple(rgb.shape)}, the network takes torch.uint8 {shape}: "
@@ -178,6 +177,7 @@ def check_sample(source: ClipSource, key: tuple[int, int], sample: Sample, frame
         )
     if not 0 <= label < len(source.classes):
         raise ModelError(f"{name}: the dataset gives label {label}, but of {len(source.classes)} classes, from 0 on")
+    return clip
 
 
 def make_sample(rgb: npt.NDArray[np.uint8], depth: npt.NDArray[np.float32] | None, label: int, index: int) -> Sample:

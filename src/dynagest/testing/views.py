@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip, check_sample, read_clip
+from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
 from dynagest.clips.labelled import ManifestVideos, VideoSource
 from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
@@ -86,14 +86,13 @@ def _cut_depth(
 
 
 def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
-    """The one view of clip ``index``. Raises ``ModelError`` unless it is as ``check_sample`` wants it.
+    """The one view of clip ``index``. Raises ``ModelError`` as ``read_clip`` does.
 
     A dataset that does not tell its view is known by its clips alone.
     """
-    sample = read_clip(clips, (0, index), needs_depth=card.inputs != "rgb")
+    sample = read_clip(clips, (0, index), frames=card.num_segments, size=card.size, needs_depth=card.inputs != "rgb")
     if isinstance(sample, UnreadableClip):
         return Unread(sample.index, str(sample.file), sample.reason)
-    check_sample(clips, (0, index), sample, card.num_segments, card.size)
     squares = sample["rgb"].permute(0, 2, 3, 1)[None]
     return squares, torch.arange(card.num_segments)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dynagest.card import told_apart
-from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, UnreadableClip, check_sample, collate, read_clip
+from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate, read_clip
 from dynagest.clips.manifest import Clip, Manifest, refuse_path
 from dynagest.clips.table import relative
 from dynagest.clips.view import View
@@ -204,16 +204,12 @@ def build_loader(
     The network takes clips of ``frames`` frames of ``size`` x ``size``; others are an error. The workers live as long
     as the loader. With ``needs_depth`` a clip without depth counts as unreadable, because the network is fed depth.
     """
-    return open_loader(partial(_read, source, frames, size, needs_depth), batches, workers, prefetch=prefetch, pin=pin)
+    read = partial(read_clip, source, frames=frames, size=size, needs_depth=needs_depth)
+    return open_loader(partial(_read_batch, read), batches, workers, prefetch=prefetch, pin=pin)
 
 
-def _read(source: ClipSource, frames: int, size: int, needs_depth: bool, keys: list[Key]) -> Read:
-    samples = []
-    for key in keys:
-        samples.append(read_clip(source, key, needs_depth=needs_depth))
-        if not isinstance(samples[-1], UnreadableClip):
-            check_sample(source, key, samples[-1], frames, size)
-    return collate(samples)
+def _read_batch(read: Callable[[Key], Sample | UnreadableClip], keys: list[Key]) -> Read:
+    return collate([read(key) for key in keys])
 
 
 def choose_workers(recipe: Recipe, device: torch.device, local_processes: int) -> tuple[int, str]:
