@@ -21,7 +21,7 @@ from dynagest.clips import table, workers
 from dynagest.clips.table import relative
 from dynagest.live import sources
 from dynagest.synth.pool import render_all
-from dynagest.training.batches import InOrder
+from dynagest.training.batches import in_order
 from dynagest.training.data import build_loader
 
 WINDOWS = SimpleNamespace(platform="win32")
@@ -39,7 +39,7 @@ def mark(folder: Path, key: int) -> None:
 
 def test_clips_are_read_where_there_is_no_fork_server(spawning: None) -> None:
     assert workers.worker_context("dynagest").get_start_method() == "spawn"
-    loader = build_loader(ToyClips(4), InOrder(4, 2), workers=1, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
+    loader = build_loader(ToyClips(4), in_order(4, 2), workers=1, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
     assert [batch["index"].tolist() for batch, _ in loader if batch] == [[0, 1], [2, 3]]  # type: ignore[misc]
 
 

@@ -16,7 +16,7 @@ from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 from dynagest.errors import DepthError, ManifestError, ModelError, RecipeError
 from dynagest.testing.evaluate import evaluate
-from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
+from dynagest.training.batches import BatchPlan, in_order, planned
 from dynagest.training.data import (
     TrainingData,
     build_loader,
@@ -53,10 +53,10 @@ def test_a_path_in_place_of_clips_is_told(tmp_path: Path) -> None:
 
 def test_processes_share_a_batch_and_resuming_skips() -> None:
     plan = BatchPlan(clips=10, batch=4, seed=0)
-    shares = [list(PlannedBatches(plan, 1, 6, process, 2)) for process in (0, 1)]
+    shares = [list(planned(plan, 1, 6, process, 2)) for process in (0, 1)]
     for step, (one, two) in enumerate(zip(*shares, strict=True), start=1):
         assert sorted(one + two) == sorted(plan.keys(step))
-    validation = [list(InOrder(7, 2, process, 2)) for process in (0, 1)]
+    validation = [in_order(7, 2, process, 2) for process in (0, 1)]
     assert sorted(key for share in validation for batch in share for key in batch) == [(0, i) for i in range(7)]
 
 
@@ -102,7 +102,7 @@ def test_workers_leave_cores_to_the_training(
 
 
 def test_workers_end_with_the_loader() -> None:
-    loader = build_loader(ToyClips(), InOrder(12, 4), workers=2, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
+    loader = build_loader(ToyClips(), in_order(12, 4), workers=2, prefetch=1, pin=False, frames=FRAMES, size=SIZE)
     batches = iter(loader)
     batch, unreadable = next(batches)
     assert batch is not None

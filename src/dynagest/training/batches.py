@@ -1,11 +1,10 @@
-"""Decides which clips each step takes, from (seed, step) alone, so that a step number is enough to resume."""
+"""Decides which clips each step takes, from (seed, step) alone, so that a step number is enough to resume. No torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from torch.utils.data import Sampler
 
 Key = tuple[int, int]  # (epoch, index): with the seed, all that a clip's augmentation depends on
 
@@ -38,33 +37,16 @@ class BatchPlan:
         return [(epoch, int(index)) for index in np.array_split(order, self.steps_per_epoch)[within]]
 
 
-class PlannedBatches(Sampler[list[Key]]):
+def planned(plan: BatchPlan, first: int, last: int, process: int = 0, processes: int = 1) -> Iterator[list[Key]]:
     """One process's share of the steps from ``first`` to ``last`` (excluded).
 
-    One sampler serves all epochs of the run, so that the workers prefetch the next epoch while this one ends.
+    One sequence serves all epochs of the run, so that the workers prefetch the next epoch while this one ends.
     """
-
-    def __init__(self, plan: BatchPlan, first: int, last: int, process: int = 0, processes: int = 1) -> None:
-        self.plan, self.steps = plan, range(first, last)
-        self.process, self.processes = process, processes
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for step in self.steps:
-            yield self.plan.keys(step)[self.process :: self.processes]
-
-    def __len__(self) -> int:
-        return len(self.steps)
+    for step in range(first, last):
+        yield plan.keys(step)[process::processes]
 
 
-class InOrder(Sampler[list[Key]]):
+def in_order(clips: int, batch: int, process: int = 0, processes: int = 1) -> list[list[Key]]:
     """One process's share of all clips, each once and in order, in batches; for validation."""
-
-    def __init__(self, clips: int, batch: int, process: int = 0, processes: int = 1) -> None:
-        keys = [(0, index) for index in range(process, clips, processes)]
-        self.batches = [keys[start : start + batch] for start in range(0, len(keys), batch)]
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+    keys = [(0, index) for index in range(process, clips, processes)]
+    return [keys[start : start + batch] for start in range(0, len(keys), batch)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from dynagest.card import told_apart
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate, read_clip
@@ -190,7 +190,7 @@ def _seen_as_asked(data: TrainingData, recipe: Recipe) -> TrainingData:
 
 def build_loader(
     source: ClipSource,
-    batches: Sampler[list[Key]],
+    batches: Iterable[list[Key]],
     workers: int,
     prefetch: int,
     pin: bool,

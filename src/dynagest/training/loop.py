@@ -17,7 +17,7 @@ from rich.console import Console
 from dynagest.clips.dataset import Batch
 from dynagest.clips.workers import read_ahead
 from dynagest.errors import DivergedError, DynagestError, TrainingError, first_line
-from dynagest.training.batches import BatchPlan, InOrder, PlannedBatches
+from dynagest.training.batches import BatchPlan, in_order, planned
 from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkpoint
 from dynagest.training.data import TrainingData, build_loader, choose_workers
 from dynagest.training.display import Display
@@ -75,12 +75,12 @@ class Loop:
             size=self.recipe.size,
             needs_depth=self.fed_depth,
         )
-        batches = PlannedBatches(self.plan, progress.step, self.total, *share)
+        batches = planned(self.plan, progress.step, self.total, *share)
         self.batches = read_ahead(load(data.train, batches))
         self.validation = None
         if data.validation is not None:
             size = max(self.recipe.batch // processes, 1)
-            self.validation = load(data.validation, InOrder(len(data.validation), size, *share))
+            self.validation = load(data.validation, in_order(len(data.validation), size, *share))
 
     def go(self) -> None:
         """Take every remaining step, with validation after each epoch and checkpoints where they are due."""
