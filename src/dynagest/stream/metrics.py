@@ -112,17 +112,17 @@ def jaccard(truth: Sequence[Span], found: Sequence[Event]) -> float:
     return float(np.mean(indices))
 
 
-def match(truth: Sequence[Span], found: Sequence[Event], grace: float = GRACE) -> list[tuple[Span, Event]]:
+def match(truth: Sequence[Span], found: Sequence[Event]) -> list[tuple[Span, Event]]:
     """Pair recognised gestures with their events.
 
     A gesture and an event match if their labels are equal and the activation lies between the gesture's begin and
-    ``grace`` seconds after its end. Each is used at most once, and the number of pairs is the largest possible.
+    ``GRACE`` seconds after its end. Each is used at most once, and the number of pairs is the largest possible.
     """
     free = sorted(truth, key=lambda span: span.end)
     pairs = []
     for event in sorted(found, key=lambda one: one.fired):
         for span in free:
-            if span.label == event.label and span.begin <= event.fired <= span.end + grace:
+            if span.label == event.label and span.begin <= event.fired <= span.end + GRACE:
                 free.remove(span)
                 pairs.append((span, event))
                 break
