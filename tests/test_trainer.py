@@ -23,7 +23,7 @@ from dynagest.training.data import TrainingData
 from dynagest.training.engine import Engine
 from dynagest.training.folder import has_run, read_recipe
 from dynagest.training.log import read_log
-from dynagest.training.scores import Sums
+from dynagest.training.sums import Sums
 from dynagest.training.trainer import train
 
 CPU = torch.device("cpu")

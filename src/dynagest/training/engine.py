@@ -23,7 +23,7 @@ from dynagest.training.batchnorm import synchronise
 from dynagest.training.data import Loader, Read, cut
 from dynagest.training.optimiser import build_optimiser, set_learning_rate
 from dynagest.training.recipe import Recipe
-from dynagest.training.scores import Sums, measure
+from dynagest.training.sums import Sums, measure
 
 
 def build_accelerator() -> Accelerator:

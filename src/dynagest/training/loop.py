@@ -26,7 +26,7 @@ from dynagest.training.folder import keep_network
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 from dynagest.training.log import RunLog
 from dynagest.training.schedule import learning_rate
-from dynagest.training.scores import Sums
+from dynagest.training.sums import Sums
 from dynagest.training.unreadable import UnreadableClips
 
 LINE_SECONDS = 5.0  # without a terminal, at most one line of progress in this time
