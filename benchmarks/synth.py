@@ -14,8 +14,8 @@ import time
 import numpy as np
 import torch
 
-from dynagest.synth import SynthSpec
 from dynagest.synth.recording import plan, record
+from dynagest.synth.spec import SynthSpec
 
 
 def work(spec: SynthSpec, first: int, clips: int, frames: int, device: str) -> tuple[float, float]:

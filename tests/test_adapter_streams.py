@@ -14,7 +14,8 @@ from dynagest.clips.frames import FrameReader
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.streams import Span, Stream, StreamSet
 from dynagest.errors import ManifestError
-from dynagest.synth import StreamSpec, get_preset, write_streams
+from dynagest.synth.spec import get_preset
+from dynagest.synth.stream import StreamSpec, write_streams
 
 HEADER = "stream,label,begin,end,fps,split,subject"
 # Ten pictures a second for a second, then 25, then 10 again; the first is at half a second.

@@ -18,9 +18,12 @@ from dynagest.clips.video import video_rate
 from dynagest.clips.view import View
 from dynagest.errors import RecipeError, RunError
 from dynagest.lock import sole_writer
-from dynagest.synth import GESTURES, PRESETS, PerSplit, SynthDataset, SynthSpec, read_spec, sheet, write_synth
+from dynagest.synth.dataset import SynthDataset
+from dynagest.synth.gestures import GESTURES
 from dynagest.synth.recording import plan, record, scene_number, subject_number
-from dynagest.synth.spec import FRAME_RATE, SENSOR
+from dynagest.synth.sheet import sheet
+from dynagest.synth.spec import FRAME_RATE, PRESETS, SENSOR, PerSplit, SynthSpec
+from dynagest.synth.write import read_spec, write_synth
 
 SMALL = SynthSpec(
     size=32,

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from dynagest.synth import GESTURES, SynthSpec
 from dynagest.synth.film import Take, camera_of
-from dynagest.synth.gestures import Gesture
+from dynagest.synth.gestures import GESTURES, Gesture
 from dynagest.synth.hand import HAND_SOLIDS, hand_solids
 from dynagest.synth.motion import COLUMNS, Motion, Viewpoint, pose_at
 from dynagest.synth.recording import plan
 from dynagest.synth.render import Light, render
+from dynagest.synth.spec import SynthSpec
 
 PEOPLE = (0, 1, 2, 3, 4, 5)
 VIEWS: tuple[Viewpoint, ...] = ("egocentric", "frontal")

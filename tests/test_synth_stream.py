@@ -15,12 +15,14 @@ from dynagest.clips.streams import StreamSet
 from dynagest.clips.view import View
 from dynagest.errors import RunError
 from dynagest.lock import sole_writer
-from dynagest.synth import PRESETS, PerSplit, SynthDataset, SynthSpec, sheet, write_synth
+from dynagest.synth.dataset import SynthDataset
 from dynagest.synth.film import camera_of
 from dynagest.synth.gestures import SHAPES
 from dynagest.synth.idle import MOVEMENTS, Phrase, Track, draw_background, draw_loose, draw_movement, draw_pause
 from dynagest.synth.motion import COLUMNS, X, Y, pose_at
 from dynagest.synth.recording import label_of, plan, record, subject_of
+from dynagest.synth.sheet import sheet
+from dynagest.synth.spec import PRESETS, PerSplit, SynthSpec
 from dynagest.synth.stream import (
     StreamCounts,
     StreamSpec,
@@ -30,6 +32,7 @@ from dynagest.synth.stream import (
     read_stream_spec,
     write_streams,
 )
+from dynagest.synth.write import write_synth
 
 CLIPS = SynthSpec(
     size=32,

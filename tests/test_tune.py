@@ -23,7 +23,8 @@ from dynagest.stream.metrics import Recording, match, summarise
 from dynagest.stream.scored import ScoredStream, detect, score_streams
 from dynagest.stream.scores import Scores
 from dynagest.stream.tune import OBJECTIVES, RANGES, draw, middle, objective_value, tune
-from dynagest.synth import PRESETS, read_stream_spec
+from dynagest.synth.spec import PRESETS
+from dynagest.synth.stream import read_stream_spec
 from dynagest.testing.report import write_report
 from dynagest.testing.stream_evaluation import StreamEvaluation
 from dynagest.testing.timeline import LEFT, RIGHT, WIDTH, timeline

@@ -11,7 +11,7 @@ from web_browser import needs_browser, write_film
 from web_helpers import running
 
 from dynagest.stream.events import EventSettings
-from dynagest.synth import get_preset
+from dynagest.synth.spec import get_preset
 from dynagest.web.app import Site, create_app
 from dynagest.web.model import ModelShelf, load_model
 from dynagest.web.runtime import find_runtime

@@ -18,8 +18,8 @@ from dynagest.stream.events import EventDetector, EventSettings
 from dynagest.stream.prepare import prepare_frame
 from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.window import Unsplit, WindowScorer
-from dynagest.synth import get_preset
 from dynagest.synth.recording import label_of
+from dynagest.synth.spec import get_preset
 from dynagest.web.app import create_app
 
 pytestmark = pytest.mark.slow

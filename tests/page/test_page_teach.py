@@ -12,7 +12,7 @@ from web_helpers import running
 
 from dynagest.clips.checks.check import check
 from dynagest.clips.manifest import Manifest
-from dynagest.synth import get_preset
+from dynagest.synth.spec import get_preset
 from dynagest.web.app import create_app
 
 pytestmark = pytest.mark.slow

@@ -120,7 +120,9 @@ def synth(
 ) -> None:
     """Generate RGB-D gestures: other subjects and scenes in train, val and test; the same seed gives the same files."""
     from dynagest.settings import describe, override, parse_settings
-    from dynagest.synth import get_preset, write_sheet, write_synth
+    from dynagest.synth.sheet import write_sheet
+    from dynagest.synth.spec import get_preset
+    from dynagest.synth.write import write_synth
 
     spec = get_preset(preset)
     given = {"train": train, "val": val, "test": test}
@@ -169,7 +171,9 @@ def streams(
 ) -> None:
     """Generate streams: gestures, pauses and other movements in long videos, listed in streams.csv."""
     from dynagest.settings import describe, override, parse_settings
-    from dynagest.synth import StreamSpec, SynthSpec, get_preset, read_spec, write_streams
+    from dynagest.synth.spec import SynthSpec, get_preset
+    from dynagest.synth.stream import StreamSpec, write_streams
+    from dynagest.synth.write import read_spec
 
     if like and preset:
         raise RecipeError("--preset and --like both say what the streams look like; give one of them")

@@ -45,7 +45,7 @@ class SynthSpec(BaseModel):
     """The settings of a generated data set: who performs, where, what, and how hard the clips are.
 
     The same spec gives the same clips everywhere. Shares and strengths lie in [0, 1]. No two splits share subjects or
-    scenes. ``dynagest.synth.get_preset("demo")`` gives one of the presets. Raises pydantic's ``ValidationError`` for a
+    scenes. ``get_preset("demo")`` gives one of the presets. Raises pydantic's ``ValidationError`` for a
     wrong value and for fields that do not fit together.
 
     Example: ``SynthSpec(num_frames=12, size=72, clutter=0.9).labels``
