@@ -166,19 +166,6 @@ class DepthSpec(BaseModel):
                 image *= cv2.erode((values > self.invalid).astype(np.uint8), kernel)
         return canonical
 
-    def to_rgb(self, depth_size: tuple[int, int], rgb_size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The map from depth pixels to RGB pixels, ``(scale_x, scale_y, shift_x, shift_y)``. Sizes: (height, width)."""
-        (depth_height, depth_width), (height, width) = depth_size, rgb_size
-        if self.affine is None:
-            return width / depth_width, height / depth_height, 0.0, 0.0
-        a = self.affine
-        return (
-            a.scale * width / depth_width,
-            a.scale * height / depth_height,
-            a.shift_x * width / a.width,
-            a.shift_y * height / a.height,
-        )
-
     def align(self, depth: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
         """Warp canonical depth (T, h, w) into the RGB frame: (T, height, width), 0 outside the depth sensor's field.
 
@@ -186,13 +173,31 @@ class DepthSpec(BaseModel):
         Training does not call this: ``transforms.apply_depth`` does the same map and the resize to the network's size
         in one.
         """
-        scale_x, scale_y, shift_x, shift_y = self.to_rgb((depth.shape[1], depth.shape[2]), (height, width))
+        scale_x, scale_y, shift_x, shift_y = to_rgb(self.affine, (depth.shape[1], depth.shape[2]), (height, width))
         # OpenCV's coordinates are those of pixel centres, half a pixel from those of pixel edges.
         matrix = np.array(
             [[scale_x, 0, shift_x + scale_x / 2 - 0.5], [0, scale_y, shift_y + scale_y / 2 - 0.5]], dtype=np.float64
         )
         warped = [cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_NEAREST) for frame in depth]
         return np.stack(warped) if warped else np.empty((0, height, width), np.float32)
+
+
+def to_rgb(
+    affine: DepthAffine | None, depth_size: tuple[int, int], rgb_size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The map from depth pixels to RGB pixels, ``(scale_x, scale_y, shift_x, shift_y)``. Sizes: (height, width).
+
+    Without ``affine`` the whole depth image lies over the whole RGB frame.
+    """
+    (depth_height, depth_width), (height, width) = depth_size, rgb_size
+    if affine is None:
+        return width / depth_width, height / depth_height, 0.0, 0.0
+    return (
+        affine.scale * width / depth_width,
+        affine.scale * height / depth_height,
+        affine.shift_x * width / affine.width,
+        affine.shift_y * height / affine.height,
+    )
 
 
 def shape_fault(depth_size: tuple[int, int], rgb_size: tuple[int, int], spec: DepthSpec | None) -> str:

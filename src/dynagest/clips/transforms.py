@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dynagest.clips.depth import DepthSpec
+from dynagest.clips.depth import DepthSpec, to_rgb
 
 # The scales of the paper (III-D), and the slightly different ones of ACTION-Net's code.
 PAPER_SCALES = (1.0, 7 / 8, 3 / 4, 2 / 3)
@@ -125,30 +125,33 @@ def apply_depth(
     Depth is made canonical before it is resized, because interpolation between a raw hole (0) and a far surface (255 if
     near is dark) gives values that look like a hand. Raises ``DepthError`` if depth contradicts ``spec``.
     """
-    frame = (depth.shape[1], depth.shape[2])
-    (height, width), aligned = rgb_size, spec is not None and spec.affine is not None
-    scale_x, scale_y, shift_x, shift_y = (
-        spec.to_rgb(frame, rgb_size) if spec else (width / frame[1], height / frame[0], 0.0, 0.0)
-    )
+    frame, (height, width) = (depth.shape[1], depth.shape[2]), rgb_size
+    affine = spec.affine if spec else None
+    scale_x, scale_y, shift_x, shift_y = to_rgb(affine, frame, rgb_size)
     # The rectangle in depth pixels. It stays a rectangle, as the map into the RGB frame has no rotation.
     x, y = (crop.left * width - shift_x) / scale_x, (crop.top * height - shift_y) / scale_y
     w, h = crop.width * width / scale_x, crop.height * height / scale_y
     # Only this part is needed, with a margin for the interpolation at the border and for holes just beyond it.
     more = 1 + (spec.erode if spec else 0)
-    left, right = (
-        min(max(edge, 0), frame[1]) for edge in (math.floor(x + 1e-6) - more, math.ceil(x + w - 1e-6) + more)
-    )
-    top, bottom = (
-        min(max(edge, 0), frame[0]) for edge in (math.floor(y + 1e-6) - more, math.ceil(y + h - 1e-6) + more)
-    )
+    left, right = _covered(x, w, more, frame[1])
+    top, bottom = _covered(y, h, more, frame[0])
     out = np.zeros((len(depth), size, size), np.float32)
     if left < right and top < bottom:
         part = depth[:, top:bottom, left:right]
         canonical = part if spec is None else spec.canonical(part)
-        border = cv2.BORDER_CONSTANT if aligned else cv2.BORDER_REPLICATE
+        border = cv2.BORDER_CONSTANT if affine else cv2.BORDER_REPLICATE
         for image, target in zip(canonical, out, strict=True):
             _resample(image, (x - left, y - top, w, h), size, border, target)
     return np.ascontiguousarray(out[:, :, ::-1]) if crop.flip else out
+
+
+def _covered(start: float, length: float, more: int, side: int) -> tuple[int, int]:
+    """The pixels, of ``side``, that a range touches and ``more`` on either end: the first, and the one after the last.
+
+    They are cut off at the image's ends. A range that ends at a pixel's edge does not touch the next one.
+    """
+    first, last = math.floor(start + 1e-6) - more, math.ceil(start + length - 1e-6) + more
+    return min(max(first, 0), side), min(max(last, 0), side)
 
 
 def _resize(image: npt.NDArray[Any], size: int, target: npt.NDArray[Any]) -> None:
