@@ -93,9 +93,9 @@ def test_polarity_says_what_it_knows() -> None:
 
 
 def test_one_odd_clip_does_not_speak_for_all() -> None:
-    assert not Polarity("bright", dark=1, silent=95).told
-    assert Polarity("bright", dark=2).told
-    assert Polarity("bright", dark=9, silent=91).told
+    assert not Polarity("bright", dark=1, silent=95).reportable
+    assert Polarity("bright", dark=2).reportable
+    assert Polarity("bright", dark=9, silent=91).reportable
     words = str(Polarity("bright", dark=1, silent=95))
     assert words.startswith("near = bright is taken as declared; the 96 clips looked at do not show it either way")
 

@@ -22,7 +22,7 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 
 
-def told_apart(classes: tuple[str, ...]) -> tuple[str, ...]:
+def check_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
     """The classes as they are. Raises ``ValueError`` unless there are two or more, all different."""
     if len(classes) < 2:
         raise ValueError(
@@ -65,8 +65,8 @@ class NetworkCard(BaseModel):
 
     @field_validator("classes")
     @classmethod
-    def _told_apart(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        return told_apart(classes)
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        return check_classes(classes)
 
     @property
     def inputs(self) -> str:

@@ -44,7 +44,7 @@ def canonical(nearness: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Taught:
+class PseudoDepthResult:
     """The result of ``write_pseudo_depth``.
 
     ``manifest`` lists the depth; ``written`` and ``kept`` count the videos whose depth is new or was there already;
@@ -59,7 +59,7 @@ class Taught:
 
 def write_pseudo_depth(
     manifest: Manifest, teacher: Teacher, *, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-) -> Taught:
+) -> PseudoDepthResult:
     """Write the depth of every clip, declare it in ``depth.yaml`` beside the manifest, and list it in the manifest.
 
     The depth is ``<clip>.depth.npz`` beside a video, or ``depth.npz`` in a folder of images; a video in several rows
@@ -94,7 +94,7 @@ def write_pseudo_depth(
                 failed.append(text if str(video) in text else f"{video}: {text}")
         if progress:
             progress(done, len(paths))
-    return Taught(list_pseudo_depth(manifest.path), written, kept, tuple(failed))
+    return PseudoDepthResult(list_pseudo_depth(manifest.path), written, kept, tuple(failed))
 
 
 def check_origin(manifest: Manifest, teacher: Teacher, *, overwrite: bool = False) -> None:

@@ -18,8 +18,10 @@ from dynagest.errors import DynagestError, TrainingError, first_line
 K = TypeVar("K")
 T = TypeVar("T")
 
-ADVICE = "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
-AT_ONCE = (
+_SHM_ADVICE = (
+    "give it more room (in Docker --shm-size=2g), read with fewer workers or a smaller batch, or set workers to 0"
+)
+SCRIPT_ADVICE = (
     "If it ended at once: a script needs `if __name__ == '__main__':` around what it does, for workers import it anew"
 )
 
@@ -122,7 +124,7 @@ def in_shared_memory(item: T) -> T | TrainingError:
             tensor.share_memory_()
         except RuntimeError as error:
             return TrainingError(
-                f"/dev/shm is full, so a data worker cannot hand over its clips; {ADVICE} ({first_line(error)})"
+                f"/dev/shm is full, so a data worker cannot hand over its clips; {_SHM_ADVICE} ({first_line(error)})"
             )
     return item
 
@@ -140,7 +142,7 @@ def read_ahead(loader: Iterable[T]) -> Iterator[T | TrainingError]:
                 raise
             yield TrainingError(
                 f"a data worker ended in mid-run ({first_line(error)}): killed for its memory, or for want of room in "
-                f"/dev/shm. Were it the latter, {ADVICE}; then go on with --resume. {AT_ONCE}"
+                f"/dev/shm. Were it the latter, {_SHM_ADVICE}; then go on with --resume. {SCRIPT_ADVICE}"
             )
             return
         yield item

@@ -7,7 +7,7 @@ from itertools import repeat
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from dynagest.clips.workers import AT_ONCE, start_worker, worker_context
+from dynagest.clips.workers import SCRIPT_ADVICE, start_worker, worker_context
 from dynagest.errors import RunError
 from dynagest.machine import available_cores
 
@@ -53,7 +53,7 @@ def render_all(
         except BrokenProcessPool as error:  # the pool has ended the other workers, too
             raise RunError(
                 f"workers: one of the {workers} that render was killed, as when memory runs out; use fewer workers and "
-                f"run it again, which goes on from what is there. {AT_ONCE}"
+                f"run it again, which goes on from what is there. {SCRIPT_ADVICE}"
             ) from error
         except BaseException:
             stop.set()  # each worker stops after the clip that it is rendering, not after all that it has taken

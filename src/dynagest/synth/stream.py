@@ -159,18 +159,18 @@ def _video(folder: Path, spec: StreamSpec, split: Split, index: int) -> Path:
 
 def _write_stream(folder: Path, spec: StreamSpec, key: tuple[Split, int]) -> None:
     take, _ = plan_stream(spec, *key)
-    with suppress(_LeftOff), place(_video(folder, spec, *key)) as temporary:
+    with suppress(_Stopped), place(_video(folder, spec, *key)) as temporary:
         write_mjpeg(str(temporary), _until_stopped(film_stream(spec, take)), spec.clips.size, spec.fps)
 
 
-class _LeftOff(Exception):
+class _Stopped(Exception):
     """Raised when this worker is told to stop before a stream is rendered to its end."""
 
 
 def _until_stopped(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     for frame in frames:
         if stopping():
-            raise _LeftOff
+            raise _Stopped
         yield frame
 
 

@@ -22,7 +22,7 @@ from dynagest.runtimes.exported import ExportedNetwork, StreamedClips
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
 from dynagest.testing.evaluation import Conditions, Evaluation, Unread
-from dynagest.testing.views import Seen, read_views
+from dynagest.testing.views import ClipView, read_views
 
 _LogitsOf = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 """Logits (N, K) of RGB (N, T, 3, s, s) uint8 and, for a network that is fed it, depth (N, T, 1, s, s)."""
@@ -163,10 +163,10 @@ def _source_name(source: object) -> str:
     return type(source).__name__
 
 
-def _score(logits_of: _LogitsOf, views: Iterable[Seen], clips: int, card: NetworkCard, batch: int) -> np.ndarray:
+def _score(logits_of: _LogitsOf, views: Iterable[ClipView], clips: int, card: NetworkCard, batch: int) -> np.ndarray:
     """Sum of the softmax scores of each clip's views: (clips, K) float64. Memory holds ``batch`` views at once."""
     scores = np.zeros((clips, len(card.classes)))
-    waiting: list[Seen] = []
+    waiting: list[ClipView] = []
 
     def run() -> None:
         frames = [depth for *_, depth in waiting if depth is not None]

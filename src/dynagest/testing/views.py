@@ -16,10 +16,10 @@ from dynagest.clips.workers import open_loader, read_ahead
 from dynagest.errors import ClipError, DepthError, DynagestError, ModelError, RecipeError
 from dynagest.testing.evaluation import Unread
 
-Seen = tuple[int, torch.Tensor, torch.Tensor | None]
+ClipView = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
 
-_Cut = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+_ClipViews = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 """A clip's views: squares (crops, F, s, s, 3) uint8, samples (S, T) of their F frames, and depth (crops, F, s, s).
 
 Each square is sent once by a worker, however many temporal samples contain it.
@@ -35,7 +35,7 @@ def read_views(
     workers: int,
     unread: list[Unread],
     progress: Callable[[int, int], None] | None,
-) -> Iterator[Seen]:
+) -> Iterator[ClipView]:
     """Every view of every readable clip; unreadable clips are appended to ``unread``.
 
     Raises ``RecipeError`` or ``ModelError`` for a dataset whose view does not fit the protocol or the network.
@@ -60,7 +60,7 @@ def read_views(
             progress(index + 1, len(videos))
 
 
-def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _Cut | Unread:
+def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _ClipViews | Unread:
     """The views of video ``index``, each frame of which is decoded once."""
     depth = None
     try:
@@ -85,7 +85,7 @@ def _cut_depth(
         raise ClipError(f"{videos.manifest.clips[index].depth}: {error}") from error
 
 
-def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _Cut | Unread:
+def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _ClipViews | Unread:
     """The one view of clip ``index``. Raises ``ModelError`` as ``read_clip`` does.
 
     A dataset that does not tell its view is known by its clips alone.

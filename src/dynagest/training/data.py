@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch.utils.data import DataLoader
 
-from dynagest.card import told_apart
+from dynagest.card import check_classes
 from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate, read_clip
 from dynagest.clips.manifest import Clip, Manifest, refuse_path
 from dynagest.clips.table import relative
@@ -77,7 +77,7 @@ class TrainingData:
                 raise ManifestError(f"{self.description}: the source to {use} on has no clips; {way_out}")
         classes = tuple(self.train.classes)
         try:
-            told_apart(classes)
+            check_classes(classes)
         except ValueError as error:
             raise ManifestError(f"{self.description}: classes: {error}") from error
         if self.validation is not None:
@@ -160,7 +160,7 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
             "validation) of dynagest.training.data, where validation may be None"
         )
     if not isinstance(data, TrainingData):
-        return _seen_as_asked(data(recipe), recipe)
+        return _check_views(data(recipe), recipe)
     ours, theirs = (asdict(replace(training_view(each), depth=True)) for each in (recipe, whole))
     differing = [f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if differing:
@@ -168,10 +168,10 @@ def data_of(data: Manifest | TrainingData | DataOfRecipe, recipe: Recipe, whole:
             f"{data.description}: a stage of {whole.name} looks at clips otherwise than its last training "
             f"({', '.join(differing)}); give a manifest, or a function from a recipe to its TrainingData"
         )
-    return _seen_as_asked(data, recipe)
+    return _check_views(data, recipe)
 
 
-def _seen_as_asked(data: TrainingData, recipe: Recipe) -> TrainingData:
+def _check_views(data: TrainingData, recipe: Recipe) -> TrainingData:
     """The data, if every source that has a ``View`` sees clips as the recipe's network takes them.
 
     How a view crops and colours them is left to its owner; depth that the recipe does not use does no harm.

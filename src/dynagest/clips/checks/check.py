@@ -329,7 +329,7 @@ def _depth_problems(manifest: Manifest, examined: Sequence[_Examined], polarity:
         if any(clip.depth for clip in manifest.clips):
             yield Problem("error", "depth", "clips have depth, but no depth.yaml says what it means", declared)
         return
-    if polarity is not None and polarity.contradicts and polarity.told:
+    if polarity is not None and polarity.contradicts and polarity.reportable:
         advice = f"write near: {polarity.looks} if that is so" if polarity.certain else "too few to be sure; look at it"
         yield Problem("error" if polarity.certain else "warning", "polarity", f"{polarity}; {advice}", declared)
     smeared = [result.smeared for result in examined if result.smeared is not None]

@@ -42,7 +42,7 @@ class Polarity:
         return self.looks not in ("unclear", self.declared)
 
     @property
-    def told(self) -> bool:
+    def reportable(self) -> bool:
         """Whether enough clips voted to report it at all: five, or a fifth of those asked."""
         votes = self.bright + self.dark
         return votes > 0 and votes >= min(MIN_VOTES, MIN_VOTING * (votes + self.silent))
@@ -54,7 +54,7 @@ class Polarity:
         return votes >= max(MIN_VOTES, MIN_VOTING * (votes + self.silent))
 
     def __str__(self) -> str:
-        if not self.told:
+        if not self.reportable:
             asked = self.bright + self.dark + self.silent
             shown = f"the {asked} clips looked at do" if asked > 1 else "the clip looked at does"
             return (
