@@ -9,7 +9,8 @@ from clip_files import write_file
 from dynagest.clips.adapters import Index, IndexOptions, index_dataset
 from dynagest.clips.adapters.holdout import hold_out
 from dynagest.clips.depth import PRESETS
-from dynagest.clips.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from dynagest.clips.frames import VIDEO_SUFFIXES
+from dynagest.clips.image_folder import IMAGE_SUFFIXES
 from dynagest.errors import DepthError, ManifestError
 
 

@@ -27,8 +27,8 @@ from dynagest.clips.checks.files import image_faults
 from dynagest.clips.checks.polarity import Polarity
 from dynagest.clips.checks.report import Problem
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
-from dynagest.clips.frames import ImageFolder
 from dynagest.clips.gesture_folder import write_clip
+from dynagest.clips.image_folder import ImageFolder
 from dynagest.clips.manifest import Clip
 
 

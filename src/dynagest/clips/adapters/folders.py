@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dynagest.clips.adapters.common import SPLIT_WORDS, Found, IndexOptions, visible
 from dynagest.clips.depth import DEPTH_FILE, DepthSpec
-from dynagest.clips.frames import ARRAY_SUFFIX, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from dynagest.clips.frames import ARRAY_SUFFIX, VIDEO_SUFFIXES
+from dynagest.clips.image_folder import IMAGE_SUFFIXES
 from dynagest.clips.manifest import CLASSES_FILE, MANIFEST_FILE, Clip, natural_order
 from dynagest.errors import ManifestError, counted, some
 

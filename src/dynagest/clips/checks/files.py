@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dynagest.clips import jpeg, png
-from dynagest.clips.frames import ImageFolder
+from dynagest.clips.image_folder import ImageFolder
 
 
 def image_faults(images: ImageFolder) -> dict[int, str]:
