@@ -38,9 +38,8 @@ class RunLog:
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
-        from dynagest.training.tensorboard import (
-            Board,
-        )  # TensorBoard is slow to import, and reading a log does not need it
+        # TensorBoard is slow to import, and reading a log does not need it.
+        from dynagest.training.tensorboard import Board
 
         self.path = run_dir / LOG_FILE
         if self.path.exists():
