@@ -116,6 +116,7 @@ def test_index_and_check(clips: Path, tmp_path: Path) -> None:
     code, output = run("data", "check", str(manifest), "--sheet", str(tmp_path / "sheet.png"))
     assert code == 0
     assert "errors: 0" in output
+    assert f"next: dynagest train RECIPE --data {manifest}; " in output
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] > 40
 
 

@@ -107,6 +107,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     ("arguments", "package", "says"),
     [
         (["evaluate", "x"], "torch", 'torch, which is not installed: pip install "dynagest[train]"; to recognise'),
+        (["count", "tsn_resnet18"], "torch", 'torch, which is not installed: pip install "dynagest[train]"\n'),
         (
             ["serve", "x.onnx"],
             "uvicorn",

@@ -17,6 +17,8 @@ from dynagest import __version__
 from dynagest.cli import data, export, inspect, live, reproduce, runs, serve, stream
 from dynagest.errors import DynagestError
 
+_RECOGNISING = {"predict", "evaluate", "tune", "live"}  # commands that also take an exported file, without torch
+
 app = typer.Typer(
     name="dynagest",
     epilog="First steps: `dynagest doctor`, `dynagest data index folders DATA`, `dynagest data check data/folders`.",
@@ -72,7 +74,7 @@ def main() -> None:
         if extra is None:
             raise
         message = f'this needs {error.name}, which is not installed: pip install "dynagest[{extra}]"'
-        if error.name == "torch":
+        if error.name == "torch" and not _RECOGNISING.isdisjoint(sys.argv[1:2]):
             message += "; to recognise gestures without it, name a file that `dynagest export` wrote"
     else:
         return

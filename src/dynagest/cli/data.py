@@ -92,7 +92,11 @@ def check(
     with progress_bar("checking clips") as progress:
         report = check_manifest(clips, segments, workers, thorough, progress)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
-    raise typer.Exit(1 if report.errors else 0)
+    if report.errors:
+        raise typer.Exit(1)
+    if not as_json:
+        told = "; RECIPE is webcam for clips of your own, or egogesture, nvgesture, isogd"
+        print(f"next: dynagest train RECIPE --data {shlex.quote(str(manifest))}{told}")
 
 
 @app.command(epilog="Example: `dynagest data synth data/generated --set clutter=0.9 --sheet classes.png`")
