@@ -15,7 +15,7 @@ from dynagest.lock import sole_writer
 from dynagest.networks.weights import load_network
 from dynagest.training.checkpoint import Checkpoint, read_checkpoint
 from dynagest.training.engine import Engine
-from dynagest.training.folder import has_run
+from dynagest.training.folder import has_run, read_recipe
 from dynagest.training.log import RunLog, read_log
 from dynagest.training.trainer import train
 
@@ -77,6 +77,34 @@ def test_the_log_of_a_resumed_run_tells_each_step_once(tmp_path: Path) -> None:
         log.write("train", step, epoch=step, lr=0.1, loss=1.0)
     RunLog(tmp_path, 4).write("train", 6, epoch=6, lr=0.1, loss=0.5)
     assert [(line["step"], line["loss"]) for line in read_log(tmp_path)] == [(2, 1.0), (4, 1.0), (6, 0.5)]
+
+
+def test_a_damaged_recipe_beside_a_whole_checkpoint_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Engine, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(toy_recipe(), toy_data(), tmp_path)
+    recipe = tmp_path / "recipe.json"
+    whole = recipe.read_bytes()
+    recipe.write_bytes(whole[:100])
+    with pytest.raises(RunError, match=r"recipe\.json: .*; remove it, and the recipe is taken") as caught:
+        read_recipe(tmp_path)
+    assert "--overwrite" not in str(caught.value)
+    recipe.unlink()
+    assert read_recipe(tmp_path) == toy_recipe()
+    assert train(read_recipe(tmp_path), toy_data(), tmp_path, resume=True).steps == 6
+    assert recipe.read_bytes() == whole
+
+
+def test_a_damaged_recipe_before_the_first_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(RunError, match=r"recipe\.json: .*; put back a copy of it, or start the run anew"):
+        read_recipe(tmp_path)
 
 
 def test_signal_handlers_are_put_back(finished: Path, tmp_path: Path) -> None:

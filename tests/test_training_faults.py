@@ -158,13 +158,17 @@ def test_full_disk_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def second_fails(path: Path, data: bytes) -> None:
         calls.append(path)
-        if len(calls) == 3:  # the first is at step 0, the second after epoch 1
+        if len(calls) in (1, 4):  # the second is at step 0 of the second run, the third after epoch 1
             raise RunError(f"{path}: cannot be written (No space left on device)")
         real(path, data)
 
     monkeypatch.setattr(checkpoint, "write_atomically", second_fails)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match="No space left") as caught:
         train(toy_recipe(), toy_data(), tmp_path / "run")
+    assert "--resume" not in str(caught.value), "nothing is saved yet"
+    with pytest.raises(RunError, match="No space left") as caught:
+        train(toy_recipe(), toy_data(), tmp_path / "run")
+    assert f"What was saved of the run stays: then go on with --resume --out {tmp_path / 'run'}" in str(caught.value)
     monkeypatch.undo()
     assert read_checkpoint(tmp_path / "run").progress.step == 3
     train(toy_recipe(), toy_data(), tmp_path / "run", resume=True)
@@ -212,6 +216,8 @@ def test_full_disk_ends_in_one_error_that_names_the_file(
     with pytest.raises(RunError, match="No space left on device") as caught:
         train(toy_recipe(log_steps=1), data, tmp_path)
     assert name in str(caught.value)
+    assert "start again" not in str(caught.value)
+    assert str(caught.value).endswith(f"go on with --resume --out {tmp_path}")
     assert "Traceback" not in capfd.readouterr().err
     monkeypatch.undo()
     # What half a line leaves behind does not keep the run from being resumed.

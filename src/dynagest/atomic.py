@@ -39,7 +39,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); what was there before is unchanged. "
-            "Make room there, or choose a folder that can be written, then start again"
+            "Make room there, or choose a folder that can be written"
         ) from error
     finally:
         for temporary in staged.values():

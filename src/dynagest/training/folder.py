@@ -1,6 +1,7 @@
 """The folder of a run in training: prepares it, finds a run to resume in it, and keeps the network in it."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -47,7 +48,7 @@ def start_run(
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be removed ({error.strerror}); name another folder for the run") from error
-    write_atomically(run_dir / RECIPE_FILE, recipe.model_dump_json(indent=1).encode())
+    write_recipe(run_dir, recipe)
     write_atomically(run_dir / ENVIRONMENT_FILE, json.dumps(asdict(environment), indent=1).encode())
 
 
@@ -89,6 +90,11 @@ def has_run(run_dir: Path, *, stages: bool = True) -> bool:
     return (run_dir / CHECKPOINT_FILE).exists() or (stages and bool(_begun_stages(run_dir)))
 
 
+def resuming(run_dir: Path) -> str:
+    """The advice to go on with the run in the folder, for a message."""
+    return f"go on with --resume --out {shlex.quote(str(run_dir))}"
+
+
 def _begun_stages(run_dir: Path) -> list[Path]:
     """The folders of the run's stages that are finished or can be resumed, in order."""
     # By name, whatever that is: a copy that a user made of a stage is not to be lost either.
@@ -96,11 +102,24 @@ def _begun_stages(run_dir: Path) -> list[Path]:
 
 
 def read_recipe(run_dir: Path) -> Recipe:
-    """Read the recipe of a run, every number resolved. Raises ``RunError`` when there is none, or it cannot be used."""
-    path = run_dir / RECIPE_FILE
+    """Read the recipe of a run, every number resolved; that of the checkpoint if ``recipe.json`` is gone.
+
+    Raises ``RunError`` when there is none, or it cannot be used.
+    """
+    path, in_checkpoint = run_dir / RECIPE_FILE, (run_dir / CHECKPOINT_FILE).exists()
     if not path.exists():
+        if in_checkpoint:
+            return read_checkpoint(run_dir).recipe
         raise RunError(f"{path}: is not there, so there is no run to resume; start one without --resume")
-    return read_record(Recipe, path, "a recipe that this version can resume", "start the run anew with --overwrite")
+    advice = "put back a copy of it, or start the run anew with --overwrite"
+    if in_checkpoint:
+        advice = f"remove it, and the recipe is taken from {CHECKPOINT_FILE}"
+    return read_record(Recipe, path, "a recipe that this version can resume", advice)
+
+
+def write_recipe(run_dir: Path, recipe: Recipe) -> None:
+    """Write the recipe into the folder of its run. Raises ``RunError`` when it cannot be written."""
+    write_atomically(run_dir / RECIPE_FILE, recipe.model_dump_json(indent=1).encode())
 
 
 def keep_network(run_dir: Path, task: Task, recipe: Recipe, source: ClipSource, provenance: dict[str, str]) -> None:

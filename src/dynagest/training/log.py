@@ -62,10 +62,7 @@ class RunLog:
             if scalars:
                 self._board.write(scalars, step)
         except OSError as error:
-            raise RunError(
-                f"{path}: cannot be written ({error.strerror}); the last checkpoint is whole. "
-                "Free some space, then go on with --resume"
-            ) from error
+            raise RunError(f"{path}: cannot be written ({error.strerror}); make room there") from error
 
 
 def read_log(run_dir: Path) -> list[dict[str, Any]]:

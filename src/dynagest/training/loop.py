@@ -5,7 +5,6 @@ kept for resuming.
 """
 
 import os
-import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from dynagest.training.checkpoint import Best, Checkpoint, Progress, save_checkp
 from dynagest.training.data import TrainingData, build_loader, choose_workers
 from dynagest.training.display import Display
 from dynagest.training.engine import Agreement, Engine
-from dynagest.training.folder import keep_network
+from dynagest.training.folder import keep_network, resuming
 from dynagest.training.interrupt import Interrupts, TrainingInterrupted
 from dynagest.training.log import RunLog
 from dynagest.training.schedule import learning_rate
@@ -238,6 +237,6 @@ class Loop:
     def _stop(self) -> None:
         epoch, within = divmod(self.progress.step, self.epoch_steps)
         where = f"stopped after step {within} of epoch {epoch + 1}"
-        text = f"{where}; nothing is lost: go on with --resume --out {shlex.quote(str(self.home))}"
+        text = f"{where}; nothing is lost: {resuming(self.home)}"
         self.note(text)
         raise TrainingInterrupted(text)

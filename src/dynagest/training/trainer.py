@@ -15,13 +15,14 @@ from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
 from dynagest.lock import sole_writer
 from dynagest.machine import torch_threads
+from dynagest.run_folder import RECIPE_FILE
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.batches import BatchPlan
 from dynagest.training.checkpoint import Progress, check_resumable, load_checkpoint, read_checkpoint, refuse_changes
 from dynagest.training.data import DataOfRecipe, TrainingData, data_of
 from dynagest.training.engine import Engine, build_accelerator, raise_together
 from dynagest.training.environment import describe_environment
-from dynagest.training.folder import has_run, read_recipe, start_run
+from dynagest.training.folder import has_run, read_recipe, resuming, start_run, write_recipe
 from dynagest.training.interrupt import Interrupts
 from dynagest.training.loop import Loop
 from dynagest.training.recipe import Recipe
@@ -213,6 +214,8 @@ class _Sitting:
         else:
             self.hold()
             progress = read_checkpoint(run_dir).progress  # now that nobody else moves it
+            if self.accelerator.is_main_process and not (run_dir / RECIPE_FILE).exists():
+                write_recipe(run_dir, recipe)  # in place of a damaged one that was removed
 
         devices = [accelerator.device] if accelerator.device.type == "cuda" else []
         threads = torch_threads(recipe.threads)
@@ -234,6 +237,10 @@ class _Sitting:
                             loud=True,
                         )
                     loop.go()
+            except RunError as error:
+                if not has_run(self.home):  # a new run that has no checkpoint yet
+                    raise
+                raise RunError(f"{error}. What was saved of the run stays: then {resuming(self.home)}") from error
             finally:
                 loop.close()
         return _summary(run_dir, recipe, loop.progress)
