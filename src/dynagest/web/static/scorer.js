@@ -4,7 +4,7 @@
 import { Clock } from "./clock.js";
 
 /** Scores [0, 1] of logits; they sum to 1. */
-export function softmax(logits) {
+function softmax(logits) {
   const most = Math.max(...logits);
   const powers = Array.from(logits, (logit) => Math.exp(logit - most));
   const sum = powers.reduce((a, b) => a + b, 0);
