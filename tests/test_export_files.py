@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from cli_helpers import run
-from export_helpers import CLASSES, make_network, noise
+from export_helpers import CLASSES, export_colours, make_network, noise
 from onnx import TensorProto, helper
 
 import dynagest as dg
@@ -362,3 +362,18 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
     told = rf"{name}: cannot be written \(Read-only file system\); .*name another --out"
     with pytest.raises(RunError, match=told), _staged(tmp_path / name):
         pass
+
+
+def test_what_cannot_be_read_is_not_told_as_the_file_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="calibration"), _staged(tmp_path / "network.onnx"):
+        (tmp_path / "calibration").read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_a_network_is_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(RunError, match=rf"{tmp_path}: cannot be written \(No space left on device\); make room"):
+        export_colours(tmp_path / "network.onnx", "left", "right")

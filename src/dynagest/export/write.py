@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -190,12 +191,18 @@ def convert_clips(net: ClipNet, card: NetworkCard, to: Runtime) -> tuple[onnx.Mo
 def write_model(
     model: onnx.ModelProto, info: ModelInfo, to: Runtime, calibration: Iterable[Inputs], path: Path
 ) -> ModelInfo:
-    """Write ``model`` in the precision of ``info``, with ``info`` inside. Returns ``info`` with the final state."""
+    """Write ``model`` in the precision of ``info``, with ``info`` inside. Returns ``info`` with the final state.
+
+    Raises ``RunError`` when it cannot be written.
+    """
     if to == "onnx":
-        model = quantise_onnx(model, calibration) if info.precision == "int8" else model
+        if info.precision == "int8":
+            with _writing(Path(tempfile.gettempdir()), "name another folder for such files by TMPDIR"):
+                model = quantise_onnx(model, calibration)
         set_metadata(model, {KEY: info.model_dump_json()})
         check(model)
-        onnx.save(model, path)
+        with _writing(path.parent):
+            onnx.save(model, path)
         return info
     import openvino
 
@@ -209,7 +216,8 @@ def write_model(
         info = info.model_copy(update={"state": keep_state_in_bytes(converted, info.state)})
     converted.set_rt_info(info.model_dump_json(), [KEY])
     # Stored as fp16, which is more exact than the bf16 in which it is computed.
-    openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
+    with _writing(path.parent):
+        openvino.save_model(converted, path, compress_to_fp16=info.precision == "bf16")
     return info
 
 
@@ -236,17 +244,26 @@ def _staged(target: Path) -> Iterator[Path]:
     """The path of a temporary file beside ``target``, which replaces it on success and is removed otherwise."""
     staged = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged.touch()
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged.touch()
         yield staged
-        for part, final in zip(_parts(staged), _parts(target), strict=True):
-            part.replace(final)
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written ({error.strerror}); make room, or name another --out") from error
+        with _writing(target):
+            for part, final in zip(_parts(staged), _parts(target), strict=True):
+                part.replace(final)
     finally:
         for part in _parts(staged):
             with suppress(OSError):  # after success, or where nothing could be written, there is nothing to remove
                 part.unlink()
+
+
+@contextmanager
+def _writing(where: Path, otherwise: str = "name another --out") -> Iterator[None]:
+    """Tell an ``OSError`` in the block as a ``RunError``: ``where``, a file or folder, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{where}: cannot be written ({error.strerror}); make room, or {otherwise}") from error
 
 
 def _parts(path: Path) -> tuple[Path, ...]:
