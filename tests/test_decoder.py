@@ -225,6 +225,21 @@ def test_wrong_names(names: tuple[str, None], message: str | None) -> None:
         MultiScaleDecoder.for_model(net, *names, image_size=64)
 
 
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("which", "both, local, global"),
+        ("local_scale", "full, quarter"),
+        ("global_scale", "full, quarter"),
+        ("activation", "linear, sigmoid"),
+    ],
+)
+def test_an_unknown_choice_is_told_with_those_there_are(option: str, choices: str) -> None:
+    net = create_model("tsn_resnet18", 5, width=16)
+    with pytest.raises(ModelError, match=f"{option}: there is no 'fulll'; there are {choices}"):
+        MultiScaleDecoder.for_model(net, image_size=64, **{option: "fulll"})
+
+
 def test_network_that_names_no_taps() -> None:
     with pytest.raises(ModelError, match="name two of its modules"):
         MultiScaleDecoder.for_model(FrameNet())

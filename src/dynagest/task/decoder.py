@@ -7,7 +7,7 @@ global one 2048 -> 256 -> 32 -> 1, together 8,553,472 weights.
 
 from itertools import pairwise
 from math import log2, sqrt
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import nn
@@ -93,9 +93,17 @@ class MultiScaleDecoder(nn.Module):
         fixed T. It runs in evaluation mode and leaves the network as it was. Of a module that is called more than once
         in a pass, the last call counts; each must have seen all N*T frames in one. The weights depend on ``seed`` alone
         and torch's global generator is not used, so that a run's network and data are the same with and without
-        decoders. Raises ``ModelError`` for an unknown module, a tap whose output is no feature map, or a stride that no
-        decoder can bridge.
+        decoders. Raises ``ModelError`` for an unknown choice or module, a tap whose output is no feature map, or a
+        stride that no decoder can bridge.
         """
+        for option, value, choices in (
+            ("which", which, Which),
+            ("local_scale", local_scale, Scale),
+            ("global_scale", global_scale, Scale),
+            ("activation", activation, Activation),
+        ):
+            if value not in get_args(choices):
+                raise ModelError(f"{option}: there is no {value!r}; there are {', '.join(get_args(choices))}")
         wanted = {LOCAL: (local, local_scale, 0), GLOBAL: (global_, global_scale, 1)}
         if which != "both":
             wanted = {which: wanted[which]}
