@@ -273,6 +273,12 @@ def test_what_waited_for_the_end_of_a_stream_counts():
     assert over.end is not None
 
 
+@pytest.mark.parametrize("shape", [(2,), (4,), (1, 3)])
+def test_scores_of_another_network_are_refused(shape: tuple[int, ...]):
+    with pytest.raises(WeightsError, match=r"for 3 classes: of another network; give the detector the classes"):
+        EventDetector(CLASSES, SHARP).push(Scores(0.0, np.zeros(shape)))
+
+
 def test_settings_live_beside_the_network(tmp_path: Path):
     assert tuned_settings(tmp_path) is None
     written = EventsFile(settings=SHARP, tuned={"data": "streams"}).write(tmp_path)

@@ -107,10 +107,15 @@ class EventDetector:
     def push(self, scores: Scores) -> list[Event]:
         """Take the next scores (K,). Returns the end of a gesture, an activation, both in this order, or nothing.
 
-        Raises ``ClipError`` for scores older than the last ones, ``WeightsError`` for scores that are not finite.
+        Raises ``ClipError`` for scores older than the last ones, ``WeightsError`` for scores that are not finite or
+        not one for each class.
         """
         time, settings = scores.time, self.settings
-        assert scores.scores.shape == (len(self.classes),), f"{scores.scores.shape} for {len(self.classes)} classes"
+        if scores.scores.shape != (len(self.classes),):
+            raise WeightsError(
+                f"scores of shape {scores.scores.shape} for {len(self.classes)} classes: of another network; give the "
+                "detector the classes of the network that gives the scores"
+            )
         if not np.isfinite(scores.scores).all():
             raise WeightsError(f"the scores at {time:.3f} s are not finite: the network's weights are broken")
         if self._time is None:
