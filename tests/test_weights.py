@@ -72,9 +72,11 @@ def test_published_checkpoint_gives_the_published_logits(
         assert torch.allclose(net(clip), literal(clip), atol=1e-4)
 
 
-@pytest.mark.parametrize("wrappers", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "wrappers", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "network._orig_mod."]
+)
 def test_what_wraps_a_network_leaves_no_trace(tmp_path: Path, wrappers: str) -> None:
-    """DataParallel puts ``module.`` in front of every name, torch.compile ``_orig_mod.``."""
+    """DataParallel puts ``module.`` in front of every name, torch.compile ``_orig_mod.``, Lightning an attribute's."""
     torch.save({wrappers + name: tensor + 1 for name, tensor in small().state_dict().items()}, tmp_path / "w.pth")
     net = small()
     report = load_weights(net, tmp_path / "w.pth")

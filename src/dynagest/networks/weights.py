@@ -24,8 +24,9 @@ _IN_CHECKPOINT = "task.network."  # beside decoders and optimiser in the file th
 
 # All that a temporal module has around a block's first convolution is its own.
 _TEMPORAL = re.compile(r"(^|\.)(action_\w+|me|shifts|recurrent)\.|\.\d+\.conv1\.(?!(net\.)?(weight|bias)$)")
-# What DataParallel and torch.compile put in front of every name, in the order in which they were applied.
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+# What DataParallel, torch.compile and training modules, such as Lightning's, put in front of every name, in the order
+# in which they were applied.
+_WRAPPERS = re.compile(r"^((module|_orig_mod|model|network)\.)+")
 _HEADS = ("classifier.", "new_fc.", "fc.")
 
 
