@@ -204,6 +204,18 @@ def test_wrong_stages_and_tasks(overrides: dict[str, str], message: str) -> None
         recipe.with_overrides(overrides)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("epochs", "fewest_steps", "batch", "accumulate", "lr_batch", "milestones", "stride"),
+        *("threads", "workers", "prefetch", "checkpoint_steps", "log_steps"),
+    ],
+)
+def test_counts_beyond_all_use_are_refused(field: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{field}.*: is '1000000000000000000000', but must be at most 1\d+ "):
+        get_recipe("isogd").with_overrides({field: str(10**21)})
+
+
 def test_which_recipes_read_depth() -> None:
     assert get_recipe("egogesture").uses_depth
     assert not get_recipe("webcam").uses_depth

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import ceil
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
@@ -14,6 +14,9 @@ from dynagest.networks.spec import NetworkSpec, inputs_of
 from dynagest.settings import override
 
 Precision = Literal["auto", "bf16", "fp32"]
+# Far above what anybody trains with, and so small that steps and clips of a whole run can be counted and listed.
+Count = Annotated[int, Field(le=1_000_000)]
+Processes = Annotated[int, Field(le=1024)]  # or threads: what a machine is not brought down by
 
 # These may change when a run is resumed, because they do not affect its result.
 WITHOUT_EFFECT = frozenset(
@@ -103,25 +106,25 @@ class Recipe(BaseModel):
         description="clips of a step follow one another as in a stream: an online network begins each with what it "
         "remembers of the one before (of the same process and accumulated part)",
     )
-    epochs: int = Field(default=25, ge=1, description="passes over the training clips; `fewest_steps` may add some")
-    fewest_steps: int = Field(
+    epochs: Count = Field(default=25, ge=1, description="passes over the training clips; `fewest_steps` may add some")
+    fewest_steps: Count = Field(
         default=0,
         ge=0,
         description="where `epochs` make fewer steps than this, there are more of them; 0 once epochs is set",
     )
-    batch: int = Field(
+    batch: Count = Field(
         default=16, ge=1, description="clips of an optimiser step, over all processes and accumulated parts"
     )
-    accumulate: int = Field(default=1, ge=1, description="parts that a process cuts its share of the batch into")
+    accumulate: Count = Field(default=1, ge=1, description="parts that a process cuts its share of the batch into")
     optimiser: Literal["sgd", "adam", "adamw"] = Field(
         default="sgd", description="the paper's is sgd; adamw learns faster from scratch"
     )
     lr: float = Field(default=0.0025, gt=0, description="for `lr_batch` clips; scaled linearly to a step's clips")
-    lr_batch: int = Field(default=16, ge=1, description="clips of a step that `lr` is for")
+    lr_batch: Count = Field(default=16, ge=1, description="clips of a step that `lr` is for")
     schedule: Literal["step", "cosine", "constant"] = Field(
         default="step", description="how lr falls: at the milestones, by a cosine to 0, or not at all (constant)"
     )
-    milestones: tuple[int, ...] = Field(
+    milestones: tuple[Count, ...] = Field(
         default=(10, 15, 20), description="epochs after which lr is multiplied by `gamma`"
     )
     gamma: float = Field(default=0.1, gt=0, le=1, description="factor of lr after each milestone")
@@ -146,7 +149,8 @@ class Recipe(BaseModel):
     sampling: Sampling = Field(
         default="segment", description="a frame of each of T equal parts, or T frames of one window (dense)"
     )
-    stride: int = Field(default=2, ge=1, description="frames from one to the next, with dense sampling")
+    # A choice of how to train, as all defaults here. Those of `View` and `NetworkCard` are 1, the frames as they come.
+    stride: Count = Field(default=2, ge=1, description="frames from one to the next, with dense sampling")
     crop: Literal["paper", "action"] = Field(
         default="paper", description="5 places and equal sides, or ACTION-Net's 13 places"
     )
@@ -166,14 +170,14 @@ class Recipe(BaseModel):
     )
 
     precision: Precision = Field(default="auto", description="auto: bf16 where the hardware has it")
-    threads: int | None = Field(
+    threads: Processes | None = Field(
         default=None, ge=1, description="of PyTorch in each process; rounding depends on it. none: as many as cores"
     )
-    workers: int | None = Field(default=None, ge=0, description="data-loading processes; none: autodetected")
-    prefetch: int = Field(default=2, ge=1, description="batches that each worker prepares ahead")
+    workers: Processes | None = Field(default=None, ge=0, description="data-loading processes; none: autodetected")
+    prefetch: Count = Field(default=2, ge=1, description="batches that each worker prepares ahead")
     checkpoint_seconds: float = Field(default=300.0, gt=0, description="at most this long between checkpoints")
-    checkpoint_steps: int | None = Field(default=None, ge=1, description="also a checkpoint every so many steps")
-    log_steps: int = Field(
+    checkpoint_steps: Count | None = Field(default=None, ge=1, description="also a checkpoint every so many steps")
+    log_steps: Count = Field(
         default=10, ge=1, description="a line in the log every so many steps of an epoch, and at its end"
     )
 
