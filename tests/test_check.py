@@ -342,6 +342,16 @@ def test_the_text_has_the_clips_of_each_class_and_split(tmp_path: Path) -> None:
     ]
 
 
+def test_many_classes_are_listed_in_lines_that_can_be_read(tmp_path: Path) -> None:
+    names = [f"{number:03d}" for number in range(1, 250)]
+    clips = [Clip(tmp_path / f"{name}.avi", name, split="train") for name in [*names, "001"]]
+    lines = check(make_manifest(*clips, depth=None, classes=tuple(names))).to_text().splitlines()
+    listed = [line for line in lines if line.startswith("  ")]
+    assert max(map(len, listed)) <= 100
+    assert listed[:2] == ["  2 clips: 001", f"  1 clip: {', '.join(names[1:19])},"]
+    assert " ".join(line.strip() for line in listed[1:]) == f"1 clip: {', '.join(names[1:])}"
+
+
 def test_problem_names_its_file_once() -> None:
     file = Path("/data/a.avi")
     assert str(Problem("error", "missing", "no such file", file, 3)) == "error: line 3: /data/a.avi: no such file"

@@ -34,6 +34,11 @@ def test_labels_classes_and_subjects(tmp_path: Path) -> None:
     assert "'Ann' is in more than one split (1 clip in train, 1 clip in test)" in messages[4]
 
 
+def test_one_class_has_no_clip(tmp_path: Path) -> None:
+    report = check(make_manifest(make_clip(tmp_path, "one", "a"), classes=("a", "b")))
+    assert [problem.message for problem in report.problems] == ["train: 1 of 2 classes has no clip: b"]
+
+
 def test_names_of_one_class_that_look_alike_are_told(tmp_path: Path) -> None:
     labels = ("Wave", "wave", "cafe\u0301", "caf\u00e9", "cafe", "wave 2")
     clips = [make_clip(tmp_path, f"clip{i}", label) for i, label in enumerate(labels)]

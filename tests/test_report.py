@@ -135,7 +135,7 @@ def test_the_best_and_the_worst_class_are_named(tmp_path: Path) -> None:
         like.conditions, like.classes, np.eye(4)[predicted], labels, [(k, f"{k}.avi") for k in range(9)], ()
     )
     text = report(fill(tmp_path / "run", test)).text
-    assert "Best: b (100 %); worst: a (25 %). 1 of 4 classes have no clip in this split." in text
+    assert "Best: b (100 %); worst: a (25 %). 1 of 4 classes has no clip in this split." in text
 
 
 def test_the_network_of_the_last_best_epoch_is_named_as_kept(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def _class_note(test: Evaluation) -> str:
     missing = len(test.classes) - len(known)
     worst, best = (f"{row.name} ({100 * (row.accuracy or 0):.0f} %)" for row in (known[0], known[-1]))
     note = f"Best: {best}; worst: {worst}."
-    return note + (f" {missing} of {len(test.classes)} classes have no clip in this split." if missing else "")
+    have = "has" if missing == 1 else "have"
+    return note + (f" {missing} of {len(test.classes)} classes {have} no clip in this split." if missing else "")
 
 
 def _training_note(history: History) -> str:

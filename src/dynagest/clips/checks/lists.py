@@ -59,8 +59,9 @@ def _classes(manifest: Manifest) -> Iterator[Problem]:
     for split in SPLITS:
         absent = [name for name in manifest.classes if name not in labels[split]]
         if labels[split] and absent:
-            message = f"{split}: {len(absent)} of {len(manifest.classes)} classes have no clip: {some(absent, _NAMED)}"
-            yield Problem("warning", "class", message, manifest.path)
+            have = "has" if len(absent) == 1 else "have"
+            message = f"{split}: {len(absent)} of {len(manifest.classes)} classes {have} no clip"
+            yield Problem("warning", "class", f"{message}: {some(absent, _NAMED)}", manifest.path)
         unlearnt = [name for name in manifest.classes if name in labels[split] - labels["train"]]
         if labels["train"] and unlearnt:
             absence = counted(len(unlearnt), "class", "has", "have")

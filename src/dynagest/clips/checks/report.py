@@ -1,5 +1,6 @@
 """The findings of ``data check``: problems, counts and lengths, as objects, JSON and text. Needs no torch."""
 
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +11,9 @@ from dynagest.clips.checks.polarity import Polarity
 from dynagest.errors import counted
 
 Severity = Literal["error", "warning"]
+_LISTED = textwrap.TextWrapper(
+    width=100, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+)
 
 
 @dataclass(frozen=True)
@@ -146,4 +150,5 @@ class CheckReport:
         for name, count in self.counts[split].items():
             classes[count].append(name)
         for count in sorted(classes.keys() - {0}, reverse=True) if len(classes) > 1 else ():
-            yield f"  {counted(count, 'clip')}: {', '.join(classes[count])}"
+            line = f"{counted(count, 'clip')}: {', '.join(classes[count])}"
+            yield from _LISTED.wrap(line)
