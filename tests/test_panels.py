@@ -14,6 +14,7 @@ from dynagest.clips.dataset import ClipDataset, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
+from dynagest.errors import RunError
 from dynagest.networks.build import create_model
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.saved import save_decoders
@@ -94,7 +95,7 @@ def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path
     row = next(panel_rows(net, card, decoder, source, test, count=1, seed=0))
     sample = source[(0, row.clip.index)]
     np.testing.assert_array_equal(row.rgb, sample["rgb"][2].permute(1, 2, 0))
-    np.testing.assert_array_equal(row.depth, sample["depth"][2, 0])
+    np.testing.assert_array_equal(row.target, sample["depth"][2, 0])
     with torch.no_grad(), decoder.attached(net.eval()) as taps:
         net(normalise(sample["rgb"][None], card.mean, card.std))
         masks = decoder(decoder.features(taps))
@@ -123,6 +124,27 @@ def test_panels_show_the_window_that_a_network_was_trained_on(
     expected = strip(next(panel_rows(net, card, decoder, source, test, count=1, seed=0)))
     written = cv2.imread(str(tmp_path / "panels" / "0.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written[:, :SIDE, 2::-1], expected[:, :SIDE, :3])
+
+
+def test_panels_show_the_targets_that_decoders_learnt_binarised(
+    with_depth: Manifest, card: NetworkCard, tmp_path: Path
+) -> None:
+    net = create_model("tsm_resnet18", 2, 4, width=8)
+    save_decoders(tmp_path, MultiScaleDecoder.for_model(net, image_size=64))
+    test = evaluate(net, card, with_depth)
+    near = colour(np.ones((1, 1)))[0, 0, ::-1]
+    titles, nearest = [], []
+    for binarise in (False, True):
+        (tmp_path / "recipe.json").write_text(json.dumps({"binarise": binarise, "threshold": 10.0}))
+        assert make_panels(tmp_path, net, card, with_depth, test, count=1) is None
+        titles.append(json.loads((tmp_path / "panels" / "panels.json").read_text())["columns"][1])
+        shown = cv2.imread(str(tmp_path / "panels" / "0.png"))[:, SIDE + 8 : 2 * SIDE + 8]
+        nearest.append(bool((shown == near).all(axis=-1).any()))
+    assert titles == ["depth", "depth, binarised"]
+    assert nearest == [False, True], "depth of 200 / 255 is a target of 1"
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(RunError, match=r"recipe\.json: does not tell what the decoders learnt .*; restore it"):
+        make_panels(tmp_path, net, card, with_depth, test, count=1)
 
 
 def test_panels_say_why_they_are_missing(with_depth: Manifest, card: NetworkCard, tmp_path: Path) -> None:

@@ -20,16 +20,17 @@ from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, norm
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
 from dynagest.clips.view import View
-from dynagest.errors import DepthError
+from dynagest.errors import DepthError, RunError
+from dynagest.fields import parse_json
 from dynagest.networks.forward import evaluating
-from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
+from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER, RECIPE_FILE
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
+from dynagest.task.loss import DepthLoss
 from dynagest.task.saved import load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
 
 CAPTIONS = "panels.json"  # in the folder of the panels
-COLUMNS = ("RGB", "depth", "local mask", "global mask")
 SIDE = 224  # pixels of a picture in the figure
 GAP = 8
 NO_DECODERS = "this run has no depth decoders, so there are no masks to show"
@@ -38,16 +39,18 @@ TRIES = 10  # clips that are tried for each wanted row before the set counts as 
 
 @dataclass(frozen=True)
 class PanelRow:
-    """One frame of a clip. ``rgb`` (s, s, 3) uint8; ``depth`` (s, s) and the masks (h, w) float32, near = 1.
+    """One frame of a clip. ``rgb`` (s, s, 3) uint8; ``target`` (s, s) and the masks (h, w) float32, near = 1.
 
-    A mask is None for a decoder that the run does not have.
+    ``target`` is the depth, 0 or 1 where the decoders learnt it ``binarised``. A mask is None for a decoder that the
+    run does not have.
     """
 
     clip: ClipResult
     rgb: np.ndarray
-    depth: np.ndarray
+    target: np.ndarray
     local: np.ndarray | None
     global_: np.ndarray | None
+    binarised: bool = False
 
 
 def make_panels(
@@ -73,7 +76,9 @@ def make_panels(
             if isinstance(source, Manifest):
                 view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride)
                 source = ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
-            rows = tuple(panel_rows(net, card, load_decoders(run, net), source, evaluation, count=count, seed=seed))
+            decoder, threshold = load_decoders(run, net), _threshold(run)
+            chosen = panel_rows(net, card, decoder, source, evaluation, threshold=threshold, count=count, seed=seed)
+            rows = tuple(chosen)
         except DepthError as error:
             # The accuracies stand without depth; the report and the caller are told.
             reason = str(error)
@@ -95,16 +100,20 @@ def panel_rows(
     source: ClipSource,
     evaluation: Evaluation,
     *,
+    threshold: float | None = None,
     count: int,
     seed: int,
 ) -> Iterator[PanelRow]:
-    """At most ``count`` rows; clips that cannot be read or have no depth are skipped."""
+    """At most ``count`` rows; clips that cannot be read or have no depth are skipped.
+
+    ``threshold`` in [0, 1] binarises depth, as in the loss.
+    """
     found = 0
     for clip in preferred_clips(evaluation, seed)[: TRIES * count]:
         sample = source[(0, clip.index)]
         if isinstance(sample, UnreadableClip) or not bool(sample["has_depth"]):
             continue
-        yield _row(net, card, decoder, clip, sample["rgb"], sample["depth"])
+        yield _row(net, card, decoder, clip, sample["rgb"], sample["depth"], threshold)
         found += 1
         if found == count:
             return
@@ -134,7 +143,8 @@ def preferred_clips(evaluation: Evaluation, seed: int) -> list[ClipResult]:
 def write_panels(run: Path, rows: tuple[PanelRow, ...]) -> None:
     """Write the captioned figure ``panels.png``, and ``panels/`` with a picture and a caption for each row."""
     strips = [strip(row) for row in rows]
-    columns = [name for name, picture in zip(COLUMNS, _pictures(rows[0]), strict=True) if picture is not None]
+    titles = ("RGB", "depth, binarised" if rows[0].binarised else "depth", "local mask", "global mask")
+    columns = [name for name, picture in zip(titles, _pictures(rows[0]), strict=True) if picture is not None]
     captions = {
         "missing": "",
         "columns": columns,
@@ -174,7 +184,7 @@ def colour(depth: np.ndarray) -> np.ndarray:
 
 
 def _pictures(row: PanelRow) -> tuple[np.ndarray | None, ...]:
-    masks = (row.depth, row.local, row.global_)
+    masks = (row.target, row.local, row.global_)
     return (row.rgb, *(None if mask is None else colour(mask) for mask in masks))
 
 
@@ -186,6 +196,7 @@ def _row(
     clip: ClipResult,
     rgb: torch.Tensor,
     depth: torch.Tensor,
+    threshold: float | None,
 ) -> PanelRow:
     """The middle frame of a sample: ``rgb`` (T, 3, s, s) uint8, ``depth`` (T, 1, s, s) in [0, 1]."""
     device = next(net.parameters()).device
@@ -195,7 +206,21 @@ def _row(
     masks = decoder.to(device)(decoder.features(taps))
     middle = len(rgb) // 2
     local, global_ = (None if mask is None else mask[middle, 0].float().cpu().numpy() for mask in masks)
-    return PanelRow(clip, rgb[middle].permute(1, 2, 0).numpy(), depth[middle, 0].float().numpy(), local, global_)
+    target = DepthLoss(threshold=threshold).target(depth[None, middle : middle + 1], depth.shape[-2:])[0, 0]
+    picture = rgb[middle].permute(1, 2, 0).numpy()
+    return PanelRow(clip, picture, target.numpy(), local, global_, binarised=threshold is not None)
+
+
+def _threshold(run: Path) -> float | None:
+    """The threshold in [0, 1] by which the run's decoders learnt depth binarised; None if they learnt depth itself."""
+    path = run / RECIPE_FILE
+    if not path.exists():
+        return None
+    try:
+        recipe = parse_json(path.read_text(encoding="utf-8"))
+        return float(recipe["threshold"]) / 255 if recipe["binarise"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: does not tell what the decoders learnt ({error}); restore it or remove it") from error
 
 
 def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, count: int) -> str | None:
