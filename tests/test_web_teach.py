@@ -63,8 +63,9 @@ class TestUploads:
         times = [0, 0.04, 0.08, 0.2, 0.24, 0.3, 0.5, 0.501, 0.6, 1.0]
         answer = client.post("/api/gestures/thumbs up/clips", content=body(times=[5 + t for t in times]), headers=CLIP)
         assert answer.status_code == 201
-        assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0, "fault": ""}
         video = tmp_path / "gestures" / "thumbs up" / "001.mkv"
+        written = video.stat().st_mtime
+        assert answer.json() == {"name": "001", "frames": 10, "seconds": 1.0, "written": written, "fault": ""}
         assert FrameReader().count(video) == 10
         assert video_rate(video) == pytest.approx(9.0)
         assert client.get("/api/gestures").json()["gestures"] == [{"label": "thumbs up", "clips": [answer.json()]}]
@@ -357,7 +358,8 @@ class TestUploads:
         path = tmp_path / "gestures" / "wave" / "001.mkv"
         path.write_bytes(path.read_bytes().replace(b"Lav", b"La\xff"))  # the encoder's name
         (gesture,) = client.get("/api/gestures").json()["gestures"]
-        assert gesture["clips"] == [{"name": "001", "frames": 10, "seconds": 0.9, "fault": ""}]
+        written = path.stat().st_mtime
+        assert gesture["clips"] == [{"name": "001", "frames": 10, "seconds": 0.9, "written": written, "fault": ""}]
 
     def test_what_a_file_manager_leaves_behind_is_no_clip(self, client: TestClient, tmp_path: Path) -> None:
         post(client)

@@ -26,11 +26,15 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A clip in the folder: its name within its gesture, its frames and seconds, and why it cannot be shown, if so."""
+    """A clip in the folder: its name within its gesture, its frames and seconds, and why it cannot be shown, if so.
+
+    ``written`` (seconds since 1970) tells it from an earlier clip of that name, because deleting one frees its name.
+    """
 
     name: str
     frames: int
     seconds: float
+    written: float
     fault: str = ""
 
 
@@ -45,7 +49,7 @@ class ClipFolder:
     def listing(self) -> list[dict[str, Any]]:
         """The gestures in natural order, with their clips.
 
-        Each is a dict ``{"label": ..., "clips": [{"name", "frames", "seconds", "fault"}, ...]}``.
+        Each is a dict ``{"label": ..., "clips": [{"name", "frames", "seconds", "written", "fault"}, ...]}``.
         """
         return [{"label": label, "clips": list(self._described(label))} for label in gestures(self.folder)]
 
@@ -159,13 +163,14 @@ class ClipFolder:
                 yield asdict(self._describe(path))
 
     def _describe(self, path: Path) -> Recorded:
-        key = (path, path.stat().st_mtime_ns)
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns)
         if key not in self._known:
             try:
                 times = read_recording(path).times
             except RequestError as error:
-                return Recorded(path.stem, 0, 0.0, error.message)
-            self._known[key] = Recorded(path.stem, len(times), round(times[-1] - times[0], 3))
+                return Recorded(path.stem, 0, 0.0, stat.st_mtime, error.message)
+            self._known[key] = Recorded(path.stem, len(times), round(times[-1] - times[0], 3), stat.st_mtime)
         return self._known[key]
 
 

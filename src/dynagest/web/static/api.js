@@ -22,7 +22,7 @@ const json = async (path, options) => (await ask(path, options)).json();
 /** {url, mode, state, card, events, runtime}: the network to run. */
 export const getModel = () => json("/api/model");
 
-/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, fault}]}], fewest_clips?, trainable?} */
+/** {teach, reason?, folder?, gestures: [{label, clips: [{name, frames, seconds, written, fault}]}], fewest_clips?, trainable?} */
 export const getGestures = () => json("/api/gestures");
 
 /** {state, stage, progress, epoch, epochs, top1, left, note, message} */

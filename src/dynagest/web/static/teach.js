@@ -99,7 +99,13 @@ export class Teach extends EventTarget {
     const present = new Map([...list.children].map((item) => [item.dataset.name, item]));
     for (const [name, item] of present) if (!clips.some((clip) => clip.name === name)) item.remove();
     clips.forEach((clip, k) => {
-      const item = present.get(clip.name) ?? list.appendChild(this.item(label, clip));
+      let item = present.get(clip.name);
+      if (Number(item?.dataset.written) !== clip.written) { // also where another page deleted it and recorded anew
+        const made = this.item(label, clip);
+        if (item) item.replaceWith(made);
+        else list.appendChild(made);
+        item = made;
+      }
       const what = `clip ${k + 1} of ${label}`;
       const play = clip.fault ? `Why ${what} cannot be shown` : `Play ${what}, ${clip.seconds.toFixed(1)} seconds`;
       item.querySelector(".play").setAttribute("aria-label", play);
@@ -109,7 +115,7 @@ export class Teach extends EventTarget {
 
   item(label, clip) {
     const item = find("clip-item").content.firstElementChild.cloneNode(true);
-    item.dataset.name = clip.name;
+    Object.assign(item.dataset, { name: clip.name, written: clip.written });
     const play = item.querySelector(".play");
     if (clip.fault) {
       play.classList.add("unreadable");
