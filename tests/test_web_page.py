@@ -46,8 +46,8 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
       seen: page.querySelector("train-fault").seen,
     };"""
     clips = [
-        {"name": "001", "frames": 10, "seconds": 0.9, "fault": ""},
-        {"name": "002", "frames": 0, "seconds": 0, "fault": "wave/002.mkv cannot be read; delete it"},
+        {"name": "001", "frames": 10, "seconds": 0.9, "written": 1.5, "fault": ""},
+        {"name": "002", "frames": 0, "seconds": 0, "written": 2.5, "fault": "wave/002.mkv cannot be read; delete it"},
     ]
     assert node(script, clips, tmp_path) == {
         "asked": ["GET /api/gestures/wave/clips/001/picture", "DELETE /api/gestures/wave/clips/002"],
@@ -59,6 +59,38 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_deleted(tmp_path: Path)
         "classes": ["unreadable"],
         "fault": "wave/002.mkv cannot be read; delete it.",
         "seen": True,
+    }
+
+
+def test_a_clip_that_took_the_name_of_a_deleted_one_is_shown_anew(tmp_path: Path) -> None:
+    """As where another page deleted the last clip of a gesture and recorded one more."""
+    script = """
+    class Element {
+      parts = {}; children = []; dataset = {};
+      get content() { return { firstElementChild: this }; }
+      querySelector(name) { return (this.parts[name] ??= new Element()); }
+      cloneNode() { return new Element(); }
+      appendChild(child) { return (child.home = this).children.push(child), child; }
+      replaceWith(other) { (other.home = this.home).children[this.home.children.indexOf(this)] = other; }
+      setAttribute() {}
+      addEventListener() {}
+    }
+    const page = new Element(), asked = [];
+    globalThis.document = { getElementById: (id) => page.querySelector(id) };
+    globalThis.addEventListener = globalThis.createImageBitmap = () => {};
+    globalThis.fetch = (path) => (asked.push(path.split("/").at(-2)), new Promise(() => {}));
+    const { Teach } = await import("$static/teach.js");
+    const teach = new Teach(new Element(), new Element(), () => {}), row = new Element();
+    const clip = (name, written) => ({ name, written, frames: 10, seconds: 0.9, fault: "" });
+    const list = row.querySelector(".clips"), seen = [];
+    for (const times of [[1.5, 2.5], [1.5, 2.5], [1.5, 3.5]]) {
+      teach.fill(row, "wave", [clip("001", times[0]), clip("002", times[1])]);
+      seen.push(list.children.map((item) => item.dataset.written));
+    }
+    const result = { asked, seen };"""
+    assert node(script, None, tmp_path) == {
+        "asked": ["001", "002", "002"],
+        "seen": [[1.5, 2.5], [1.5, 2.5], [1.5, 3.5]],
     }
 
 
@@ -101,6 +133,42 @@ def test_a_camera_whose_picture_is_not_played_can_be_tried_again(tmp_path: Path)
     const result = [await camera.start(), stopped, camera.running];
     setTimeout(() => process.exit(), 100); // not when the camera's time is over"""
     assert node(script, None, tmp_path) == ["busy", [True], False]
+
+
+def test_of_two_camera_starts_at_once_the_last_counts_however_they_are_answered(tmp_path: Path) -> None:
+    script = """
+    const stopped = [], asked = [];
+    const streamOf = (name) => ({
+      name,
+      getTracks: () => [{ stop: () => stopped.push(name) }],
+      getVideoTracks: () => [{ addEventListener() {}, getSettings: () => ({}) }],
+    });
+    const getUserMedia = () => new Promise((resolve, reject) => asked.push({ resolve, reject }));
+    const mediaDevices = { addEventListener() {}, getUserMedia };
+    Object.defineProperty(globalThis, "navigator", { value: { mediaDevices } });
+    const { Camera } = await import("$static/camera.js");
+    const refused = new DOMException("no", "NotAllowedError");
+    const attempt = async (answer) => {
+      asked.length = stopped.length = 0;
+      const video = { play: async () => {}, classList: { toggle() {} }, requestVideoFrameCallback() {} };
+      const camera = new Camera(video);
+      const both = [camera.start(), camera.start()];
+      answer(...asked);
+      return [await Promise.all(both), camera.stream?.name ?? null, [...stopped]];
+    };
+    const result = [
+      await attempt((one, two) => (one.resolve(streamOf("one")), two.resolve(streamOf("two")))),
+      await attempt((one, two) => (two.resolve(streamOf("two")), one.resolve(streamOf("one")))),
+      await attempt((one, two) => (two.resolve(streamOf("two")), one.reject(refused))),
+      await attempt((one, two) => (one.resolve(streamOf("one")), two.reject(refused))),
+    ];
+    setTimeout(() => process.exit(), 100); // not when the cameras' time is over"""
+    assert node(script, None, tmp_path) == [
+        [["replaced", "on"], "two", ["one"]],
+        [["replaced", "on"], "two", ["one"]],
+        [["replaced", "on"], "two", []],
+        [["replaced", "denied"], None, ["one"]],
+    ]
 
 
 def test_while_the_network_computes_one_frame_waits_and_older_ones_are_dropped(tmp_path: Path) -> None:

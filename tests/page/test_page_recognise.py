@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export_helpers import export_colours
 from page_sites import clip_frames, export_untrained, rate_of, scores_seen, serve
 from web_browser import RATE, SOFTWARE_GPU, browser, turn_on, until, write_film
 from web_helpers import running
@@ -20,7 +21,9 @@ from dynagest.stream.recogniser import Recogniser
 from dynagest.stream.window import Unsplit, WindowScorer
 from dynagest.synth.recording import label_of
 from dynagest.synth.spec import get_preset
-from dynagest.web.app import create_app
+from dynagest.web.app import Site, create_app
+from dynagest.web.model import ModelShelf, load_model
+from dynagest.web.runtime import find_runtime
 
 pytestmark = pytest.mark.slow
 DEMO = Path(__file__).resolve().parents[2] / "runs" / "demo"
@@ -112,6 +115,27 @@ def test_the_graphics_card_runs_the_network_when_it_is_asked_for_and_gives_what_
         runs_on, logits = page.evaluate(LOGITS, [clip.ravel().tolist(), "webgpu"])
         assert runs_on == "graphics card"
         assert logits == pytest.approx(expected.tolist(), rel=0, abs=0.02 * float(np.abs(expected).max()))
+
+
+def test_below_no_gesture_stands_none_that_a_moment_alone_speaks_for(tmp_path: Path, red: Path) -> None:
+    """The network is sure of red for a second at a time; the evidence, averaged over five, comes to half of that."""
+    settings = EventSettings(smoothing=5, threshold=0.98)
+    network = export_colours(tmp_path / "colours.onnx", "left", "right", settings)
+    site = Site(ModelShelf(load_model(network)), find_runtime(), teach_off="not in this test")
+    with running(create_app(site)) as port, browser(red) as page:
+        turn_on(page, f"http://127.0.0.1:{port}/")
+        likely = page.evaluate("""async () => {
+          let most = 0;
+          for (let end = performance.now() + 60_000; performance.now() < end; ) {
+            await new Promise(requestAnimationFrame);
+            const share = parseFloat(document.querySelector("#rank .share")?.textContent ?? 0);
+            if (document.getElementById("now-name").textContent !== "No gesture" || share <= most) continue;
+            if (!most) end = Math.min(end, performance.now() + 4000);
+            most = share;
+          }
+          return most;
+        }""")
+    assert 0 < likely <= 50
 
 
 def test_a_gesture_is_announced_each_time(colours: str, red: Path) -> None:

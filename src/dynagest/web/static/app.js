@@ -85,7 +85,9 @@ function fail(message) {
 async function startCamera(deviceId) {
   state.camera = "asking";
   showState();
-  state.camera = await camera.start(deviceId);
+  const started = await camera.start(deviceId);
+  if (started === "replaced") return; // the later start tells
+  state.camera = started;
   showState();
   if (state.camera === "on") await listCameras();
 }
@@ -121,22 +123,26 @@ function element(tag, kind, text = "") {
   return made;
 }
 
-/** Show a gesture, perhaps one, or none, and below it what else is likely. Returns the largest evidence. */
-function showNow({ scores, evidence }) {
+/**
+ * Show a gesture, perhaps one, or none, and below it what else is likely. Returns the largest evidence.
+ *
+ * All by the evidence, as strip and log: a score that is high for a moment is none yet, and would contradict the name.
+ */
+function showNow({ evidence }) {
   const { card, events } = recogniser.model;
   const ranked = card.classes
-    .map((label, k) => ({ label, score: scores[k], evidence: evidence[k] }))
+    .map((label, k) => ({ label, evidence: evidence[k] }))
     .filter(({ label }) => label !== NONE)
-    .sort((a, b) => b.score - a.score);
+    .sort((a, b) => b.evidence - a.evidence);
   const active = state.active && ranked.find(({ label }) => label === state.active.label);
-  const likely = Math.max(...ranked.map((each) => each.evidence));
-  const perhaps = ranked.find((each) => each.evidence === likely && likely >= events.threshold / 2);
+  const likely = ranked[0].evidence;
+  const perhaps = likely >= events.threshold / 2 ? ranked[0] : undefined;
   const shown = active ?? perhaps;
   showName(active ? "Gesture" : perhaps ? "Perhaps" : "Now", shown, ranked.filter((each) => each !== shown));
   return likely;
 }
 
-/** `shown` {label, evidence} has the evidence that the strip and the log tell, `others` {label, score} their scores. */
+/** `shown` {label, evidence} or undefined, and `others` like it. */
 function showName(eyebrow, shown, others) {
   find("now").classList.toggle("alive", eyebrow === "Gesture");
   find("now").classList.toggle("perhaps", eyebrow === "Perhaps");
@@ -150,10 +156,10 @@ function showName(eyebrow, shown, others) {
   find("rank").replaceChildren(...others.slice(0, RANKED).map(rankRow));
 }
 
-function rankRow({ label, score }) {
+function rankRow({ label, evidence }) {
   const row = element("li");
-  row.append(element("span", "", title(label)), element("span", "share", percent(score)));
-  row.style.setProperty("--share", score.toFixed(3));
+  row.append(element("span", "", title(label)), element("span", "share", percent(evidence)));
+  row.style.setProperty("--share", evidence.toFixed(3));
   return row;
 }
 

@@ -23,6 +23,7 @@ export class Camera extends EventTarget {
     super();
     this.video = video;
     this.stream = null;
+    this.starts = 0; // how many there were
     this.begun = null; // the performance.now() at which the stream's own clock was 0
     navigator.mediaDevices?.addEventListener("devicechange", () => this.dispatchEvent(new Event("found")));
   }
@@ -32,21 +33,27 @@ export class Camera extends EventTarget {
   }
 
   /**
-   * Start a camera, or another one.
-   * @returns {Promise<string>} "on", or why not: "insecure", "old", "denied", "missing", "busy"
+   * Start a camera, or another one. Of several starts at once the last one counts, in whatever order they are answered.
+   * @returns {Promise<string>} "on", or why not: "insecure", "old", "denied", "missing", "busy"; "replaced" if another
+   * start came after this one
    */
   async start(deviceId) {
     if (!navigator.mediaDevices?.getUserMedia) return self.isSecureContext ? "old" : "insecure";
     if (!this.video.requestVideoFrameCallback) return "old";
     this.stop();
+    const turn = ++this.starts;
     const choice = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { ...WANTED, ...choice }, audio: false });
     } catch (error) {
-      return STATES[error.name] ?? "busy";
+      return turn === this.starts ? (STATES[error.name] ?? "busy") : "replaced";
     }
-    this.stop(); // another start may have come in between, as when arrow keys move through the list of cameras
+    if (turn !== this.starts) {
+      // Another start came in between, as when arrow keys move through the list of cameras.
+      for (const track of stream.getTracks()) track.stop();
+      return "replaced";
+    }
     this.stream = stream;
     this.video.srcObject = stream;
     const [track] = stream.getVideoTracks();
@@ -55,7 +62,9 @@ export class Camera extends EventTarget {
     this.video.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
     const playing = this.video.play().then(() => "on", () => "busy");
     const late = new Promise((resolve) => setTimeout(resolve, PATIENCE, "busy"));
-    if ((await Promise.race([playing, late])) === "busy" && this.stream === stream) { // else another one took its place
+    const played = await Promise.race([playing, late]);
+    if (turn !== this.starts) return "replaced";
+    if (played === "busy") {
       this.stop();
       return "busy";
     }

@@ -3,7 +3,7 @@
 /**
  * Dispatches CustomEvents whose `detail` is:
  *   progress {share}  ready {runsOn}  failed {message}
- *   update {time, scores, evidence, latency}: those of all classes at `time` of the stream
+ *   update {time, evidence, latency}: the evidence for all classes at `time` of the stream
  *   gesture: an event of events.js   work {runs}: after each frame, how often the network ran
  */
 export class Recogniser extends EventTarget {

@@ -43,7 +43,7 @@ async function recognise({ bitmap, time, late }) {
   }
   const events = scores.flatMap((each) => detector.push(each));
   const newest = scores.at(-1);
-  const update = newest && { time: newest.time, scores: newest.scores, evidence: detector.evidence() };
+  const update = newest && { time: newest.time, evidence: detector.evidence() };
   postMessage({ type: "done", update, runs: scores.length, events });
 }
 
