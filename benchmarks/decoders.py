@@ -76,7 +76,7 @@ def gradients(task: DepthTask, batch: Batch) -> dict[str, Gradient]:
     task.train()
     with task.decoder.attached(task.network) as taps:
         logits = task.network(rgb)
-    masks = task.decoder(task.decoder.features(taps))
+    masks = task.decoder(taps)
     weights = task.loss.weights
     terms = {"cross-entropy": weights.cross_entropy * torch.nn.functional.cross_entropy(logits, label)}
     for kind, mask in masks._asdict().items():

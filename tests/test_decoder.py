@@ -6,7 +6,7 @@ from torch import nn
 
 from dynagest.errors import ModelError, WeightsError
 from dynagest.networks.build import create_model
-from dynagest.task.decoder import Decoder, Features, MultiScaleDecoder
+from dynagest.task.decoder import Decoder, MultiScaleDecoder
 from dynagest.task.saved import load_decoders, save_decoders
 
 
@@ -50,7 +50,7 @@ def test_published_mask_sizes() -> None:
     msd = MultiScaleDecoder.for_model(net)
     with torch.no_grad(), msd.attached(net) as taps:
         net(torch.rand(1, 1, 3, 224, 224))
-        masks = msd(msd.features(taps))
+        masks = msd(taps)
     assert masks.local.shape == (1, 1, 224, 224)
     assert masks.global_.shape == (1, 1, 56, 56)
 
@@ -87,7 +87,7 @@ def test_variants_of_table_vii(options: dict, kinds: list[str], stages: list[int
     assert [decoder.stages for _, decoder in msd.parts()] == stages
     with torch.no_grad(), msd.attached(net) as taps:
         net(torch.rand(1, 2, 3, 32, 32))
-        masks = msd(msd.features(taps))
+        masks = msd(taps)
     assert [None if m is None else tuple(m.shape) for m in masks].count(None) == 1
     assert next(m for m in masks if m is not None).shape == (2, 1, *mask)
 
@@ -120,7 +120,7 @@ def test_any_cnn_by_module_names(kind: type[FrameNet]) -> None:
     x = torch.rand(2, 3, 64, 64) if kind is FrameNet else torch.rand(1, 2, 3, 64, 64)
     with msd.attached(net) as taps:
         net(x)
-        masks = msd(msd.features(taps))
+        masks = msd(taps)
     assert masks.local.shape == (2, 1, 64, 64)
     assert masks.global_.shape == (2, 1, 16, 16)
 
@@ -145,7 +145,7 @@ def test_attaching_changes_nothing_and_detaching_leaves_nothing() -> None:
     msd = MultiScaleDecoder.for_model(net, image_size=32)
     with msd.attached(net) as taps:
         attached = net(clip)
-        msd(msd.features(taps))
+        msd(taps)
         assert sum(len(module._forward_hooks) for module in net.modules()) == 2
     assert torch.equal(alone, attached)
     assert torch.equal(alone, net(clip))
@@ -166,7 +166,7 @@ def test_masks_teach_the_network() -> None:
     msd = MultiScaleDecoder.for_model(net, image_size=32)
     with msd.attached(net) as taps:
         net(torch.rand(1, 2, 3, 32, 32))
-        masks = msd(msd.features(taps))
+        masks = msd(taps)
     (masks.local.sum() + masks.global_.sum()).backward()
     assert net.base_model.conv1.weight.grad.abs().sum() > 0
     assert net.classifier.weight.grad is None
@@ -280,7 +280,7 @@ def test_decoders_compute_as_their_network_does(dtype: torch.dtype) -> None:
     msd = MultiScaleDecoder.for_model(net, "early", "late", image_size=64)
     with msd.attached(net) as taps:
         net(torch.zeros(1, 3, 64, 64, dtype=dtype))
-    assert [mask.dtype for mask in msd(msd.features(taps))] == [dtype, dtype]
+    assert [mask.dtype for mask in msd(taps)] == [dtype, dtype]
 
 
 def test_attributes_of_foreign_networks_are_their_own() -> None:
@@ -318,7 +318,7 @@ def test_a_network_compiled_before_the_decoders_were_attached_is_told() -> None:
     with msd.attached(net) as taps:
         compiled(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ModelError, match=r"torch\.compile before its first pass"):
-        msd.features(taps)
+        msd(taps)
 
 
 def test_saved_decoders_give_the_same_masks(tmp_path) -> None:
@@ -326,7 +326,8 @@ def test_saved_decoders_give_the_same_masks(tmp_path) -> None:
     msd = MultiScaleDecoder.for_model(net, which="both", global_scale="full", activation="sigmoid", image_size=64)
     save_decoders(tmp_path, msd)
     loaded = load_decoders(tmp_path, net)
-    features = Features(torch.rand(1, 16, 16, 16), torch.rand(1, 128, 2, 2))
+    shapes = {"local": (1, 16, 16, 16), "global": (1, 128, 2, 2)}
+    features = {msd.taps[kind]: torch.rand(shape) for kind, shape in shapes.items()}
     assert all(torch.equal(a, b) for a, b in zip(msd(features), loaded(features), strict=True))
     assert loaded.taps == msd.taps
     assert loaded.multiply_adds(3) == msd.multiply_adds(3)

@@ -98,7 +98,7 @@ def test_panels_of_a_run(with_depth: Manifest, card: NetworkCard, tmp_path: Path
     np.testing.assert_array_equal(row.target, sample["depth"][2, 0])
     with torch.no_grad(), decoder.attached(net.eval()) as taps:
         net(normalise(sample["rgb"][None], card.mean, card.std))
-        masks = decoder(decoder.features(taps))
+        masks = decoder(taps)
     for shown, predicted, side in ((row.local, masks.local, 64), (row.global_, masks.global_, 16)):
         assert shown is not None
         assert shown.shape == (side, side)

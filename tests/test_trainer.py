@@ -134,7 +134,7 @@ def test_saved_decoders_fit_the_saved_network(finished: Path) -> None:
     msd = load_decoders(finished, net)
     with torch.no_grad(), msd.attached(net.eval()) as taps:
         net(torch.zeros(1, 4, 3, 32, 32))
-        masks = msd(msd.features(taps))
+        masks = msd(taps)
     assert masks.local.shape == (4, 1, 32, 32)
     assert masks.global_.shape == (4, 1, 8, 8)
 

@@ -163,7 +163,7 @@ def _guesses(
         for name, (net, decoder) in {"decoder": trained, "untrained": untrained}.items():
             with decoder.attached(net) as taps:
                 net(normalise(rgb[None], IMAGENET_MEAN, IMAGENET_STD))
-            predicted[name] = dict(zip((LOCAL, GLOBAL), decoder(decoder.features(taps)), strict=True))
+            predicted[name] = dict(zip((LOCAL, GLOBAL), decoder(taps), strict=True))
         luma = torch.einsum("tchw,c->thw", rgb.float() / 255, torch.tensor(_LUMA))
         for kind, _ in trained[1].parts():
             masks = {name: both[kind] for name, both in predicted.items()}

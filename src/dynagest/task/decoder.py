@@ -5,6 +5,7 @@ padding 1, no bias, no normalisation) with ReLU between them. On ResNet-50 the l
 global one 2048 -> 256 -> 32 -> 1, together 8,553,472 weights.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import log2, sqrt
 from typing import Literal, NamedTuple, Self, get_args
@@ -41,13 +42,6 @@ class Masks(NamedTuple):
     global_: torch.Tensor | None
 
 
-class Features(NamedTuple):
-    """Feature maps (B, C, h, w) at the two taps; ``None`` where a decoder is missing."""
-
-    local: torch.Tensor | None
-    global_: torch.Tensor | None
-
-
 class MultiScaleDecoder(nn.Module):
     """The paper's two depth decoders, either of which may be missing, and the names of the modules that they read.
 
@@ -58,7 +52,7 @@ class MultiScaleDecoder(nn.Module):
         msd = MultiScaleDecoder.for_model(net)
         with msd.attached(net) as taps:
             logits = net(clip)              # normalised clips (N, T, 3, 224, 224); B = N * T
-        masks = msd(msd.features(taps))     # masks.local (B, 1, 224, 224), masks.global_ (B, 1, 56, 56)
+        masks = msd(taps)                   # masks.local (B, 1, 224, 224), masks.global_ (B, 1, 56, 56)
     """
 
     def __init__(self, taps: dict[str, str], decoders: dict[str, "Decoder"]) -> None:
@@ -125,14 +119,14 @@ class MultiScaleDecoder(nn.Module):
         """A context manager that captures the outputs of the tapped modules of ``net``."""
         return Taps(net, list(self.taps.values()))
 
-    def features(self, taps: Taps) -> Features:
-        """The feature maps that the network's last forward pass left at the taps."""
-        return Features(*(taps[self.taps[kind]] if kind in self.taps else None for kind in (LOCAL, GLOBAL)))
+    def forward(self, taps: Taps | Mapping[str, torch.Tensor]) -> Masks:
+        """Feature maps (B, C, h, w) by module, as the network's last forward pass left them, to masks (B, 1, H, W).
 
-    def forward(self, features: Features) -> Masks:
-        """Feature maps (B, C, h, w) to masks (B, 1, h * 2^stages, w * 2^stages)."""
-        maps = {LOCAL: features.local, GLOBAL: features.global_}
-        return Masks(*(self.decoders[kind](maps[kind]) if kind in self.decoders else None for kind in (LOCAL, GLOBAL)))
+        H and W are h and w times 2 for each upsampling stage.
+        """
+        return Masks(
+            *(self.decoders[kind](taps[self.taps[kind]]) if kind in self.decoders else None for kind in (LOCAL, GLOBAL))
+        )
 
     def multiply_adds(self, frames: int) -> int:
         """Multiply-adds of both decoders for this many frames of the size that they were built for."""

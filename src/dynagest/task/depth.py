@@ -89,7 +89,7 @@ class DepthTask(Task):
         else:
             with self.decoder.attached(self.network) as taps:
                 logits = self._logits(clip)
-            masks = self.decoder(self.decoder.features(taps))
+            masks = self.decoder(taps)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
             found = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ModelError(

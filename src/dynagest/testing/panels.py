@@ -203,7 +203,7 @@ def _row(
     clip_NTCHW = normalise(rgb[None].to(device), card.mean, card.std)
     with evaluating(net), decoder.attached(net) as taps:
         net(network_input(clip_NTCHW, depth[None].to(device), card.inputs))
-    masks = decoder.to(device)(decoder.features(taps))
+    masks = decoder.to(device)(taps)
     middle = len(rgb) // 2
     local, global_ = (None if mask is None else mask[middle, 0].float().cpu().numpy() for mask in masks)
     target = DepthLoss(threshold=threshold).target(depth[None, middle : middle + 1], depth.shape[-2:])[0, 0]
