@@ -95,8 +95,8 @@ def check(
     if report.errors:
         raise typer.Exit(1)
     if not as_json:
-        told = "; RECIPE is webcam for clips of your own, or egogesture, nvgesture, isogd"
-        print(f"next: dynagest train RECIPE --data {shlex.quote(str(manifest))}{told}")
+        recipes = "RECIPE is webcam for clips of your own, or egogesture, nvgesture, isogd"
+        print(f"next: dynagest train RECIPE --data {shlex.quote(str(manifest))}; {recipes}")
 
 
 @app.command(epilog="Example: `dynagest data synth data/generated --set clutter=0.9 --sheet classes.png`")
