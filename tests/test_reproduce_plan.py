@@ -145,6 +145,9 @@ def test_a_budget_in_time_becomes_epochs():
     assert epochs["ACTION-Net + MSD"] == epochs["TSM, same time"] == 20
     # Twice the frames take twice as long, say these speeds.
     assert (epochs["C3D, same clips"], epochs["C3D, same time"]) == (20, 10)
+    # Each of several stages has these epochs, a quarter of them as warm-up, as a network of one stage would.
+    staged = next(cell for cell in made.cells if cell.row.name == "Segmentation+LSTM, same time").jobs[0].recipe
+    assert {(each.epochs, each.warmup_epochs) for each in staged.trainings} == {(20, 5)}
 
 
 def test_speeds_are_measured_once_for_each_kind_of_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -295,6 +298,14 @@ def test_a_dry_run_measures_no_speeds_and_writes_nothing(tmp_path: Path, monkeyp
     assert epochs(GuessedSpeeds(out)) == guessed, "seconds are not compared with multiply-adds"
     kept.write_text(json.dumps({speed_key(msd.recipe): 3.0, speed_key(tsm.recipe): 1.0}))
     assert epochs(GuessedSpeeds(out)) == [*guessed[:2], 60]
+
+
+@pytest.mark.parametrize(("epochs", "stage", "last"), [(4, (1, 0), (2, 0)), (12, (4, 1), (4, 1))])
+def test_stages_share_epochs_that_are_set_and_a_quarter_of_them_is_warm_up(epochs, stage, last):
+    rows = get_table("V", TABLES).only(["Segmentation*"])
+    made = plan(rows, SCALES["small"], {}, range(1), NO_SPEEDS, {"epochs": str(epochs)})
+    trainings = made.cells[0].jobs[0].recipe.trainings
+    assert [(each.epochs, each.warmup_epochs) for each in trainings] == [stage, stage, last]
 
 
 def test_twice_the_epochs_are_twice_those_of_any_scale():

@@ -10,7 +10,7 @@ from dynagest.clips.depth import PRESETS, DepthSpec
 from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
-from dynagest.reproduce.scales import Scale, epochs_of
+from dynagest.reproduce.scales import Scale
 from dynagest.reproduce.speed import Speeds, epochs_for_seconds
 from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
@@ -116,7 +116,7 @@ def plan(
                 assert row.against is not None
                 reference = _at_scale(table.row(row.against), scale, seed, settings)
                 epochs = epochs_for_seconds(recipe, reference, speeds, clips.num_classes)
-                recipe = recipe.throughout(epochs_of(recipe, epochs))
+                recipe = _at_scale(row, scale, seed, settings, each=epochs)
             start = None
             if row.before is not None:
                 plain = Row(row.name, row.system, PLAIN, data=row.before)
@@ -159,12 +159,15 @@ def _check_settings(table: Table, settings: Mapping[str, str]) -> None:
         )
 
 
-def _at_scale(row: Row, scale: Scale, seed: int, settings: Mapping[str, str]) -> Recipe:
-    """The row's published recipe at this scale: the method stays, the budget is the scale's, then the ``settings``."""
-    scale = replace(scale, fields={**scale.fields, **settings})  # so that stages share epochs that were set
-    recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system).with_overrides({"seed": seed})
-    changes = {**row.changes, **epochs_of(recipe, max(round(row.rounds * recipe.epochs), 1))}
-    recipe = recipe.with_overrides({**changes, **(row.small if scale.name == "small" else {})})
+def _at_scale(row: Row, scale: Scale, seed: int, settings: Mapping[str, str], each: int | None = None) -> Recipe:
+    """The row's published recipe at this scale: the method stays, the budget is the scale's, then the ``settings``.
+
+    ``each``: the epochs of every training, instead of the scale's, which all trainings of a run share.
+    """
+    epochs = settings.get("epochs", max(round(row.rounds * scale.fields["epochs"]), 1))
+    scale = replace(scale, fields={**scale.fields, "epochs": epochs})
+    recipe = scale.shrink(SYSTEMS[row.system](get_recipe("egogesture")), row.system, each)
+    recipe = recipe.with_overrides({"seed": seed, **row.changes, **(row.small if scale.name == "small" else {})})
     return recipe.throughout({name: value for name, value in settings.items() if name != "epochs"})
 
 

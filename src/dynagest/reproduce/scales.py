@@ -65,20 +65,27 @@ class Scale:
     fields: Mapping[str, Any] = field(default_factory=dict)
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def shrink(self, recipe: Recipe, system: str) -> Recipe:
-        """A published recipe at this scale: task, stages and loss stay, and the stages share the scale's epochs."""
-        small = recipe.throughout(dict(self.fields)).with_overrides(self.systems.get(system, {}))
+    def shrink(self, recipe: Recipe, system: str, each: int | None = None) -> Recipe:
+        """A published recipe at this scale: task, stages and loss stay.
+
+        The trainings share the scale's epochs, or have ``each`` so many.
+        """
+        fields = {"warmup_epochs": recipe.warmup_epochs, **self.fields}
+        warmup = fields.pop("warmup_epochs")
+        small = recipe.throughout({**fields, "warmup_epochs": 0}).with_overrides(self.systems.get(system, {}))
+        if each is not None:
+            return small.throughout(_epochs(each, warmup))
         each = max(small.epochs // (1 + len(small.stages)), 1)
         changes: dict[str, float] = {}
         for stage in small.stages:
-            changes |= {f"{stage.name}.{field}": value for field, value in epochs_of(small, each).items()}
+            changes |= {f"{stage.name}.{field}": value for field, value in _epochs(each, warmup).items()}
         # The last training gets the remainder, so that all systems see the same number of clips.
-        return small.with_overrides(changes | epochs_of(small, max(small.epochs - each * len(small.stages), 1)))
+        return small.with_overrides(changes | _epochs(max(small.epochs - each * len(small.stages), 1), warmup))
 
 
-def epochs_of(recipe: Recipe, epochs: int) -> dict[str, float]:
+def _epochs(epochs: int, warmup: float) -> dict[str, float]:
     """The recipe fields for a training of this many epochs, of which at most a quarter are warm-up."""
-    return {"epochs": epochs, "warmup_epochs": min(recipe.warmup_epochs, epochs // 4)}
+    return {"epochs": epochs, "warmup_epochs": min(warmup, epochs // 4)}
 
 
 # The people, scenes and clutter of the study.
