@@ -1,6 +1,7 @@
 """The page names what its camera shows, and computes what Python computes."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,28 +41,26 @@ def with_pause(frames: list[np.ndarray]) -> list[np.ndarray]:
     return [*frames, *[np.zeros_like(frames[0])] * len(frames)]
 
 
-def python_names_only(
-    name: str, network: ExportedNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
-) -> bool:
-    """Whether Python names ``name``, at least twice, and nothing else in four rounds of the film that the page sees.
+def named_in_python(
+    network: ExportedNetwork, frames: list[np.ndarray], rate: float, fps: float, settings: EventSettings
+) -> Counter[str]:
+    """How often Python names what in the film that the page sees: four rounds of it from every second frame on.
 
-    So it must be wherever the film is begun: the page comes in somewhere, and which frames its network sees follows
-    from that. Some pictures are left out and others come late, as in a browser that has other work.
+    The page comes in somewhere, and which frames its network sees follows from that. Some pictures are left out and
+    others come late, as in a browser that has other work.
     """
     rng = np.random.default_rng(0)
     reel = with_pause(frames)
     film = [reel[int(k * rate / RATE)] for k in range(round(len(reel) * RATE / rate))]
+    named: Counter[str] = Counter()
     for start in range(0, len(film), 2):
         recogniser = Recogniser(WindowScorer(Unsplit(network), fps=fps), EventDetector(network.card.classes, settings))
-        labels = []
         for k in range(start, start + 4 * len(film)):
             if rng.random() < 0.15:
                 continue
             seen = film[(k + int(rng.integers(3))) % len(film)]
-            labels += [event.label for event in recogniser.push(seen, k / RATE).events if event.end is None]
-        if len(labels) < 2 or set(labels) != {name}:
-            return False
-    return True
+            named.update(event.label for event in recogniser.push(seen, k / RATE).events if event.end is None)
+    return named
 
 
 def test_it_runs_isolated_and_from_this_server_alone(address: str, film: Path) -> None:
@@ -175,22 +174,21 @@ def test_it_names_the_gestures(tmp_path: Path) -> None:
             )
     fps = 8 / spec.seconds
     settings = EventSettings(smoothing=0.2, threshold=0.5, dip=0.12, cooldown=0.5, lag=0.3)
-    # The page is tested, not the demo's network, which knows no "none": gestures that Python names in such a film,
-    # and names nothing else.
-    best = [
-        name
-        for name in sorted(found, key=lambda name: -found[name][0])[:8]
-        if python_names_only(name, network, found[name][1], rate_of(spec), fps, settings)
-    ][:3]
-    assert len(best) == 3, "the demo's network names too few gestures in a stream"
+    # The page is tested, not the demo's network, which knows no "none": three gestures that Python confuses least.
+    rate = rate_of(spec)
+    named = {name: named_in_python(network, frames, rate, fps, settings) for name, (_, frames) in found.items()}
+    share = {name: names[name] / max(names.total(), 1) for name, names in named.items()}
+    best = sorted(share, key=lambda name: -share[name])[:3]
+    assert min(share[name] for name in best) > 0.8, share
     site = serve(tmp_path, path, fps=fps)
     site.models.put(replace(site.models.current, events=settings))
     with running(create_app(site)) as port:
         for name in best:
             frames = found[name][1]
-            reel = write_film(tmp_path / f"{name}.mjpeg", with_pause(frames), rate_of(spec))
+            reel = write_film(tmp_path / f"{name}.mjpeg", with_pause(frames), rate)
             with browser(reel) as page:
                 turn_on(page, f"http://127.0.0.1:{port}/")
                 until(page, "document.querySelectorAll('#log li').length >= 4", 180)
                 labels = page.evaluate("[...document.querySelectorAll('#log li')].map((row) => row.dataset.label)")
-                assert set(labels) == {name}, labels
+                assert Counter(labels).most_common(1)[0][0] == name, labels
+                assert set(labels) <= set(named[name]), "Python names nothing else"
