@@ -12,7 +12,7 @@ from rich.console import Console
 from training_toys import ToyClips, assert_same, toy_data, toy_recipe, weights
 
 from dynagest.clips.dataset import collate
-from dynagest.errors import RunError, TrainingError
+from dynagest.errors import DivergedError, RunError, TrainingError
 from dynagest.task.depth import DepthTask
 from dynagest.training.assemble import build_task
 from dynagest.training.checkpoint import read_checkpoint
@@ -34,6 +34,17 @@ def test_diverging_gradient_stops_before_the_weights_do(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not finite"):
         train(toy_recipe(lr=1e30, checkpoint_steps=1), toy_data(), tmp_path / "run")
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values() if value.is_floating_point())
+
+
+def test_a_validation_that_is_not_finite_stops_and_keeps_no_network(tmp_path: Path) -> None:
+    """The one step of the epoch has a sound loss and gradient; what it makes of the weights shows only afterwards."""
+    recipe = toy_recipe(lr=1e30, batch=12, epochs=1, milestones=())
+    with pytest.raises(
+        DivergedError, match=r"validation after epoch 1: the loss is not finite \((inf|nan)\), although"
+    ):
+        train(recipe, toy_data(), tmp_path / "run")
+    assert not (tmp_path / "run" / "network.safetensors").exists()
+    assert read_checkpoint(tmp_path / "run").progress.step == 0, "as it was before the step, and can be read"
 
 
 def test_a_gradient_that_is_not_finite_stops_though_the_loss_is(

@@ -185,6 +185,13 @@ class Loop:
         if self.validation is not None:
             sums = self._validate(epoch)
             validation = self._means(sums) | {"clips": int(sums.clips)}
+            if not sums.finite:
+                raise DivergedError(
+                    f"validation after epoch {epoch}: the loss is not finite ({validation['loss']:g}), although that "
+                    f"of training was ({train_means['loss']:g}): the last steps have ruined the weights, which are not "
+                    "saved. Try a lower lr, a warm-up (warmup_epochs) or precision=fp32, and start anew with "
+                    "--overwrite; if that does not help, look at the validation clips with `dynagest data check`"
+                )
             found = Best(epoch=epoch, top1=sums.top1, loss=validation[self.deciding])
             # Few clips give few different accuracies, so the lower first loss term decides between equals.
             keep = best is None or (found.top1, -found.loss) > (best.top1, -best.loss)
