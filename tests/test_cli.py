@@ -151,6 +151,26 @@ def test_check_lists_faults_and_exits_with_1(clips: Path, tmp_path: Path) -> Non
     assert "000010.png" in errors
 
 
+def test_bad_rows_do_not_hide_what_is_wrong_with_the_files_of_others(clips: Path) -> None:
+    manifest = clips / "manifest.csv"
+    run("data", "index", "folders", str(clips), "--out", str(manifest))
+    rows = manifest.read_text(encoding="utf-8").splitlines()
+    rows[1] = rows[1].replace("train", "trian")
+    manifest.write_text("\n".join([*rows, "clips,,1"]) + "\n", encoding="utf-8")
+    (clips / "right" / "clip1" / "color" / "000010.png").write_bytes(b"")
+    code, output = run("data", "check", str(manifest))
+    assert code == 1
+    told = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert told[0] == f"error: line 2: {manifest}: split 'trian' is none of train, val, test"
+    assert told[1] == f"error: line 8: {manifest}: 3 cells, the header has 9"
+    assert told[2] == f"error: line 6: {clips / 'right' / 'clip1' / 'color'}: 000010.png: empty file"
+    assert "not listed" not in output, "the rows that list these clips are to be mended"
+    assert output.endswith("errors: 3, warnings: 0\n")
+    manifest.write_text("\n".join(rows[:2]) + "\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"1 fault to correct:\n  line 2: split 'trian'"):
+        run("data", "check", str(manifest))
+
+
 def test_train_shows_its_recipe() -> None:
     code, output = run("train", "egogesture", "--show", "--set", "batch=32")
     assert code == 0

@@ -84,13 +84,14 @@ def check(
     from dynagest.clips.checks.contact import contact_sheet
     from dynagest.clips.manifest import Manifest
 
-    clips = Manifest.read(manifest)
+    bad_rows: list[tuple[int, str]] = []
+    clips = Manifest.read(manifest, bad_rows=bad_rows)
     if sheet is not None:  # first, so that an unwritable path fails now and not after hours of checks
         print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)
         if boxes := letters_without_font(clips.classes):
             print(f"note: {boxes}", file=sys.stderr)
     with progress_bar("checking clips") as progress:
-        report = check_manifest(clips, segments, workers, thorough, progress)
+        report = check_manifest(clips, segments, workers, thorough, progress, bad_rows)
     print(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
     if report.errors:
         raise typer.Exit(1)

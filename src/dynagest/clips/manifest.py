@@ -21,7 +21,17 @@ import pydantic.dataclasses
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
 from dynagest.clips.splits import SPLITS
-from dynagest.clips.table import absolute, encoded, rate_text, read_rate, read_table, read_text, relative, table_text
+from dynagest.clips.table import (
+    BadRow,
+    absolute,
+    encoded,
+    rate_text,
+    read_rate,
+    read_table,
+    read_text,
+    relative,
+    table_text,
+)
 from dynagest.errors import DepthError, ManifestError
 
 MANIFEST_FILE = "manifest.csv"
@@ -95,11 +105,12 @@ class Manifest:
         return cls(clips, natural_order(clip.label for clip in clips) if classes is None else tuple(classes), depth)
 
     @classmethod
-    def read(cls, path: Path | str) -> "Manifest":
+    def read(cls, path: Path | str, *, bad_rows: list[BadRow] | None = None) -> "Manifest":
         """Read a manifest, or the ``manifest.csv`` in a folder. Only ``data check`` looks whether the clips exist.
 
         Raises ``ManifestError`` with every bad row and its line number; ``DepthError`` if ``depth.yaml`` is faulty, or
-        missing though a clip has depth.
+        missing though a clip has depth. With ``bad_rows`` bad rows are added to that and left out of the manifest, as
+        long as there are sound ones.
         """
         path = absolute(path)
         if path.is_dir():
@@ -116,6 +127,7 @@ class Manifest:
             columns=COLUMNS,
             what="clip",
             writer=f"`dynagest data index` writes one, as in `dynagest data index folders {indexed} --out {home}`",
+            bad_rows=bad_rows,
         )
         depth_file = path.with_name(DEPTH_FILE)
         depth = DepthSpec.read(depth_file) if depth_file.exists() else None

@@ -12,8 +12,11 @@ from dynagest.card import FASTEST
 from dynagest.errors import ManifestError
 
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-Take = Callable[[dict[str, str], int], Iterable[str]]
+Take = Callable[[dict[str, str], int], Sequence[str]]
 """Takes a row (column -> stripped cell) and its line number; returns what is wrong with the row."""
+
+BadRow = tuple[int, str]
+"""A line number, and what is wrong with the row there."""
 
 
 def absolute(path: Path | str) -> Path:
@@ -30,19 +33,26 @@ def relative(path: Path, folder: Path) -> str:
 
 
 def read_table(
-    path: Path, take: Take, *, needed: Sequence[str], columns: Sequence[str], what: str, writer: str
+    path: Path,
+    take: Take,
+    *,
+    needed: Sequence[str],
+    columns: Sequence[str],
+    what: str,
+    writer: str,
+    bad_rows: list[BadRow] | None = None,
 ) -> None:
     """Read a CSV file and call ``take`` on each row that is not blank.
 
     The header may name the ``columns`` in any order and must name the ``needed`` ones. ``what`` (the thing that a row
     lists) and ``writer`` (how such a file is made) are for messages. Raises ``ManifestError``, which lists every bad
     row, also for a file that is missing, has no rows, has another header, is not CSV text, or has a path that is not
-    UTF-8.
+    UTF-8. With ``bad_rows`` bad rows are added to that instead, as long as there are sound ones.
     """
     _check_path(path)
     reader = csv.reader(io.StringIO(read_text(path, writer), newline=""), strict=True)
-    faults: list[str] = []
-    rows = 0
+    faults: list[BadRow] = []
+    rows = sound = 0
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_header(path, header, needed, columns)
@@ -51,15 +61,21 @@ def read_table(
                 continue
             rows += 1
             if len(cells) != len(header):
-                faults.append(f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}")
+                faults.append((reader.line_num, f"{len(cells)} cells, the header has {len(header)}"))
                 continue
             row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-            faults += [f"line {reader.line_num}: {fault}" for fault in take(row, reader.line_num)]
+            wrong = take(row, reader.line_num)
+            sound += not wrong
+            faults += [(reader.line_num, fault) for fault in wrong]
     except csv.Error as error:
-        faults.append(f"line {reader.line_num}: not CSV: {error}")
-    if faults:
+        faults.append((reader.line_num, f"not CSV: {error}"))
+    if faults and bad_rows is not None and sound:
+        bad_rows += faults
+    elif faults:
         count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        raise ManifestError(f"{path}: {count} to correct:\n" + "\n".join(f"  {fault}" for fault in faults))
+        raise ManifestError(
+            f"{path}: {count} to correct:\n" + "\n".join(f"  line {line}: {fault}" for line, fault in faults)
+        )
     if not rows:
         raise ManifestError(f"{path}: has no rows; list one {what} a line below the header")
 

@@ -24,6 +24,7 @@ from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.sampling import DEPTH_LENGTH_TOLERANCE, LONG, segment_indices
 from dynagest.clips.splits import SPLITS
+from dynagest.clips.table import BadRow
 from dynagest.clips.video import pixel_shape, video_times
 from dynagest.errors import ClipError, DepthError, counted
 
@@ -57,12 +58,13 @@ def check(
     workers: int = 2,
     thorough: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    bad_rows: Sequence[BadRow] = (),
 ) -> CheckReport:
     """Check every clip of a manifest, and the clips against each other.
 
     ``num_segments``: T, the number of frames that a network takes from a clip. ``workers``: threads that decode; 200
     clips of IsoGD take four seconds on two cores. ``thorough``: decode every frame of every range. ``progress``: called
-    with (clips done, number of clips) after each clip.
+    with (clips done, number of clips) after each clip. ``bad_rows``: the rows that ``Manifest.read`` left out.
 
     Example: ``print(check(Manifest.read("data/manifest.csv")).to_text())``
     """
@@ -79,8 +81,10 @@ def check(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     polarity = _polarity(manifest, examined)
-    problems = [problem for result in examined for problem in result.problems]
-    problems += list_problems(manifest)
+    problems = [Problem("error", "row", fault, manifest.path, line) for line, fault in bad_rows]
+    problems += [problem for result in examined for problem in result.problems]
+    # The clips of bad rows are listed, though the manifest as it was read does not have them.
+    problems += [problem for problem in list_problems(manifest) if not (bad_rows and problem.kind == "unlisted")]
     problems += _depth_problems(manifest, examined, polarity)
     present = [split for split in SPLITS if any(clip.split == split for clip in manifest.clips)]
     return CheckReport(

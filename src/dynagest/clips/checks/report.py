@@ -21,7 +21,7 @@ class Problem:
     """One finding.
 
     An error spoils training or testing and must be mended; a warning is worth knowing. ``kind`` is one word for
-    grouping: missing, unreadable, range, short, long, pace, pixels, length, numbers, size, depth, label, class,
+    grouping: row, missing, unreadable, range, short, long, pace, pixels, length, numbers, size, depth, label, class,
     subject, duplicate, unlisted, polarity. ``row`` is the line in the manifest, None if the finding is not about one
     clip.
     """
