@@ -59,6 +59,8 @@ def test_help_shows_an_example(command: list[str]) -> None:
     examples = output[output.index("Example") :].splitlines()
     assert all(line.count("dynagest ") <= 1 for line in examples), "each has a line of its own"
     assert "--no-" not in output, "a flag that is off need not be turned off"
+    valued = [line for line in output.splitlines() if "<bool>" in line]
+    assert all("--help" in line for line in valued), "a flag takes no value (that of --help is typer's own)"
 
 
 @pytest.mark.parametrize("name", [name for name in dynagest.__all__ if name != "__version__"])

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dynagest.cli.options import switch
 from dynagest.cli.progress import progress_bar, rendering
 from dynagest.clips.splits import SPLITS
 from dynagest.errors import RecipeError, counted, some
@@ -34,16 +35,14 @@ def index(
         list[str], typer.Option("--list", metavar="FILE:SPLIT", help="A list file and its split; repeatable.")
     ] = [],  # noqa: B006
     end_trim: Annotated[int, typer.Option(min=0, help="Frames to drop at the end of every range (EgoGesture).")] = 0,
-    aligned: Annotated[
-        bool, typer.Option("--aligned", help="Declare the measured map of depth into the RGB frame.")
-    ] = False,
+    aligned: Annotated[bool, switch("--aligned", "Declare the measured map of depth into the RGB frame.")] = False,
     depth: Annotated[
         str | None, typer.Option(help="A depth preset or a depth.yaml, instead of the dataset's own.")
     ] = None,
     holdout: Annotated[float, typer.Option(min=0, max=1, help="Share of the train clips that becomes val.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the hold-out.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a manifest that is there and says something else.")
+        bool, switch("--overwrite", "Replace a manifest that is there and says something else.")
     ] = False,
 ) -> None:
     """Write the manifest of a dataset as it lies on disk: manifest.csv, classes.txt, depth.yaml, maybe streams.csv."""
@@ -71,11 +70,9 @@ def index(
 def check(
     manifest: Annotated[Path, typer.Argument(help="A manifest.csv, or the folder that holds one.")],
     segments: Annotated[int, typer.Option(min=1, help="Frames that a network takes from a clip.")] = 8,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Decode every frame, not only a few of each clip.")
-    ] = False,
+    thorough: Annotated[bool, switch("--thorough", "Decode every frame, not only a few of each clip.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also draw a contact sheet RGB | depth | overlay (PNG).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[bool, switch("--json", "Print everything as JSON.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
 ) -> None:
     """Look at every clip and list each fault with its file; exit code 1 if there are errors."""
@@ -121,7 +118,7 @@ def synth(
     ] = [],  # noqa: B006
     sheet: Annotated[Path | None, typer.Option(help="Also draw a picture with a clip of each class (PNG).")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one for each core]")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print every field with what it means, and stop.")] = False,
+    show: Annotated[bool, switch("--show", "Print every field with what it means, and stop.")] = False,
 ) -> None:
     """Generate RGB-D gestures: other subjects and scenes in train, val and test; the same seed gives the same files."""
     from dynagest.settings import describe, override, parse_settings
@@ -172,7 +169,7 @@ def streams(
         ),
     ] = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one for each core]")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print every field with what it means, and stop.")] = False,
+    show: Annotated[bool, switch("--show", "Print every field with what it means, and stop.")] = False,
 ) -> None:
     """Generate streams: gestures, pauses and other movements in long videos, listed in streams.csv."""
     from dynagest.settings import describe, override, parse_settings
@@ -205,7 +202,7 @@ def streams(
 def depth(
     manifest: Annotated[Path, typer.Argument(help="A manifest.csv, or the folder that holds one.")],
     teacher: Annotated[Path, typer.Option(help="A monocular depth model, ONNX; see docs/live.md.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another teacher wrote.")] = False,
+    overwrite: Annotated[bool, switch("--overwrite", "Replace what another teacher wrote.")] = False,
 ) -> None:
     """Write pseudo-depth for clips of a plain camera, for decoders to learn from; goes on where it was stopped."""
     from dynagest.clips.gesture_folder import open_clips

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dynagest.cli.options import table_console
+from dynagest.cli.options import switch, table_console
 
 STATUS_STYLE = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -32,7 +32,7 @@ def count(
     width: Annotated[
         int, typer.Option(min=8, help="Channels of the stem (for names); 64 is the published network.")
     ] = 64,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the names of the networks.")] = False,
+    list_: Annotated[bool, switch("--list", "Only list the names of the networks.")] = False,
 ) -> None:
     """Count parameters, multiply-adds and the paper's legacy GFLOPs of networks, with and without decoders."""
     import torch

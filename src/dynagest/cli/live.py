@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dynagest.cli.options import Device, Fps, device_of
+from dynagest.cli.options import Device, Fps, device_of, switch
 from dynagest.errors import ManifestError, RecipeError
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def live(
     model: Annotated[
         Path | None, typer.Option(help="A run folder, a .safetensors file or an exported network.")
     ] = None,
-    window: Annotated[bool, typer.Option("--window", help="Show the picture in a window.")] = False,
+    window: Annotated[bool, switch("--window", "Show the picture in a window.")] = False,
     actions: Annotated[
         Path | None, typer.Option(help="A YAML of what is to happen on which gesture; see docs/live.md.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    as_json: Annotated[bool, switch("--json", "Print a JSON object a line.")] = False,
     fast: Annotated[
-        bool, typer.Option("--fast/--realtime", help="A file: as fast as it goes, or as a camera would give it.")
+        bool, switch("--fast/--realtime", "A file: as fast as it goes, or as a camera would give it.")
     ] = False,
     fps: Fps = None,
     hop: Annotated[
@@ -104,8 +104,8 @@ def record(
     seconds: Annotated[float, typer.Option(min=0.3, max=30, help="Length of a clip.")] = 2.0,
     countdown: Annotated[float, typer.Option(min=0, max=60, help="Seconds before each clip.")] = 3.0,
     camera: Annotated[str, typer.Option(help="A camera's number, a URL of this host, or a video file.")] = "0",
-    window: Annotated[bool, typer.Option("--window", help="Show the picture in a window.")] = False,
-    fast: Annotated[bool, typer.Option("--fast/--realtime", help="Read a video file as fast as it goes.")] = False,
+    window: Annotated[bool, switch("--window", "Show the picture in a window.")] = False,
+    fast: Annotated[bool, switch("--fast/--realtime", "Read a video file as fast as it goes.")] = False,
 ) -> None:
     """Record clips of your own gestures, each after a countdown; the same command goes on where it was stopped."""
     from dynagest.clips.gesture_folder import check_label, check_writable

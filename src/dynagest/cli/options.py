@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,11 @@ Fps = Annotated[
     typer.Option(min=0.1, max=120, help="Frames of a stream a second for the network. [default: its card's]"),
 ]
 Device = Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. [default: cuda if there is one]")]
+
+
+def switch(flags: str, text: str) -> Any:
+    """An option without a value, as ``--show`` or ``--fast/--realtime``; typer alone would show one, ``<bool>``."""
+    return typer.Option(flags, metavar="", help=text)
 
 
 def table_console() -> Console:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from dynagest.cli.options import switch
 from dynagest.errors import DynagestError, RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def reproduce(
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are shared among them.")] = 1,
     hours: Annotated[float | None, typer.Option(min=0, help="Stop after this long; the next call goes on.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print every run: data, schedule, cost or outcome.")
-    ] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Only print every run: data, schedule, cost or outcome.")] = False,
 ) -> None:
     """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from dynagest.cli.options import Device, Fps, choose_device, device_of
+from dynagest.cli.options import Device, Fps, choose_device, device_of, switch
 from dynagest.cli.progress import progress_bar
 from dynagest.errors import ClipError, DynagestError, RecipeError, RunError, counted
 from dynagest.run_folder import METRICS_FILE, PANELS_FILE, trained_on
@@ -55,15 +55,13 @@ def train(
     init: Annotated[Path | None, typer.Option(help="Weights to start from: a run folder or a checkpoint.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in the folder, if there is one, by its own recipe and data."),
+        switch("--resume", "Go on with the run in the folder, if there is one, by its own recipe and data."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    overwrite: Annotated[bool, switch("--overwrite", "Replace the run in the folder.")] = False,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
     ] = [],  # noqa: B006
-    show: Annotated[
-        bool, typer.Option("--show", help="Print the recipe with what each field means, and stop.")
-    ] = False,
+    show: Annotated[bool, switch("--show", "Print the recipe with what each field means, and stop.")] = False,
 ) -> None:
     """Train a network on RGB clips, taught by their depth; the run folder explains itself."""
     from dynagest.settings import describe, parse_settings
@@ -285,7 +283,7 @@ def predict(
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of numbered images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print.")] = 5,
     protocol: Annotated[str, typer.Option(help="center, or the more looks of clips10 or paper.")] = "center",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line for each video.")] = False,
+    as_json: Annotated[bool, switch("--json", "Print a JSON line for each video.")] = False,
     device: Device = None,
 ) -> None:
     """Name the gesture in each video, best classes first with their scores."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dynagest.cli.options import switch
 from dynagest.errors import RunError
 
 
@@ -45,7 +46,7 @@ def serve(
     ] = None,
     key: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Its private key (PEM).")] = None,
     fetch_runtime: Annotated[
-        bool, typer.Option("--fetch-runtime", help="Fetch ONNX Runtime Web from the npm registry, and stop.")
+        bool, switch("--fetch-runtime", "Fetch ONNX Runtime Web from the npm registry, and stop.")
     ] = False,
     runtime_archive: Annotated[
         Path | None, typer.Option(help="With --fetch-runtime: the package, already fetched by other means.")
