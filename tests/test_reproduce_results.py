@@ -13,6 +13,8 @@ from dynagest.reproduce.scales import SCALES
 from dynagest.reproduce.tables import TABLES
 from dynagest.reproduce.write import as_json, figure, markdown
 
+GAIN = "gain over the baseline above it"
+
 
 def test_a_table_of_outcomes():
     made = plan(TABLES["IV"], SCALES["small"], {}, range(3), NO_SPEEDS)
@@ -74,7 +76,10 @@ def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
         figure(collect(made, outcomes))
     five, four = drawn
     assert [axes.get_xlabel() for axes in five.axes] == ["accuracy in %"]
-    assert [axes.get_xlabel()[:20] for axes in four.axes] == ["accuracy in %", "paired difference, i"]
+    assert [axes.get_xlabel().partition(",")[0] for axes in four.axes] == ["accuracy in %", GAIN]
+    assert [(text.get_text(), text.get_position()) for text in four.axes[1].texts] == [
+        ("baseline", (0, place)) for place in (0, 2)
+    ]
     assert [len(axes.containers) for axes in four.axes] == [3, 1]
     labels = [[label.get_text() for label in each.axes[0].get_yticklabels()] for each in drawn]
     assert not any(", n = " in label for label in labels[0])
@@ -83,3 +88,20 @@ def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):
     assert [line.get_xdata().tolist() for line in accuracies.lines if line.get_linestyle() == "-"] == [[70, 80]]
     assert accuracies.get_xlim()[1] == 101, "an interval of 80 ± 25 draws no accuracies beyond 100 %"
     assert all(each.get_suptitle().endswith("; hollow: single seeds") for each in drawn)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "told"),
+    [
+        (["1" * 40], "code of 1111111."),
+        (["1" * 40, "2" * 40 + "+changes"], "code of 1111111, 2222222+ (+: edited since)."),
+    ],
+)
+def test_a_mark_is_explained_only_where_it_stands(revisions: list[str], told: str) -> None:
+    made = plan(TABLES["IV"], SCALES["small"], {}, range(len(revisions)), NO_SPEEDS)
+    outcomes = {
+        job.key: Outcome(key=job.key, name="", top1=0.5, revision=revisions[seed])
+        for cell in made.cells
+        for seed, job in cell.jobs.items()
+    }
+    assert told in markdown(collect(made, outcomes), "the command")

@@ -84,7 +84,8 @@ def as_json(results: Results, command: str) -> dict[str, Any]:
 def figure(results: Results) -> bytes:
     """A PNG of our means and paired differences with their intervals, beside the paper's.
 
-    A table without differences, as Table V, has the means alone. Where rows have different numbers of seeds, n tells.
+    A table without differences, as Table V, has the means alone; where there are any, the rows that they are taken from
+    are marked. Where rows have different numbers of seeds, n tells.
     """
     from matplotlib.figure import Figure
 
@@ -101,7 +102,7 @@ def figure(results: Results) -> bytes:
     columns = {"accuracy in %": [(score.mean, score.paper) for score in scores]}
     differences = [(score.difference, score.paper_difference) for score in scores]
     if any(ours or printed is not None for ours, printed in differences):
-        columns["paired difference, in points,\nfrom the row above without one"] = differences
+        columns["gain over the baseline above it,\nin points, paired by seed"] = differences
     drawn = Figure(figsize=(9.0, 1.3 + 0.34 * len(names)), layout="constrained")
     panels = drawn.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, (label, values) in zip(panels, columns.items(), strict=True):
@@ -111,6 +112,8 @@ def figure(results: Results) -> bytes:
                 axes.plot(printed, place, marker="D", color="tab:orange", fillstyle="none", linestyle="none")
         if values is differences:
             axes.axvline(0, color="0.6", linewidth=0.8)
+            for place in _baselines(lines):
+                axes.text(0, place, "baseline", color="0.4", fontsize=8, ha="center", va="center", backgroundcolor="w")
         axes.set_xlabel(label)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
@@ -127,6 +130,18 @@ def figure(results: Results) -> bytes:
     out = io.BytesIO()
     drawn.savefig(out, format="png", dpi=150, metadata={"Software": None})
     return out.getvalue()
+
+
+def _baselines(lines: Sequence[Line]) -> list[int]:
+    """The places, counted over all scores of all lines, of those that another one's difference is taken from."""
+    against = {
+        (line.row.against, score.dataset)
+        for line in lines
+        for score in line.scores
+        if score.difference or score.paper_difference is not None
+    }
+    each = [(line.row.name, score.dataset) for line in lines for score in line.scores]
+    return [place for place, cell in enumerate(each) if cell in against]
 
 
 def _point(axes: Any, value: Interval | None, place: int, colour: str) -> None:
@@ -194,8 +209,10 @@ def _legend(results: Results) -> str:
         )
     parts += [f"NOT AS PUBLISHED: {line}" for line in departures([results.plan])]
     if results.revisions:
-        shown = (f"{revision[:7]}{'+' if revision.endswith('+changes') else ''}" for revision in results.revisions)
-        parts.append(f"code of {', '.join(shown)} (+: edited since)")
+        shown = ", ".join(
+            f"{revision[:7]}{'+' if revision.endswith('+changes') else ''}" for revision in results.revisions
+        )
+        parts.append(f"code of {shown}{' (+: edited since)' if '+' in shown else ''}")
     if not results.complete:
         parts.append("NOT COMPLETE: some runs have no outcome yet")
     return "; ".join(parts) + "."
