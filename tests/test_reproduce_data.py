@@ -172,6 +172,15 @@ def test_epochs_that_are_set_are_those_of_all_stages_together():
     assert {each.lr for job in made.jobs for each in job.recipe.trainings} == {0.5}
 
 
+def test_threads_may_be_set_and_are_those_of_all_stages(tmp_path):
+    """So that a table does not depend on how many runs there are at once."""
+    made, others = generated(TABLES["V"], {"threads": "1"}), generated(TABLES["V"], {})
+    assert {each.threads for job in made.jobs for each in job.recipe.trainings} == {1}
+    assert not {job.key for job in made.jobs} & {job.key for job in others.jobs}
+    with pytest.raises(RecipeError, match="--set seed: table V sets it itself"):
+        generated(TABLES["V"], {"threads": "1", "seed": "3"})
+
+
 def test_a_budget_in_time_is_that_of_the_runs_with_what_was_set(tmp_path):
     class Asked(Speeds):
         def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:

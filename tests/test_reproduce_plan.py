@@ -172,7 +172,7 @@ def test_speeds_are_measured_once_for_each_kind_of_recipe(tmp_path: Path, monkey
     taught, before = recipe.with_overrides({"msd": "both"}), len(measured)
     assert Speeds(tmp_path).seconds_per_clip(taught, 18) == 0.25, "known already"
     for place, (field, value) in enumerate(
-        {"local_scale": "quarter", "global_scale": "full", "accumulate": 2}.items(), start=1
+        {"local_scale": "quarter", "global_scale": "full", "accumulate": 2, "threads": 3}.items(), start=1
     ):
         Speeds(tmp_path).seconds_per_clip(taught.with_overrides({field: value}), 18)
         assert len(measured) == before + place, field
@@ -203,20 +203,20 @@ def test_a_speed_is_the_median_step_without_the_first_for_one_clip(monkeypatch: 
 
 
 def test_a_step_is_measured_as_it_is_trained(monkeypatch: pytest.MonkeyPatch):
-    """By the precision that training would choose, and with no more clips at once than training has."""
-    steps: list[tuple[int, bool]] = []
+    """By the precision that training would choose, and with no more clips at once and threads than training has."""
+    steps: list[tuple[int, bool, int]] = []
     forward = DepthTask.forward
 
     def stepped(task: DepthTask, rgb: torch.Tensor, *arguments: Any) -> TaskOutput:
-        steps.append((len(rgb), torch.is_autocast_enabled("cpu")))
+        steps.append((len(rgb), torch.is_autocast_enabled("cpu"), torch.get_num_threads()))
         return forward(task, rgb, *arguments)
 
     monkeypatch.setattr(DepthTask, "forward", stepped)
     monkeypatch.setattr("dynagest.reproduce.speed.torch.cuda.is_available", lambda: False)
     for fast in (True, False):
         monkeypatch.setattr("dynagest.training.assemble.fast_bf16", lambda fast=fast: fast)
-        _measure(toy_recipe(batch=6, accumulate=3, precision="auto"), 3)
-        assert set(steps) == {(2, fast)}
+        _measure(toy_recipe(batch=6, accumulate=3, precision="auto", threads=3), 3)
+        assert set(steps) == {(2, fast, 3)}
         steps.clear()
 
 

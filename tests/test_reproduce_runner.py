@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from clip_files import BRIGHT, depth_frames, rgb_frames, save_video
 from filelock import FileLock, Timeout
 from reproduce_helpers import job
@@ -24,6 +26,8 @@ from dynagest.reproduce.masks import GUESSES
 from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
 from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
+from dynagest.testing.evaluate import evaluate
+from dynagest.testing.evaluation import Evaluation
 from dynagest.training.interrupt import TrainingInterrupted
 
 
@@ -77,6 +81,21 @@ def test_a_run_that_diverges_is_an_outcome(tmp_path):
     assert outcome.top1 is None
     assert outcome.failed is not None
     assert "not finite" in outcome.failed
+
+
+def test_a_run_has_the_threads_of_its_recipe_from_its_start_to_its_test(tmp_path, monkeypatch):
+    found = []
+
+    def tested(*arguments: Any, **options: Any) -> Evaluation:
+        found.append(torch.get_num_threads())
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr("dynagest.testing.evaluate.evaluate", tested)
+    ledger, three = Ledger(tmp_path / "ledger.jsonl"), job(threads=3, epochs=1)
+    (tmp_path / "runs" / three.name).mkdir(parents=True)
+    run_job(three, tmp_path, ledger)
+    assert found == [3]
+    assert ledger.read()[three.key].machine.startswith("3 of ")
 
 
 def test_what_diverged_is_not_run_again_and_what_starts_from_it_is_named(tmp_path):

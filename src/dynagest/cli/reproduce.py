@@ -72,7 +72,7 @@ def reproduce(
     """Fill tables of the paper or of the study: runs what is missing, resumes what was interrupted.
 
     Writes table-NAME.md, .json and .png. If it is killed at any moment and started again, the table is the same (on
-    a CPU only with the same --parallel: with another number of threads, sums round differently).
+    a CPU only with the same --parallel, or with --set threads=N: with other threads, sums round differently).
     """
     from dynagest.reproduce.cost import GuessedSpeeds
     from dynagest.reproduce.departures import departures

@@ -21,7 +21,7 @@ from dynagest.atomic import write_atomically
 from dynagest.errors import DivergedError, DynagestError, RunError
 from dynagest.fields import field_faults
 from dynagest.lock import locked
-from dynagest.machine import available_cores, keep_freed_memory
+from dynagest.machine import available_cores, keep_freed_memory, torch_threads
 from dynagest.processes import KILLED, PYTHON
 from dynagest.reproduce.jobs import Job
 from dynagest.run_folder import METRICS_FILE
@@ -234,7 +234,7 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
     from dynagest.training.trainer import train
 
     folder = root / "runs" / job.name
-    with locked(folder / ".lock"):
+    with locked(folder / ".lock"), torch_threads(job.recipe.threads):  # those of the test, too
         known = ledger.read().get(job.key)
         if known is not None and (known.top1 is None or (folder / METRICS_FILE).exists()):
             return

@@ -15,6 +15,7 @@ import torch
 from dynagest.atomic import write_atomically
 from dynagest.errors import RunError
 from dynagest.lock import locked
+from dynagest.machine import torch_threads
 from dynagest.task.loss import Counts
 from dynagest.training.assemble import build_task, choose_precision
 from dynagest.training.optimiser import build_optimiser
@@ -26,7 +27,7 @@ _SPEED_FIELDS = frozenset(
     {"model", "width", "num_segments", "size", "options", "task", "msd", "batch", "precision", "stages"}
 )
 # These too, but seldom set: where they have their default values, speeds are known by the fields above alone.
-_SELDOM_SET = frozenset({"local_scale", "global_scale", "accumulate"})
+_SELDOM_SET = frozenset({"local_scale", "global_scale", "accumulate", "threads"})
 _STEPS = 5
 
 
@@ -113,14 +114,15 @@ def _measure(recipe: Recipe, num_classes: int) -> float:
     label = torch.randint(0, num_classes, (clips,), generator=generator).to(device)
     has_depth, counts = torch.ones(clips, dtype=torch.bool, device=device), Counts(clips, clips)
     seconds = []
-    for _ in range(_STEPS):
-        started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            output = task(rgb, label, depth if task.uses_depth else None, has_depth, counts)
-        output.loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+    with torch_threads(recipe.threads):
+        for _ in range(_STEPS):
+            started = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                output = task(rgb, label, depth if task.uses_depth else None, has_depth, counts)
+            output.loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
     return median(seconds[1:]) / clips
