@@ -282,7 +282,7 @@ def test_a_dry_run_measures_no_speeds_and_writes_nothing(tmp_path: Path, monkeyp
     assert (measured, out.exists()) == ([], False)
     assert output.count("a dry run measures no speeds: epochs of the rows with a budget in time are guessed") == 1
 
-    def epochs(speeds: Speeds) -> list[int]:
+    def epochs(speeds: GuessedSpeeds) -> list[int]:
         table = STUDY["rivals"].only(["TSM, same time", "MTUT, same time"])
         return [job.recipe.epochs for job in plan(table, SCALES["small"], {}, range(1), speeds).jobs]
 

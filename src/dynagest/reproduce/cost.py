@@ -7,7 +7,7 @@ from dynagest.clips.protocols import get_protocol
 from dynagest.networks.count import cost_of
 from dynagest.reproduce.jobs import Generated, Job
 from dynagest.reproduce.pretrained import starts_at_random
-from dynagest.reproduce.speed import Speeds, speed_key
+from dynagest.reproduce.speed import KnownSpeeds, speed_key
 from dynagest.testing.report import duration
 from dynagest.training.batches import BatchPlan
 from dynagest.training.recipe import Recipe
@@ -45,7 +45,7 @@ def describe(job: Job, jobs: Sequence[Job]) -> Estimate:
     )
 
 
-class GuessedSpeeds(Speeds):
+class GuessedSpeeds(KnownSpeeds):
     """Speeds for a dry run, which measures and writes none.
 
     While one of two recipes has no measured speed, the multiply-adds of both stand for their seconds. ``told`` is
@@ -53,7 +53,7 @@ class GuessedSpeeds(Speeds):
     """
 
     def both(self, recipe: Recipe, reference: Recipe, num_classes: int) -> tuple[float, float]:
-        """See ``Speeds.both``."""
+        """See ``KnownSpeeds``: measured seconds, or multiply-adds."""
         known, pair = self.known(), (recipe, reference)
         if all(speed_key(each) in known for each in pair):
             ours, theirs = (known[speed_key(each)] for each in pair)

@@ -11,7 +11,7 @@ from dynagest.errors import RecipeError, hint
 from dynagest.networks.rivals.build import RIVALS
 from dynagest.reproduce.jobs import Generated, Job, OnDisk, digest, read_once
 from dynagest.reproduce.scales import Scale
-from dynagest.reproduce.speed import Speeds, epochs_for_seconds
+from dynagest.reproduce.speed import KnownSpeeds, epochs_for_seconds
 from dynagest.reproduce.tables import CLASSES, DATASETS, PLAIN, Row, Table
 from dynagest.synth.spec import SENSOR
 from dynagest.training.recipe import OF_THE_WHOLE, Recipe
@@ -88,7 +88,7 @@ def plan(
     scale: Scale,
     data: Mapping[str, Path],
     seeds: Sequence[int],
-    speeds: Speeds,
+    speeds: KnownSpeeds,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Plan the jobs of a table. ``speeds`` are looked up or measured only for rows with a budget in time.

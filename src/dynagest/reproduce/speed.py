@@ -5,6 +5,7 @@ A speed is measured once and kept, because a resumed study must have the same ep
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -31,15 +32,42 @@ _SELDOM_SET = frozenset({"local_scale", "global_scale", "accumulate", "threads"}
 _STEPS = 5
 
 
-class Speeds:
-    """Seconds of training per clip for each kind of recipe, kept in ``speeds.json``.
+class KnownSpeeds(ABC):
+    """Seconds of training per clip for each kind of recipe, as far as ``speeds.json`` has them.
 
-    ``told`` is called with a line for each measurement.
+    ``told`` is called with each line for the user.
     """
 
     def __init__(self, root: Path, told: Callable[[str], None] = lambda line: None) -> None:
         self.path, self.told = root / SPEEDS_FILE, told
         self._why_told = False
+
+    @abstractmethod
+    def both(self, recipe: Recipe, reference: Recipe, num_classes: int) -> tuple[float, float]:
+        """What a clip of a recipe takes, and a clip of another one that it is compared with, in the same unit."""
+
+    def known(self) -> dict[str, float]:
+        """The seconds for one clip by ``speed_key``. Raises ``RunError`` when ``speeds.json`` cannot be read."""
+        if not self.path.exists():
+            return {}
+        try:
+            speeds = {str(key): float(value) for key, value in json.loads(self.path.read_text()).items()}
+            if not all(0 < each < inf for each in speeds.values()):
+                raise ValueError("not all are above 0")
+            return speeds
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RunError(
+                f"{self.path}: no measured speeds ({error}); remove it to have them measured anew"
+            ) from error
+
+    def _tell_once(self, why: str) -> None:
+        if not self._why_told:
+            self.told(why)
+            self._why_told = True
+
+
+class Speeds(KnownSpeeds):
+    """Speeds that are measured when they are first asked for; each measurement is told."""
 
     def seconds_per_clip(self, recipe: Recipe, num_classes: int) -> float:
         """Seconds for one clip, summed over the recipe's trainings; measured if not known yet.
@@ -60,28 +88,9 @@ class Speeds:
         return known[key]
 
     def both(self, recipe: Recipe, reference: Recipe, num_classes: int) -> tuple[float, float]:
-        """The seconds for one clip of a recipe and of another one that it is compared with."""
+        """See ``KnownSpeeds``: measured seconds."""
         theirs = self.seconds_per_clip(reference, num_classes)
         return self.seconds_per_clip(recipe, num_classes), theirs
-
-    def _tell_once(self, why: str) -> None:
-        if not self._why_told:
-            self.told(why)
-            self._why_told = True
-
-    def known(self) -> dict[str, float]:
-        """The seconds for one clip by ``speed_key``. Raises ``RunError`` when ``speeds.json`` cannot be read."""
-        if not self.path.exists():
-            return {}
-        try:
-            speeds = {str(key): float(value) for key, value in json.loads(self.path.read_text()).items()}
-            if not all(0 < each < inf for each in speeds.values()):
-                raise ValueError("not all are above 0")
-            return speeds
-        except (ValueError, AttributeError, TypeError) as error:
-            raise RunError(
-                f"{self.path}: no measured speeds ({error}); remove it to have them measured anew"
-            ) from error
 
 
 def speed_key(recipe: Recipe) -> str:
@@ -91,7 +100,7 @@ def speed_key(recipe: Recipe) -> str:
     return json.dumps(fields | seldom, sort_keys=True)
 
 
-def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: Speeds, num_classes: int) -> int:
+def epochs_for_seconds(recipe: Recipe, reference: Recipe, speeds: KnownSpeeds, num_classes: int) -> int:
     """The number of epochs in which ``recipe`` takes as long as ``reference`` does, at least one."""
     ours, theirs = speeds.both(recipe, reference, num_classes)
     return max(1, round(reference.epochs * theirs / ours))
