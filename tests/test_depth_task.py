@@ -13,7 +13,7 @@ from dynagest.networks.streaming import StreamNet
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.depth import DepthTask
 from dynagest.task.loss import DepthLoss, LossWeights
-from dynagest.task.saved import load_decoders
+from dynagest.task.saved import learnt_threshold, load_decoders
 
 
 @pytest.fixture
@@ -58,8 +58,9 @@ def test_decoders_are_no_part_of_the_network(batch: tuple[torch.Tensor, ...]) ->
 
 def test_decoders_are_saved_beside_the_network(tmp_path: Path) -> None:
     net = create_model("tsm_resnet18", 5, width=16)
-    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32))
+    task = DepthTask(net, MultiScaleDecoder.for_model(net, image_size=32), DepthLoss(threshold=0.25))
     task.save_companions(str(tmp_path))
+    assert learnt_threshold(tmp_path) == 0.25
     saved = load_decoders(tmp_path, net).state_dict()
     assert saved.keys() == task.decoder.state_dict().keys()
     assert all(torch.equal(value, saved[name]) for name, value in task.decoder.state_dict().items())

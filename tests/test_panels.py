@@ -129,19 +129,26 @@ def test_panels_show_the_window_that_a_network_was_trained_on(
 def test_panels_show_the_targets_that_decoders_learnt_binarised(
     with_depth: Manifest, card: NetworkCard, tmp_path: Path
 ) -> None:
+    """Their card tells it; of a card of an older version, the recipe beside it."""
     net = create_model("tsm_resnet18", 2, 4, width=8)
-    save_decoders(tmp_path, MultiScaleDecoder.for_model(net, image_size=64))
+    decoder, cards = MultiScaleDecoder.for_model(net, image_size=64), tmp_path / "decoders.json"
     test = evaluate(net, card, with_depth)
     near = colour(np.ones((1, 1)))[0, 0, ::-1]
     titles, nearest = [], []
-    for binarise in (False, True):
-        (tmp_path / "recipe.json").write_text(json.dumps({"binarise": binarise, "threshold": 10.0}))
+    for binarise, old in ((False, False), (True, False), (False, True), (True, True)):
+        save_decoders(tmp_path, decoder, 10 / 255 if binarise else None)
+        told = json.loads(cards.read_text())
+        assert told.pop("threshold") == (10 / 255 if binarise else None)
+        recipe = {"binarise": binarise if old else not binarise, "threshold": 10.0}
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+        if old:
+            cards.write_text(json.dumps(told))
         assert make_panels(tmp_path, net, card, with_depth, test, count=1) is None
         titles.append(json.loads((tmp_path / "panels" / "panels.json").read_text())["columns"][1])
         shown = cv2.imread(str(tmp_path / "panels" / "0.png"))[:, SIDE + 8 : 2 * SIDE + 8]
         nearest.append(bool((shown == near).all(axis=-1).any()))
-    assert titles == ["depth", "depth, binarised"]
-    assert nearest == [False, True], "depth of 200 / 255 is a target of 1"
+    assert titles == ["depth", "depth, binarised"] * 2
+    assert nearest == [False, True] * 2, "depth of 200 / 255 is a target of 1"
     (tmp_path / "recipe.json").write_text("{}")
     with pytest.raises(RunError, match=r"recipe\.json: does not tell what the decoders learnt .*; restore it"):
         make_panels(tmp_path, net, card, with_depth, test, count=1)

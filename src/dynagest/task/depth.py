@@ -120,7 +120,7 @@ class DepthTask(Task):
     def save_companions(self, run_dir: Path | str) -> None:
         """Write the decoders beside the network. Raises ``RunError`` when they cannot be written."""
         if self.decoder is not None:
-            save_decoders(Path(run_dir), self.decoder)
+            save_decoders(Path(run_dir), self.decoder, self.loss.threshold)
 
 
 @torch.no_grad()

@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from dynagest.atomic import write_together
-from dynagest.errors import WeightsError
+from dynagest.errors import RunError, WeightsError
 from dynagest.fields import parse_json
 from dynagest.networks.weights import to_safetensors
-from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE
-from dynagest.task.decoder import Activation, Decoder, MultiScaleDecoder
+from dynagest.run_folder import DECODERS_CARD_FILE, DECODERS_FILE, RECIPE_FILE
+from dynagest.task.decoder import GLOBAL, LOCAL, Activation, Decoder, MultiScaleDecoder
 
 
 class _Options(BaseModel):
@@ -29,6 +29,25 @@ class _Options(BaseModel):
     tap_size: tuple[int, int]
 
 
+class _Card(BaseModel):
+    """``decoders.json``: how each decoder is built, and what both were trained on.
+
+    ``threshold`` in [0, 1] is where depth was cut into 0 and 1; None if decoders learnt depth itself. Cards of older
+    versions do not have it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    local: _Options | None = None
+    global_: _Options | None = Field(default=None, alias="global")
+    threshold: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def options(self) -> dict[str, _Options]:
+        """The options of the decoders that there are, by kind."""
+        return {kind: each for kind, each in ((LOCAL, self.local), (GLOBAL, self.global_)) if each is not None}
+
+
 def _options(decoder: MultiScaleDecoder, kind: str, part: Decoder) -> _Options:
     return _Options(
         tap=decoder.taps[kind],
@@ -39,11 +58,14 @@ def _options(decoder: MultiScaleDecoder, kind: str, part: Decoder) -> _Options:
     )
 
 
-def save_decoders(run_dir: Path, decoder: MultiScaleDecoder) -> Path:
-    """Write ``decoders.safetensors`` and ``decoders.json`` together. Raises ``RunError`` on a full disk."""
+def save_decoders(run_dir: Path, decoder: MultiScaleDecoder, threshold: float | None = None) -> Path:
+    """Write ``decoders.safetensors`` and ``decoders.json`` together. Raises ``RunError`` on a full disk.
+
+    ``threshold`` in [0, 1] binarised the depth that they learnt; None: they learnt depth itself.
+    """
     path = run_dir / DECODERS_FILE
     options = {kind: _options(decoder, kind, part).model_dump() for kind, part in decoder.parts()}
-    card = json.dumps(options, indent=1).encode()
+    card = json.dumps(options | {"threshold": threshold}, indent=1).encode()
     write_together({path: to_safetensors(decoder.state_dict()), run_dir / DECODERS_CARD_FILE: card})
     return path
 
@@ -55,12 +77,9 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
     """
     path = run_dir / DECODERS_FILE
     try:
-        options = {
-            kind: _Options.model_validate(values)
-            for kind, values in parse_json((run_dir / DECODERS_CARD_FILE).read_text()).items()
-        }
+        options = _read_card(run_dir).options
         weights = load_file(path)
-    except (OSError, SafetensorError, ValidationError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise WeightsError(
             f"{path}: decoders cannot be read ({error}); were they trained (msd), and is the run whole?"
         ) from error
@@ -79,6 +98,31 @@ def load_decoders(run_dir: Path, net: nn.Module) -> MultiScaleDecoder:
         raise WeightsError(f"{path}: does not fit {DECODERS_CARD_FILE} beside it ({error})") from error
     first = next(net.parameters(), None)
     return decoder if first is None else decoder.to(first.device)
+
+
+def learnt_threshold(run_dir: Path) -> float | None:
+    """The threshold in [0, 1] by which a run's decoders learnt depth binarised; None if they learnt depth itself.
+
+    Of a card of an older version, ``recipe.json`` beside it tells; without that they count as not binarised. Raises
+    ``WeightsError`` when the card cannot be read, ``RunError`` when the recipe cannot.
+    """
+    try:
+        card = _read_card(run_dir)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{run_dir / DECODERS_CARD_FILE}: cannot be read ({error}); is the run whole?") from error
+    path = run_dir / RECIPE_FILE
+    if "threshold" in card.model_fields_set or not path.exists():
+        return card.threshold
+    try:
+        recipe = parse_json(path.read_text(encoding="utf-8"))
+        return float(recipe["threshold"]) / 255 if recipe["binarise"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: does not tell what the decoders learnt ({error}); restore it or remove it") from error
+
+
+def _read_card(run_dir: Path) -> _Card:
+    """Raises ``OSError`` or ``ValueError``, as pydantic's ``ValidationError`` is."""
+    return _Card.model_validate(parse_json((run_dir / DECODERS_CARD_FILE).read_text()))
 
 
 def take_over_decoders(decoder: MultiScaleDecoder, run_dir: Path, net: nn.Module) -> tuple[str, ...]:

@@ -20,14 +20,13 @@ from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, norm
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
 from dynagest.clips.view import View
-from dynagest.errors import DepthError, RunError
-from dynagest.fields import parse_json
+from dynagest.errors import DepthError
 from dynagest.networks.forward import evaluating
-from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER, RECIPE_FILE
+from dynagest.run_folder import DECODERS_CARD_FILE, PANELS_FILE, PANELS_FOLDER
 from dynagest.task.decoder import MultiScaleDecoder
 from dynagest.task.inputs import network_input
 from dynagest.task.loss import DepthLoss
-from dynagest.task.saved import load_decoders
+from dynagest.task.saved import learnt_threshold, load_decoders
 from dynagest.testing.evaluation import ClipResult, Evaluation
 
 CAPTIONS = "panels.json"  # in the folder of the panels
@@ -76,7 +75,7 @@ def make_panels(
             if isinstance(source, Manifest):
                 view = View(num_segments=card.num_segments, size=card.size, sampling=card.sampling, stride=card.stride)
                 source = ClipDataset(source.split(evaluation.conditions.split), view, seed=0)
-            decoder, threshold = load_decoders(run, net), _threshold(run)
+            decoder, threshold = load_decoders(run, net), learnt_threshold(run)
             chosen = panel_rows(net, card, decoder, source, evaluation, threshold=threshold, count=count, seed=seed)
             rows = tuple(chosen)
         except DepthError as error:
@@ -209,18 +208,6 @@ def _row(
     target = DepthLoss(threshold=threshold).target(depth[None, middle : middle + 1], depth.shape[-2:])[0, 0]
     picture = rgb[middle].permute(1, 2, 0).numpy()
     return PanelRow(clip, picture, target.numpy(), local, global_, binarised=threshold is not None)
-
-
-def _threshold(run: Path) -> float | None:
-    """The threshold in [0, 1] by which the run's decoders learnt depth binarised; None if they learnt depth itself."""
-    path = run / RECIPE_FILE
-    if not path.exists():
-        return None
-    try:
-        recipe = parse_json(path.read_text(encoding="utf-8"))
-        return float(recipe["threshold"]) / 255 if recipe["binarise"] else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: does not tell what the decoders learnt ({error}); restore it or remove it") from error
 
 
 def _obstacle(run: Path, source: Manifest | ClipSource, evaluation: Evaluation, count: int) -> str | None:
