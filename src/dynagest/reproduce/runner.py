@@ -1,8 +1,11 @@
 """Runs the jobs that have no result yet, several at once, each in a process of its own.
 
 The outcome of a job is one line of ``ledger.jsonl``. A job with a line is run again only if its network is gone and
-still needed. Each process locks its run folder, and the kernel drops the lock however the process ends, so that a
-killed ``reproduce`` leaves nothing behind but runs that the next one resumes.
+still needed. Its line stays then: others that started from the first network, and differences that were taken from its
+outcome, may be in a table already.
+
+Each process locks its run folder, and the kernel drops the lock however the process ends, so that a killed
+``reproduce`` leaves nothing behind but runs that the next one resumes.
 """
 
 import os
@@ -91,9 +94,9 @@ class Ledger:
             ) from error
 
     def add(self, outcome: Outcome) -> None:
-        """Add an outcome; several processes may do so at once."""
+        """Add an outcome, unless the job has one; several processes may do so at once."""
         with self.held():
-            outcomes = self.read() | {outcome.key: outcome}
+            outcomes = {outcome.key: outcome} | self.read()
             text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
             write_atomically(self.path, text.encode())
 
@@ -120,6 +123,7 @@ def run_missing(
     called with each line of progress.
     """
     waiting, errors = missing(jobs, root, ledger, pictured), []
+    known = ledger.read()
     working: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     began = time.monotonic()
     if waiting:
@@ -131,7 +135,8 @@ def run_missing(
                 late = interrupts.requested or (seconds is not None and time.monotonic() - began >= seconds)
                 while waiting and not late and len(working) < parallel and (job := _next(waiting, root)):
                     waiting.remove(job)
-                    told(f"start   {job.name}  ({len(waiting)} to go)")
+                    again = ", again for its network, which is gone: its outcome stays" if job.key in known else ""
+                    told(f"start   {job.name}  ({len(waiting)} to go{again})")
                     working[job.key] = (job, _start(job, root, ledger, max(available_cores() // parallel, 1)))
                 if late and not working:
                     break
