@@ -374,7 +374,7 @@ def test_index_keeps_what_a_user_wrote(clips: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_stops_synth_without_tracebacks_and_the_next_run_completes(tmp_path: Path) -> None:
     folder = tmp_path / "generated"
-    options = ["--preset", "demo", "--train", "2", "--val", "1", "--test", "1", "--workers", "2"]
+    options = ["--preset", "demo", "--train", "12", "--val", "1", "--test", "1", "--workers", "2"]  # seconds of work
     command = [sys.executable, "-m", "dynagest", "data", "synth", str(folder), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not any(folder.rglob("*.avi")):

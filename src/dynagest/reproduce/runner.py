@@ -96,7 +96,8 @@ class Ledger:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome, unless the job has one; several processes may do so at once."""
         with self.held():
-            outcomes = {outcome.key: outcome} | self.read()
+            outcomes = self.read()
+            outcomes.setdefault(outcome.key, outcome)
             text = "".join(f"{each.model_dump_json()}\n" for each in outcomes.values())
             write_atomically(self.path, text.encode())
 
