@@ -32,6 +32,8 @@ def test_reads_what_it_writes(tmp_path: Path):
         (s.video, s.spans, s.fps, s.split, s.subject) for s in streams
     ]
     assert len(again.split("val")) == 1
+    with pytest.raises(ManifestError, match="there is no split 'dev'; the splits are train, val, test"):
+        again.split("dev")
     assert (tmp_path / "streams.csv").read_text().splitlines()[1] == "a.avi,wave,0.5000,1.2500,24,val,S001"
 
 

@@ -80,8 +80,9 @@ def check(
     from dynagest.clips.checks.check import check as check_manifest
     from dynagest.clips.checks.contact import contact_sheet
     from dynagest.clips.manifest import Manifest
+    from dynagest.clips.table import BadRow
 
-    bad_rows: list[tuple[int, str]] = []
+    bad_rows: list[BadRow] = []
     clips = Manifest.read(manifest, bad_rows=bad_rows)
     if sheet is not None:  # first, so that an unwritable path fails now and not after hours of checks
         print(f"contact sheet: {contact_sheet(clips, sheet)}", file=sys.stderr)

@@ -20,7 +20,7 @@ import pydantic.dataclasses
 
 from dynagest.atomic import write_together
 from dynagest.clips.depth import DEPTH_FILE, EXAMPLE, DepthSpec
-from dynagest.clips.splits import SPLITS, of_split
+from dynagest.clips.splits import SPLITS, check_split
 from dynagest.clips.table import (
     BadRow,
     absolute,
@@ -175,7 +175,8 @@ class Manifest:
 
         Raises ``ManifestError`` for another name.
         """
-        return replace(self, clips=of_split(self.clips, name))
+        check_split(name)
+        return replace(self, clips=tuple(clip for clip in self.clips if clip.split == name))
 
     def held_out(self, used: Sequence[str] = ()) -> Literal["test", "val"] | None:
         """The split to test on: test, else val, if it has clips and is not among ``used``; ``None`` if neither."""

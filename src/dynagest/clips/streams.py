@@ -19,7 +19,7 @@ import numpy.typing as npt
 from dynagest.atomic import write_together
 from dynagest.clips.frames import FrameReader, is_folder
 from dynagest.clips.manifest import CLASSES_FILE, natural_order, read_classes
-from dynagest.clips.splits import SPLITS, of_split
+from dynagest.clips.splits import SPLITS, check_split
 from dynagest.clips.table import absolute, encoded, rate_text, read_number, read_rate, read_table, relative, table_text
 from dynagest.clips.video import iterate_video, video_times
 from dynagest.errors import ClipError, ManifestError
@@ -162,7 +162,8 @@ class StreamSet:
 
         Raises ``ManifestError`` for another name.
         """
-        return replace(self, streams=of_split(self.streams, name))
+        check_split(name)
+        return replace(self, streams=tuple(stream for stream in self.streams if stream.split == name))
 
 
 def in_order(spans: Iterable[Span]) -> tuple[Span, ...]:

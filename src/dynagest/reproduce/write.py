@@ -113,7 +113,8 @@ def figure(results: Results) -> bytes:
         if values is differences:
             axes.axvline(0, color="0.6", linewidth=0.8)
             for place in _baselines(lines):
-                axes.text(0, place, "baseline", color="0.4", fontsize=8, ha="center", va="center", backgroundcolor="w")
+                over_the_line = {"bbox": {"facecolor": "w", "edgecolor": "none", "pad": 1}, "zorder": 2.2}
+                axes.text(0, place, "baseline", color="0.4", fontsize=8, ha="center", va="center", **over_the_line)
         axes.set_xlabel(label)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
