@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.clips.dataset import UnreadableClip
+from dynagest.testing.evaluation import Conditions, Evaluation
 from dynagest.testing.report import write_report
 
 VOID = {"meta", "img", "br", "wbr", "hr", "link", "input", "rect", "line", "circle", "polyline"}
@@ -67,7 +68,7 @@ def made_up(
         scores / scores.sum(axis=1, keepdims=True),
         labels,
         [(index, f"/data/set/{index}.avi") for index in range(clips)],
-        tuple(Unread(clips + index, f"/data/set/torn{index}.avi", "truncated") for index in range(unread)),
+        tuple(UnreadableClip(clips + index, f"/data/set/torn{index}.avi", "truncated") for index in range(unread)),
     )
 
 

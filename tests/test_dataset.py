@@ -198,7 +198,7 @@ def test_clip_without_depth_is_unreadable_to_a_network_that_is_fed_depth(folder:
     assert read((0, 0), needs_depth=True)["has_depth"]
     assert not read((0, 1), needs_depth=False)["has_depth"]
     name = f"{folder / 'color'}[2:9]"
-    lost = UnreadableClip(1, Path(name), f"{name}: has no depth, which this network is fed")
+    lost = UnreadableClip(1, name, f"{name}: has no depth, which this network is fed")
     assert read((0, 1), needs_depth=True) == lost
 
 
@@ -234,7 +234,7 @@ def test_depth_of_quite_another_length_is_unreadable(tmp_path: Path, depth_count
     write_clip(tmp_path, depth_count=depth_count)
     item = ClipDataset(Manifest.of([clip_in(tmp_path)], BRIGHT), PLAIN, 0)[0, 0]
     assert isinstance(item, UnreadableClip)
-    assert item.file == tmp_path / "depth"
+    assert item.file == str(tmp_path / "depth")
     assert f"{depth_count} frames of depth for 30 of RGB" in item.reason
 
 
@@ -264,7 +264,7 @@ def test_unreadable_clips_are_left_out_and_reported(folder: Path, tmp_path: Path
     assert batch is not None
     assert batch["index"].tolist() == [0, 6]
     assert len(batch["rgb"]) == len(batch["depth"]) == len(batch["label"]) == len(batch["has_depth"]) == 2
-    assert [(item.index, item.file) for item in unreadable] == [
+    assert [(item.index, Path(item.file)) for item in unreadable] == [
         (1, broken / "color"),
         (2, empty),
         (3, tmp_path / "gone"),
@@ -307,7 +307,7 @@ def test_one_clip_against_the_declaration_is_left_out(folder: Path, tmp_path: Pa
     dataset = ClipDataset(Manifest.of(clips, BRIGHT), PLAIN, 0)
     item = dataset[0, odd]
     assert isinstance(item, UnreadableClip)
-    assert (item.index, item.file) == (odd, tmp_path / "b" / "depth")
+    assert (item.index, item.file) == (odd, str(tmp_path / "b" / "depth"))
     assert "b/depth: depth is 16-bit but no unit is declared" in item.reason
     only(dataset, 0, 1 - odd)
 
@@ -333,7 +333,7 @@ def test_depth_of_another_shape_needs_an_affine(folder: Path, tmp_path: Path) ->
     wide = clip_in(tmp_path / "b")
     item = ClipDataset(Manifest.of([clip_in(folder), wide], BRIGHT), PLAIN, 0)[0, 1]
     assert isinstance(item, UnreadableClip)
-    assert item.file == wide.depth
+    assert item.file == str(wide.depth)
     assert "depth is 80x48, RGB 64x48: another shape" in item.reason
     with pytest.raises(DepthError, match=r"b/depth: depth is 80x48, RGB 64x48: another shape"):
         ClipDataset(Manifest.of([wide], BRIGHT), PLAIN, 0)

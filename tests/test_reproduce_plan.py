@@ -255,7 +255,8 @@ def test_a_dry_run_tells_which_runs_are_done(tmp_path: Path):
     ledger.add(Outcome(key=done.key, name=done.name, top1=0.875, clips=8, unreadable=1, seconds=90))
     code, output = run("reproduce", "IV", "--rows=TSM*", "--scale=smoke", "--dry-run", f"--out={tmp_path}")
     assert code == 0, output
-    assert "    done   87.5 % of 8 clips, 1.5 min; 1 more could not be read: see `dynagest data check`\n" in output
+    more = "1 more could not be read, or lack depth that is fed: see `dynagest data check`"
+    assert f"    done   87.5 % of 8 clips, 1.5 min; {more}\n" in output
     cost = told(describe(left, (done, left)).multiply_adds)
     assert f"    cost   {cost}\n" in output
     assert f"2 runs, 1 of them done. Those to be run are {cost}\n" in output

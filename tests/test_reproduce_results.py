@@ -38,7 +38,8 @@ def test_a_table_of_outcomes():
     text = markdown(results, "the command")
     assert "| TSM + MSD | 62.0 ± 27.3 | +2.0 ± 2.5 | 93.7 | 81.9 | 23.7 M | 32.7 | 28.2 |" in text
     assert "NOT COMPLETE" in text
-    assert "100 test clips a seed; up to 2 more could not be read and do not count;" in text
+    assert "100 test clips a seed; up to 2 more do not count: unreadable, or without depth that is fed;" in text
+    assert "THE SAME TEST CLIPS" not in text
     assert "`the command`" in text
     assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")
@@ -53,6 +54,19 @@ def test_a_table_of_outcomes():
         )[seed - 1]
         assert f"| TSM + MSD | {seeds} |" in told
         assert "| TSM | 60.0 ± 24.8 | " in told
+
+
+def test_rows_of_other_test_clips_are_told():
+    """Of data on disk, clips without depth test no network that is fed it: its accuracy is of fewer clips."""
+    made = plan(TABLES["I"], SCALES["small"], {}, range(1), NO_SPEEDS)
+    row = "ACTION-Net, depth alone"
+    keys = {cell.jobs[0].key: 80 if cell.row.name == row else 100 for cell in made.cells}
+    outcomes = {
+        key: Outcome(key=key, name="", top1=0.5, clips=clips, unreadable=100 - clips) for key, clips in keys.items()
+    }
+    told = markdown(collect(made, outcomes), "the command")
+    assert "80 to 100 test clips a seed; up to 20 more do not count" in told
+    assert "NOT ALL ROWS ARE OF THE SAME TEST CLIPS" in told
 
 
 def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):

@@ -58,7 +58,7 @@ class ToyClips:
         epoch, index = key
         time.sleep(self.delay)
         if index in self.unreadable:
-            return UnreadableClip(index, Path(f"clip{index}.mp4"), "truncated")
+            return UnreadableClip(index, f"clip{index}.mp4", "truncated")
         if index in self.contradicting:
             raise DepthError("depth.yaml: says near is bright")
         random = np.random.default_rng((self.seed, epoch, index))

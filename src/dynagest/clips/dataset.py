@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
@@ -43,11 +42,19 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableClip:
-    """A clip that could not be read: its index, the file at fault and the reason. It is left out, never replaced."""
+    """A clip that could not be read: its index, the file at fault and the reason. It is left out, never replaced.
+
+    It counts neither for nor against a network. So does a clip without depth, if the network is fed depth.
+    """
 
     index: int
-    file: Path
+    file: str
     reason: str
+
+    @property
+    def message(self) -> str:
+        """File and reason in one line. Most reasons name the file already, so it is added only where it is missing."""
+        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
 
 
 class ClipSource(Protocol):
@@ -131,16 +138,16 @@ class ClipDataset(Dataset[Sample | UnreadableClip]):
             indices = self.view.indices(self._videos.num_frames(index), rng)
             frames = self._videos.frames(index, indices)
         except ClipError as error:
-            return UnreadableClip(index, clip.video, str(error))
+            return UnreadableClip(index, str(clip.video), str(error))
         try:
             read = self.view.depth and clip.depth is not None
             depth = self._videos.depth(index, indices, frames.shape[1:3]) if read else None
             rgb, canonical, flip = self.view.transform(frames, depth, self.manifest.depth, rng)
         except ClipError as error:
-            return UnreadableClip(index, clip.depth or clip.video, str(error))
+            return UnreadableClip(index, str(clip.depth or clip.video), str(error))
         except DepthError as error:
             assert clip.depth is not None
-            return UnreadableClip(index, clip.depth, f"{clip.depth}: {error}")
+            return UnreadableClip(index, str(clip.depth), f"{clip.depth}: {error}")
         label = self._flipped[self._labels[index]] if flip else self._labels[index]
         return make_sample(rgb, canonical, label, index)
 
@@ -168,7 +175,7 @@ def read_clip(
     if isinstance(clip, UnreadableClip):
         return clip
     if needs_depth and not clip["has_depth"]:
-        return UnreadableClip(key[1], Path(name), f"{name}: {NO_DEPTH}")
+        return UnreadableClip(key[1], name, f"{name}: {NO_DEPTH}")
     rgb, label, shape = clip["rgb"], clip["label"], (frames, 3, size, size)
     if rgb.dtype != torch.uint8 or tuple(rgb.shape) != shape:
         raise ModelError(

@@ -17,8 +17,8 @@ class Score:
     """A cell's accuracies in % by seed, their mean, and the paired difference from the row ``against``, in points.
 
     There is no difference from a row that was tested by another protocol. ``clips`` counts the scored clips of one
-    seed's test, ``unreadable`` those beyond them that could not be read. ``minutes`` is the training time of all seeds;
-    ``failed`` says why seeds have no accuracy.
+    seed's test, ``unreadable`` those beyond them that could not be read, or lack depth that the network is fed.
+    ``minutes`` is the training time of all seeds; ``failed`` says why seeds have no accuracy.
     """
 
     dataset: str

@@ -39,8 +39,9 @@ STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 class Outcome(BaseModel):
     """The outcome of a job: ``top1`` in [0, 1] of ``clips`` test clips, or why it ``failed`` (a loss that diverged).
 
-    ``unreadable`` counts the test clips beyond these, which could not be read and do not count. ``seconds`` is the
-    training time of all sittings. ``machine`` and ``revision`` (git; empty: unknown) say where and by which code.
+    ``unreadable`` counts the test clips beyond these, which could not be read, or lack depth that the network is fed;
+    they do not count. ``seconds`` is the training time of all sittings. ``machine`` and ``revision`` (git; empty:
+    unknown) say where and by which code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +60,7 @@ class Outcome(BaseModel):
         if self.top1 is None:
             return f"{self.failed}"
         text = f"{100 * self.top1:.1f} % of {self.clips} clips, {self.seconds / 60:.1f} min"
-        more = f"; {self.unreadable} more could not be read: see `dynagest data check`"
+        more = f"; {self.unreadable} more could not be read, or lack depth that is fed: see `dynagest data check`"
         return text + more if self.unreadable else text
 
 

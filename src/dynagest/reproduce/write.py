@@ -196,7 +196,7 @@ def _legend(results: Results) -> str:
         "twenty misses",
         *_compared(results),
         f"{_range(clips)} test clips a seed" if clips else "nothing tested yet",
-        *([f"up to {unreadable} more could not be read and do not count"] if unreadable else []),
+        *([f"up to {unreadable} more do not count: unreadable, or without depth that is fed"] if unreadable else []),
         f"{minutes / 60:.1f} hours of training on {', '.join(results.machines) or 'no machine yet'}",
         "parameters, multiply-adds and legacy GFLOPs are of one view of the published network on square input, the "
         "paper's in brackets; docs/rivals.md has those of other input",
@@ -209,6 +209,9 @@ def _legend(results: Results) -> str:
             "no difference is taken between the two"
         )
     parts += [f"NOT AS PUBLISHED: {line}" for line in departures([results.plan])]
+    tested = {(score.dataset, score.clips) for line in results.lines for score in line.scores if score.clips}
+    if len(tested) > len({dataset for dataset, _ in tested}):
+        parts.append("NOT ALL ROWS ARE OF THE SAME TEST CLIPS: one without depth tests no network that is fed depth")
     if results.revisions:
         shown = ", ".join(
             f"{revision[:7]}{'+' if revision.endswith('+changes') else ''}" for revision in results.revisions

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, normalise
+from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
 from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
 from dynagest.clips.manifest import Manifest, refuse_path
 from dynagest.clips.protocols import get_protocol
@@ -21,7 +21,7 @@ from dynagest.runtimes.arrays import check_logits
 from dynagest.runtimes.exported import ExportedNetwork, StreamedClips
 from dynagest.runtimes.torch_network import check_device
 from dynagest.task.inputs import network_input
-from dynagest.testing.evaluation import Conditions, Evaluation, Unread
+from dynagest.testing.evaluation import Conditions, Evaluation
 from dynagest.testing.views import ClipView, read_views
 
 _LogitsOf = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -89,7 +89,7 @@ def evaluate(
             raise RecipeError("device and dtype are for networks that torch runs; a file computes as it was exported")
         place, dtype = torch.device("cpu"), net.info.precision
         logits_of = partial(_by_file, net)
-    unread: list[Unread] = []
+    unread: list[UnreadableClip] = []
     views = read_views(videos, how, card, seed=seed, workers=workers, unread=unread, progress=progress)
     try:
         scores = _score(logits_of, views, len(videos), card, batch)

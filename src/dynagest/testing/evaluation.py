@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from dynagest.atomic import write_atomically
+from dynagest.clips.dataset import UnreadableClip
 from dynagest.errors import RunError
 from dynagest.fields import read_record
 from dynagest.testing.metrics import (
@@ -41,20 +42,6 @@ class ClipResult:
     @property
     def correct(self) -> bool:
         return self.rank == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A clip that could not be scored, and why. It counts neither as right nor as wrong."""
-
-    index: int
-    file: str
-    reason: str
-
-    @property
-    def message(self) -> str:
-        """File and reason in one line. Most reasons name the file already, so it is added only where it is missing."""
-        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +94,7 @@ class Evaluation(BaseModel):
     summary: Summary
     classes: tuple[str, ...]
     per_class: tuple[ClassResult, ...]
-    unreadable: tuple[Unread, ...]
+    unreadable: tuple[UnreadableClip, ...]
     confusion: Annotated[np.ndarray, PlainValidator(_matrix), PlainSerializer(np.ndarray.tolist)]
     clips: tuple[ClipResult, ...]
     scores: np.ndarray | None = Field(default=None, exclude=True)
@@ -124,7 +111,7 @@ class Evaluation(BaseModel):
         scores: np.ndarray,
         labels: np.ndarray,
         files: list[tuple[int, str]],
-        unreadable: tuple[Unread, ...],
+        unreadable: tuple[UnreadableClip, ...],
     ) -> "Evaluation":
         """The result from (N, K) scores, (N,) labels, and the N clips' indices and names. N >= 1."""
         predicted = scores.argmax(axis=1)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
+from dynagest.clips.dataset import UnreadableClip
 from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError, WeightsError, counted
 from dynagest.fields import parse_json
@@ -36,7 +37,7 @@ from dynagest.run_folder import (
     STREAM_METRICS_FILE,
     unreadable_clips,
 )
-from dynagest.testing.evaluation import Evaluation, Unread
+from dynagest.testing.evaluation import Evaluation
 from dynagest.testing.figures import accuracy_bar, confusion_png, confusion_svg, png_uri
 from dynagest.testing.history import History
 from dynagest.testing.panels import CAPTIONS, NO_DECODERS
@@ -256,7 +257,7 @@ def _image_uri(path: Path) -> str:
 
 def _unreadable(run: Path) -> list[str]:
     """The clips that training left out, one line per clip."""
-    found = (Unread(entry["index"], entry["file"], entry["reason"]) for entry in unreadable_clips(run))
+    found = (UnreadableClip(entry["index"], entry["file"], entry["reason"]) for entry in unreadable_clips(run))
     return list(dict.fromkeys(each.message for each in found))
 
 

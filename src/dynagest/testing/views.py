@@ -14,7 +14,6 @@ from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, i
 from dynagest.clips.view import View
 from dynagest.clips.workers import open_loader, read_ahead
 from dynagest.errors import ClipError, DepthError, DynagestError, ModelError, RecipeError
-from dynagest.testing.evaluation import Unread
 
 ClipView = tuple[int, torch.Tensor, torch.Tensor | None]
 """A view: the clip's index, RGB (T, 3, s, s) uint8, and depth (T, 1, s, s) in [0, 1] if the network is fed it."""
@@ -33,7 +32,7 @@ def read_views(
     *,
     seed: int,
     workers: int,
-    unread: list[Unread],
+    unread: list[UnreadableClip],
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[ClipView]:
     """Every view of every readable clip; unreadable clips are appended to ``unread``.
@@ -48,7 +47,7 @@ def read_views(
     for index, item in enumerate(read_ahead(open_loader(cut, range(len(videos)), workers))):
         if isinstance(item, DynagestError):
             raise item
-        if isinstance(item, Unread):
+        if isinstance(item, UnreadableClip):
             unread.append(item)
         else:
             squares, samples, depth = item
@@ -60,7 +59,9 @@ def read_views(
             progress(index + 1, len(videos))
 
 
-def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int) -> _ClipViews | Unread:
+def _cut_video(
+    videos: VideoSource, how: Protocol, card: NetworkCard, seed: int, index: int
+) -> _ClipViews | UnreadableClip:
     """The views of video ``index``, each frame of which is decoded once."""
     depth = None
     try:
@@ -70,7 +71,7 @@ def _cut_video(videos: VideoSource, how: Protocol, card: NetworkCard, seed: int,
             assert isinstance(videos, ManifestVideos)  # ``evaluate`` refuses others
             depth = _cut_depth(videos, how, card, index, plan.frames, frames.shape[1:3])
     except ClipError as error:
-        return Unread(index, videos.name(index), str(error))
+        return UnreadableClip(index, videos.name(index), str(error))
     return torch.from_numpy(cut_squares(frames, how, card.size)), torch.from_numpy(plan.samples), depth
 
 
@@ -85,14 +86,14 @@ def _cut_depth(
         raise ClipError(f"{videos.manifest.clips[index].depth}: {error}") from error
 
 
-def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _ClipViews | Unread:
+def _cut_clip(clips: ClipSource, card: NetworkCard, index: int) -> _ClipViews | UnreadableClip:
     """The one view of clip ``index``. Raises ``ModelError`` as ``read_clip`` does.
 
     A dataset that does not tell its view is known by its clips alone.
     """
     sample = read_clip(clips, (0, index), frames=card.num_segments, size=card.size, needs_depth=card.inputs != "rgb")
     if isinstance(sample, UnreadableClip):
-        return Unread(sample.index, str(sample.file), sample.reason)
+        return sample
     squares = sample["rgb"].permute(0, 2, 3, 1)[None]
     return squares, torch.arange(card.num_segments)[None], None if card.inputs == "rgb" else sample["depth"][:, 0][None]
 

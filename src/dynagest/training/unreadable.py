@@ -46,7 +46,7 @@ class UnreadableClips:
     def _write(self, clips: list[UnreadableClip], split: str, epoch: int) -> None:
         for clip in clips:
             entry = {"split": split, "index": clip.index, "epoch": epoch}
-            self._entries.append(entry | {"file": str(clip.file), "reason": clip.reason})
+            self._entries.append(entry | {"file": clip.file, "reason": clip.reason})
             self._known.add((split, clip.index))
         # Written as a whole, because half a line, left by a full disk, could not be read when the run is resumed.
         write_atomically(self.path, "".join(f"{json.dumps(entry)}\n" for entry in self._entries).encode())
