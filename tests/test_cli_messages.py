@@ -18,7 +18,7 @@ from dynagest.cli.export import _print as print_export
 from dynagest.cli.live import _told as announce
 from dynagest.cli.options import choose_device
 from dynagest.cli.progress import rendering
-from dynagest.errors import RecipeError, RunError
+from dynagest.errors import RecipeError, RunError, first_line
 from dynagest.export.verify import Comparison
 from dynagest.export.write import Export
 from dynagest.live.record import Prompt
@@ -60,6 +60,10 @@ def test_export_names_a_file_in_brackets(capsys: pytest.CaptureFixture[str]) -> 
     assert "[red].onnx, fp32" in capsys.readouterr().out
 
 
+def test_another_librarys_error_is_told_in_one_plain_line() -> None:
+    assert first_line(RuntimeError("\x1b[96m\n[torch.onnx] \x1b[31mno way\x1b[0m\nmore")) == "[torch.onnx] no way"
+
+
 def test_a_gesture_in_brackets_is_announced() -> None:
     prompt = Prompt("[red] [/]", 1, 5, "recording", 1.5, None)
     assert Text.from_markup(announce(prompt, 2.0)).plain == "[red] [/], clip 1 of 5: recording, 1.5 of 2 s"
@@ -69,6 +73,7 @@ def test_a_gesture_in_brackets_is_announced() -> None:
     ("arguments", "says"),
     [
         (["count", "action_resnet5"], "action_resnet50"),
+        (["count", "redundanc"], "there is no network or system 'redundanc'; did you mean redundancy"),
         (["train", "egogestur", "--data", "x"], "egogesture"),
         (["train", "demo"], "--data"),
         (["train", "demo", "--data", "x", "--resume", "--overwrite"], "one of them"),

@@ -25,8 +25,11 @@ from dynagest.export.verify import Comparison
 from dynagest.export.volumes import VolumeNet
 from dynagest.export.write import write_model
 from dynagest.networks.action import Action
+from dynagest.networks.build import create_model
 from dynagest.networks.clipnet import ClipNet
+from dynagest.networks.rivals.build import RIVALS
 from dynagest.networks.video import VideoNet
+from dynagest.networks.weights import save_network
 from dynagest.runtimes.load import load_clip_network
 from dynagest.runtimes.model_file import CLIPS, KEY, ModelInfo
 from dynagest.runtimes.openvino_network import open_openvino
@@ -75,6 +78,26 @@ def file(
     info = ModelInfo(mode="clip", precision="fp32", card=network[1], events={"threshold": 0.5})
     write_model(model, info, "onnx", (), path)
     return path
+
+
+SLOW = ("nas1", "resnext101_3d", "attention_lstm")  # a hundred layers and more
+OTHERS = [pytest.param(name, {}, marks=[pytest.mark.slow] * (name in SLOW)) for name in RIVALS]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*OTHERS, pytest.param("attention_lstm", {"gated": True}, marks=pytest.mark.slow)]
+)
+def test_the_other_systems_are_exported(name: str, options: dict, tmp_path: Path) -> None:
+    frames, size = (16, 32) if name != "segmentation_lstm" else (4, 64)
+    torch.manual_seed(0)
+    net = create_model(name, 3, frames, width=8, size=size, options=options).eval()
+    card = NetworkCard(model=name, classes=CLASSES, num_segments=frames, size=size, width=8, options=options)
+    save_network(tmp_path, net, card)
+    done = export(tmp_path, "onnx", clips=2, threads=1)
+    clips = np.random.default_rng(1).standard_normal((1, frames, 3, size, size), dtype=np.float32)
+    expected = reference(net, clips)
+    found = load_clip_network(done.path, threads=1).logits(clips)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize(("name", "options"), NAMES)

@@ -1,5 +1,6 @@
 """Tables on data that lies on disk: the paper's schedules on its sets, what is refused, what is told."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_the_paper_scale_says_what_is_missing(datasets):
         get_scale("big")
     with pytest.raises(RecipeError, match="did you mean VIII"):
         get_table("VIIII", TABLES)
+    assert (get_table("viii", TABLES), get_table("Fig5", TABLES)) == (TABLES["VIII"], TABLES["fig5"])
 
 
 def test_a_table_has_the_columns_that_there_is_data_for(datasets):
@@ -156,6 +158,15 @@ def test_a_field_can_be_set_in_every_run_of_a_table(datasets):
 
 def generated(table: Table, settings: dict[str, str], speeds: Speeds = NO_SPEEDS) -> Plan:
     return plan(table, SCALES["small"], {}, range(1), speeds, settings)
+
+
+def test_the_genotype_of_nas1_can_be_set_where_all_rows_have_one():
+    cell = [["skip", 0], ["conv_1x3x3", 1]]
+    settings = {"options": json.dumps({"genotype": {branch: [cell] * 4 for branch in ("high", "mid", "low")}})}
+    made = generated(TABLES["I"].only(["NAS1"]), settings)
+    assert made.jobs[0].recipe.options["genotype"]["mid"][3] == cell
+    with pytest.raises(RecipeError, match="--set options: table I sets it itself"):
+        generated(TABLES["I"].only(["NAS1", "C3D"]), settings)
 
 
 def test_epochs_cannot_be_set_where_rows_differ_in_them():
@@ -217,6 +228,13 @@ def test_every_network_takes_the_views_that_it_is_tested_on(table, datasets):
             assert net(torch.empty(1, recipe.num_segments, net.channels, side, side)).shape == (1, 2)
         flattens = recipe.model in RIVALS and RIVALS[recipe.model].flattens
         assert job.protocol == ("center" if flattens else "paper")
+
+
+def test_systems_whose_training_the_tables_do_not_tell_are_named(datasets):
+    made = plan(TABLES["II"].only(["C3D", "PreRNN", "MTUT", "TSM"]), get_scale("paper"), datasets, range(1), NO_SPEEDS)
+    told = departures([made])
+    assert "c3d, i3d: from random weights and on the paper's own schedule, because the tables do not tell" in told[1]
+    assert told[0].startswith("tsm_resnet50 starts from random weights")
 
 
 def test_no_difference_is_taken_between_two_protocols(datasets):
@@ -385,7 +403,7 @@ def test_a_dry_run_tells_clips_schedule_and_cost(datasets):
     assert line.starts_from == next(each.name for each in made.jobs if each.key == job.after)
     # method.md: 34.435 GMAC a clip at 224, 44.97 a view at 256; both are for 83 classes, here there are 25.
     assert line.multiply_adds == pytest.approx(3 * 4 * 80 * 34.435e9 + 3 * 30 * 44.97e9, rel=1e-4)
-    assert told(line.multiply_adds) == "37.1 T multiply-adds (3.7 s at 10 T a second)"
+    assert told(line.multiply_adds) == "37.1 T multiply-adds (3.7 s for a GPU that does 10 T a second)"
     assert made.title(next(each for each in made.jobs if each.key == job.after)) == (
         "ACTION-Net + MSD on EgoGesture, to start from"
     )

@@ -301,6 +301,21 @@ def test_a_dry_run_measures_no_speeds_and_writes_nothing(tmp_path: Path, monkeyp
     assert epochs(GuessedSpeeds(out)) == [*guessed[:2], 60]
 
 
+def test_speeds_lie_beside_the_ledger(tmp_path: Path):
+    """So that runs of a ledger that was handed over count as done, whatever the folder of the new ones is called."""
+    (kept := tmp_path / "handed").mkdir()
+    table = STUDY["rivals"].only(["TSM, same time"])
+    reference, tsm = plan(table, SCALES["small"], {}, range(1), NO_SPEEDS).jobs
+    (kept / "speeds.json").write_text(json.dumps({speed_key(reference.recipe): 3.0, speed_key(tsm.recipe): 1.0}))
+    done = plan(table, SCALES["small"], {}, range(1), GuessedSpeeds(kept)).cell("TSM, same time", "generated").jobs[0]
+    assert done.recipe.epochs == 60
+    (ledger := Ledger(kept / "ledger.jsonl")).add(Outcome(key=done.key, name=done.name, top1=0.875, clips=8))
+    ask = ("reproduce", "rivals", "--rows=TSM, same time", "--seeds=1", "--dry-run", f"--out={tmp_path / 'new'}")
+    code, output = run(*ask, f"--ledger={ledger.path}")
+    assert code == 0, output
+    assert "2 runs, 1 of them done." in output
+
+
 @pytest.mark.parametrize(("epochs", "stage", "last"), [(4, (1, 0), (2, 0)), (12, (4, 1), (4, 1))])
 def test_stages_share_epochs_that_are_set_and_a_quarter_of_them_is_warm_up(epochs, stage, last):
     rows = get_table("V", TABLES).only(["Segmentation*"])

@@ -40,6 +40,7 @@ def test_a_table_of_outcomes():
     assert "NOT COMPLETE" in text
     assert "100 test clips a seed; up to 2 more do not count: unreadable, or without depth that is fed;" in text
     assert "THE SAME TEST CLIPS" not in text
+    assert "genotype" not in text
     assert "`the command`" in text
     assert 'differences in points, paired by seed, from "TSM", "TEA", the nearest of them above;' in text
     record = as_json(results, "the command")
@@ -67,6 +68,7 @@ def test_rows_of_other_test_clips_are_told():
     told = markdown(collect(made, outcomes), "the command")
     assert "80 to 100 test clips a seed; up to 20 more do not count" in told
     assert "NOT ALL ROWS ARE OF THE SAME TEST CLIPS" in told
+    assert "NAS1's genotype is ours, not the published result of its search;" in told
 
 
 def test_a_figure_has_differences_only_where_the_table_has_some(monkeypatch):

@@ -28,6 +28,7 @@ from dynagest.reproduce.study import STUDY
 from dynagest.reproduce.tables import TABLES
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Evaluation
+from dynagest.training.environment import processor
 from dynagest.training.interrupt import TrainingInterrupted
 
 
@@ -98,7 +99,9 @@ def test_a_run_has_the_threads_of_its_recipe_from_its_start_to_its_test(tmp_path
     (tmp_path / "runs" / three.name).mkdir(parents=True)
     run_job(three, tmp_path, ledger)
     assert found == [3]
-    assert ledger.read()[three.key].machine.startswith("3 of ")
+    machine = ledger.read()[three.key].machine
+    assert machine.startswith("3 of ")
+    assert processor() in machine
 
 
 def test_what_diverged_is_not_run_again_and_what_starts_from_it_is_named(tmp_path):
@@ -324,9 +327,9 @@ def test_a_damaged_ledger_is_refused(tmp_path):
             Ledger(path).read()
 
 
-def reproduce(out: Path) -> subprocess.Popen[bytes]:
+def reproduce(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     # Always two at once: with another number of threads sums are added up in another order.
-    command = [sys.executable, "-m", "dynagest", "reproduce", "IV", "--scale", "smoke", "--parallel", "2"]
+    command = [sys.executable, "-m", "dynagest", "reproduce", *arguments, "--scale", "smoke", "--parallel", "2"]
     command += ["--out", str(out)]
     return subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, start_new_session=True
@@ -334,7 +337,8 @@ def reproduce(out: Path) -> subprocess.Popen[bytes]:
 
 
 def scores(out: Path) -> list[object]:
-    return [row["scores"][0]["by_seed"] for row in json.loads((out / "table-IV.json").read_text())["rows"]]
+    (table,) = out.glob("table-*.json")
+    return [row["scores"][0]["by_seed"] for row in json.loads(table.read_text())["rows"]]
 
 
 def networks(out: Path) -> dict[str, str]:
@@ -343,22 +347,31 @@ def networks(out: Path) -> dict[str, str]:
     return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+# Of one training a run; of three stages, and of a run that another one starts from.
 @pytest.mark.slow
-def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path):
-    assert reproduce(tmp_path / "whole").wait() == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["IV"],
+        ["V", "--rows", "Segmentation*, 8 *", "--rows", "MTUT*"],
+        ["conditions", "--rows", "first without*none", "--rows", "first without*both"],
+    ],
+)
+def test_killed_at_any_moment_it_comes_to_the_same_table(tmp_path, arguments):
+    assert reproduce(tmp_path / "whole", *arguments).wait() == 0
     broken = tmp_path / "broken"
     for seconds in (3.0, 6.0, 9.0):
-        process = reproduce(broken)
+        process = reproduce(broken, *arguments)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    process = reproduce(broken)
+    process = reproduce(broken, *arguments)
     time.sleep(4.0)
     process.kill()  # the command alone: what it had started goes on, and the next one waits for it
     process.wait()
-    assert reproduce(broken).wait() == 0
+    assert reproduce(broken, *arguments).wait() == 0
     assert scores(broken) == scores(tmp_path / "whole")
-    assert len(networks(broken)) == 4
+    assert len(networks(broken)) >= 2
     assert networks(broken) == networks(tmp_path / "whole")
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from dynagest.card import NetworkCard
 from dynagest.cli import app
 from dynagest.errors import ModelError
-from dynagest.networks.build import create_model, natural_input
+from dynagest.networks.build import create_model, list_models, natural_input
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.count import Count, count
 from dynagest.networks.rivals.attention_lstm import AttentionLSTM
@@ -25,6 +25,7 @@ from dynagest.networks.weights import load_network, load_weights, save_network
 from dynagest.task.depth import DepthTask
 from dynagest.training.optimiser import parameter_groups
 from dynagest.training.recipe import Recipe
+from dynagest.training.recipes_systems import SYSTEMS
 
 VARIANTS = [(name, {}) for name in RIVALS] + [("attention_lstm", {"gated": True}), ("i3d", {"inputs": "depth"})]
 IDS = [f"{name} {'-'.join(map(str, options.values()))}".strip() for name, options in VARIANTS]
@@ -141,6 +142,20 @@ def test_count_lists_each_with_its_published_input_and_no_decoders() -> None:
     assert rows["c3d"] == ["32", "x", "112", "65,584,339", "71.482", "71.703", "-", "-"]
     assert rows["resnext101_3d"] == ["32", "x", "112", "47,691,283", "19.134", "13.850", "-", "-"]
     assert rows["i3d"] == ["64", "x", "224", "12,372,339", "111.151", "88.198", "-", "-"]
+
+
+def test_systems_are_counted_by_their_names_in_the_tables() -> None:
+    names = ["mtut", "prernn", "redundancy", "tea-msd", "action-depth"]
+    output = CliRunner().invoke(app, ["count", *names], env={"COLUMNS": "200"}).output
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
+    assert rows["mtut"] == ["64", "x", "224", "12,372,339", "111.151", "88.198", "-", "-"]
+    assert rows["prernn"][:3] == ["32", "x", "112"]
+    assert rows["redundancy"] == ["32", "x", "112", "12,484,563", "155.537", "151.148", "-", "-"]
+    assert rows["tea-msd"][-2:] == ["8,553,472", "4.371"]
+    assert rows["action-depth"] == ["8", "x", "224", "27,889,647", "33.806", "29.645", "-", "-"]
+    listed = CliRunner().invoke(app, ["count", "--list"]).output.split()
+    assert len(listed) == len(set(listed))
+    assert {*list_models(), *SYSTEMS} == set(listed)
 
 
 def test_i3d_shapes_and_its_feature_for_alignment() -> None:

@@ -5,6 +5,7 @@ message without a traceback; a program catches ``DynagestError`` or one of its s
 that it can be pickled and so passed from a data-loading worker to the main process.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -34,8 +35,12 @@ def counted(number: int, noun: str, one: str = "", more: str = "") -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, cut to one line of a message; its kind if it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    """What an error of another library says, cut to one line of a message; its kind if it says nothing.
+
+    Colours of a terminal, as torch's exporter has them, are taken out.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 class DynagestError(Exception):

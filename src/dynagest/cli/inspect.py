@@ -1,7 +1,8 @@
 """``dynagest count`` and ``dynagest doctor``: report, and change nothing."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
@@ -10,6 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dynagest.cli.options import switch, table_console
+from dynagest.errors import ModelError, hint
+
+if TYPE_CHECKING:
+    from dynagest.networks.spec import NetworkSpec
 
 STATUS_STYLE = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
@@ -21,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def count(
-    models: Annotated[list[str], typer.Argument(help="Names of networks (see `--list`), or run folders.")] = [],  # noqa: B006
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Names of networks or of systems of the paper's tables (see `--list`), or run folders."),
+    ] = [],  # noqa: B006
     classes: Annotated[int, typer.Option(min=1, help="Number of classes (for names).")] = 83,
     segments: Annotated[
         int | None, typer.Option(min=1, help="Frames of a clip. [default: as published, or the run's own]")
@@ -32,18 +40,19 @@ def count(
     width: Annotated[
         int, typer.Option(min=8, help="Channels of the stem (for names); 64 is the published network.")
     ] = 64,
-    list_: Annotated[bool, switch("--list", "Only list the names of the networks.")] = False,
+    list_: Annotated[bool, switch("--list", "Only list the names.")] = False,
 ) -> None:
     """Count parameters, multiply-adds and the paper's legacy GFLOPs of networks, with and without decoders."""
     import torch
 
-    from dynagest.networks.build import create_model, list_models, natural_input
+    from dynagest.networks.build import build_network, list_models
     from dynagest.networks.count import count as count_network
     from dynagest.networks.weights import load_network
     from dynagest.task.decoder import MultiScaleDecoder
+    from dynagest.training.recipes_systems import SYSTEMS
 
     if list_ or not models:
-        for name in list_models():
+        for name in dict.fromkeys([*list_models(), *SYSTEMS]):
             print(name)
         return
     table = Table(box=SIMPLE, padding=0, collapse_padding=True)
@@ -56,10 +65,10 @@ def count(
             net, card = load_network(Path(name))
             frames, side = segments or card.num_segments, size or card.size
         else:
-            published = natural_input(name)
-            frames, side = segments or published[0], size or published[1]
+            spec = _published(name, classes)
+            frames, side = segments or spec.num_segments, size or spec.size
             with torch.device("meta"):  # only shapes are needed, and random weights would take seconds
-                net = create_model(name, num_classes=classes, num_segments=frames, width=width, size=side)
+                net = build_network(replace(spec, num_segments=frames, size=side, width=width))
         cost = count_network(net, clip_shape=(1, frames, net.channels, side, side))
         # Depth decoders attach only to 2D networks that are not fed depth.
         taught = net.taps and net.inputs == "rgb"
@@ -78,6 +87,21 @@ def count(
         "GMAC: 10^9 multiply-adds. legacy: GFLOPs by the counter behind the paper's tables (docs/method.md).\n"
         "MSD: the two depth decoders, which exist in training only."
     )
+
+
+def _published(name: str, classes: int) -> "NetworkSpec":
+    """The network of this name, or that with which a system is tested, with the published input."""
+    from dynagest.networks.build import list_models, natural_input
+    from dynagest.networks.spec import NetworkSpec
+    from dynagest.training.recipes import get_recipe
+    from dynagest.training.recipes_systems import SYSTEMS
+
+    if name in list_models():
+        frames, size = natural_input(name)
+        return NetworkSpec(name, classes, frames, size=size)
+    if name in SYSTEMS:
+        return SYSTEMS[name](get_recipe("egogesture")).network_spec(classes)
+    raise ModelError(f"there is no network or system {name!r}; {hint(name, [*list_models(), *SYSTEMS])}")
 
 
 def doctor() -> None:

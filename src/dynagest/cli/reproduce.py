@@ -47,7 +47,8 @@ def reproduce(
         ),
     ] = [],  # noqa: B006
     scale: Annotated[
-        str, typer.Option(help="smoke (minutes), small (a night), full (a GPU) or paper (as published).")
+        str,
+        typer.Option(help="smoke (minutes), small (nights on 2 cores), full (a GPU) or paper (as published)."),
     ] = "small",
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each row. [default: 1; small: 5; full: 3]")] = None,
     rows: Annotated[
@@ -63,7 +64,8 @@ def reproduce(
     ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Where it all goes. [default: runs/reproduce-SCALE]")] = None,
     ledger: Annotated[
-        Path | None, typer.Option(help="Outcomes so far; what is in it is not run again. [default: OUT/ledger.jsonl]")
+        Path | None,
+        typer.Option(help="Outcomes so far, not run again; measured speeds lie beside it. [default: OUT/ledger.jsonl]"),
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at once; the cores are shared among them.")] = 1,
     hours: Annotated[float | None, typer.Option(min=0, help="Stop after this long; the next call goes on.")] = None,
@@ -94,10 +96,11 @@ def reproduce(
     folder = out or Path("runs") / f"reproduce-{scale}"
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--out {folder}: is a file; name a folder")
-    speeds = (GuessedSpeeds if dry_run else Speeds)(folder, told=print)
+    book = Ledger(ledger or folder / LEDGER_FILE)
+    # Beside the ledger, because rows with a budget in time are the same runs by the same speeds only.
+    speeds = (GuessedSpeeds if dry_run else Speeds)(book.path.parent, told=print)
     plans = [plan(table, size, _manifests(data), range(seeds or size.seeds), speeds, settings) for table in chosen]
     plans = start_from(plans, _by_name("--init", init, "one file a model"))
-    book = Ledger(ledger or folder / LEDGER_FILE)
     jobs = [job for each in plans for job in each.jobs]
     pictured = [job for each in plans for job in each.pictured]
     if dry_run:

@@ -67,7 +67,7 @@ def told(multiply_adds: int) -> str:
     """The multiply-adds as text, with the time that they take at a round rate."""
     tera = multiply_adds / 1e12
     number = f"{tera:,.0f}" if tera >= 100 else f"{tera:.3g}"
-    return f"{number} T multiply-adds ({duration(multiply_adds / _RATE)} at 10 T a second)"
+    return f"{number} T multiply-adds ({duration(multiply_adds / _RATE)} for a GPU that does 10 T a second)"
 
 
 def _of_a_clip(recipe: Recipe, num_classes: int) -> int:

@@ -12,8 +12,9 @@ from dynagest.training.recipe import WITHOUT_EFFECT
 
 
 def departures(plans: Sequence[Plan]) -> list[str]:
-    """A line for each model that starts from random weights instead of pretrained ones, for each field that was set,
-    for each dataset without data, and for each dataset with more or fewer clips than published.
+    """A line for each model that starts from random weights instead of pretrained ones, for the systems whose training
+    the tables do not tell, for each field that was set, for each dataset without data, and for each dataset with more
+    or fewer clips than published.
     """
     jobs = list({job.key: job for plan in plans for job in plan.jobs}.values())
     random = Counter(
@@ -26,6 +27,16 @@ def departures(plans: Sequence[Plan]) -> list[str]:
         f"--init {model}=FILE"
         for (model, origin), count in random.items()
     ]
+    untold = {
+        job.first_recipe.model
+        for job in jobs
+        if starts_at_random(job) and isinstance(job.data, OnDisk) and job.data.name in DATASETS
+    } - {model for model, _ in random}
+    if untold:
+        lines.append(
+            f"{', '.join(sorted(untold))}: from random weights and on the paper's own schedule, because the tables do "
+            "not tell how these were trained (docs/rivals.md); --init MODEL=FILE has them start from other weights"
+        )
     of_the_paper = [plan for plan in plans if plan.datasets[0] in DATASETS]
     changed = {field: value for plan in of_the_paper for field, value in plan.settings.items()}
     lines += [f"{field}={value} in every run" for field, value in changed.items() if field not in WITHOUT_EFFECT]

@@ -148,11 +148,9 @@ def _check_data(table: Table, scale: Scale, data: Mapping[str, Path]) -> None:
 
 
 def _check_settings(table: Table, settings: Mapping[str, str]) -> None:
-    own = (
-        (OF_THE_WHOLE - {"threads"})
-        | {"model", "task", "options"}
-        | {name for row in table.rows for name in row.changes}
-    )
+    own = (OF_THE_WHOLE - {"threads"}) | {"model", "task"} | {name for row in table.rows for name in row.changes}
+    if len({row.system for row in table.rows}) > 1:
+        own |= {"options"}  # of a network, such as NAS1's genotype
     if any(row.budget == "time" or row.rounds != 1 for row in table.rows):
         own |= {"epochs"}  # "twice the epochs" would be as many as all others have
     refused = sorted(own & settings.keys())

@@ -282,9 +282,12 @@ def run_job(job: Job, root: Path, ledger: Ledger) -> None:
 
 
 def _machine() -> str:
+    from dynagest.training.environment import processor
+
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return f"{torch.get_num_threads()} of {available_cores()} CPU cores"
+    cores = f"{torch.get_num_threads()} of {available_cores()} CPU cores"
+    return f"{cores} ({name})" if (name := processor()) else cores
 
 
 def main(arguments: Sequence[str]) -> int:

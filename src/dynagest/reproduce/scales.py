@@ -1,4 +1,4 @@
-"""The scales of the tables: ``smoke`` takes minutes, ``small`` a night on two cores, ``paper`` is as published.
+"""The scales of the tables: ``smoke`` takes minutes, ``small`` nights on two cores, ``paper`` is as published.
 
 ``full`` has the published networks at their published size on generated clips, for a GPU (``benchmarks/full_size.py``).
 At every scale but ``paper``, all systems learn the same clips from scratch, with one optimiser and one budget: they

@@ -14,6 +14,13 @@ from dynagest.errors import RecipeError, hint
 DATASETS = {"egogesture": "EgoGesture", "nvgesture": "NVGesture", "isogd": "IsoGD"}
 CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 
+# Systems of which only a part is public. Below a table it says what its rows stand for; more is in docs/rivals.md.
+UNLIKE = {
+    "nas1": "NAS1's genotype is ours, not the published result of its search",
+    "attention_lstm": "attentionLSTM has two plain ConvLSTMs, as its 20.7 M parameters ask for",
+    "resc3d": "ResC3D is its RGB stream, without choice of frames by motion and without SVM",
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -193,7 +200,8 @@ TABLES: dict[str, Table] = {
 
 
 def get_table(name: str, tables: Mapping[str, Table]) -> Table:
-    """The table of this name. Raises ``RecipeError``, which lists the tables, for an unknown name."""
-    if name in tables:
-        return tables[name]
+    """The table of this name, in capitals or not. Raises ``RecipeError``, which lists the tables, for no such name."""
+    for known, table in tables.items():
+        if known.casefold() == name.casefold():
+            return table
     raise RecipeError(f"there is no table {name!r}; {hint(name, tables)}")

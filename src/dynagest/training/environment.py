@@ -50,7 +50,7 @@ def describe_environment(data: str, seed: int, device: str, processes: int) -> E
         processes=processes,
         threads=torch.get_num_threads(),
         cores=os.cpu_count(),
-        machine=f"{_processor()}, {platform.platform()}",
+        machine=f"{processor()}, {platform.platform()}",
         python=platform.python_version(),
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
         dynagest=dynagest.__version__,
@@ -76,7 +76,8 @@ def code_revision() -> str | None:
     return revision.stdout.strip() + ("+changes" if git("status", "--porcelain", "--", "..").stdout else "")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the CPU, such as "AMD EPYC"; empty if the system does not tell."""
     path = Path("/proc/cpuinfo")
     names = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
     return names[0].partition(":")[2].strip() if names else platform.processor()

@@ -116,7 +116,7 @@ class I3D(ClipNet):
         """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
         self.check_clip(clip_NTCHW)
         x = self.features(volume(clip_NTCHW))
-        pooled_NCT11 = F.adaptive_avg_pool3d(x, (x.shape[2], 1, 1))
+        pooled_NCT11 = x.mean(dim=(3, 4), keepdim=True)
         return cast(Tensor, self.classifier(self.dropout(pooled_NCT11)).mean(dim=(2, 3, 4)))
 
 
