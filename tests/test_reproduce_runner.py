@@ -24,7 +24,7 @@ from dynagest.errors import RunError, TrainingError
 from dynagest.reproduce.jobs import OnDisk, digest
 from dynagest.reproduce.masks import GUESSES
 from dynagest.reproduce.runner import Ledger, Outcome, run_job, run_missing
-from dynagest.reproduce.study import STUDY
+from dynagest.reproduce.study import MASKS, STUDY
 from dynagest.reproduce.tables import TABLES
 from dynagest.testing.evaluate import evaluate
 from dynagest.testing.evaluation import Evaluation
@@ -402,3 +402,10 @@ def test_masks_are_scored_against_the_guesses_over_all_seeds(tmp_path):
     decoder = scores[0]["mse"]
     assert decoder == pytest.approx((runs[0][0]["mse"] + runs[1][0]["mse"]) / 2)
     assert len(list(tmp_path.glob("figure-masks-*.png"))) == 1
+
+
+@pytest.mark.slow
+def test_masks_at_smoke_have_every_target(tmp_path):
+    done = CliRunner().invoke(app, ["reproduce", "masks", "--scale", "smoke", "--seeds", "1", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert list(json.loads((tmp_path / "table-masks.json").read_text())["rows"]) == [row.name for row in MASKS.rows]
