@@ -23,7 +23,8 @@ from rich.table import Table
 from torch import Tensor
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
-from dynagest.clips.dataset import UnreadableClip, normalise
+from dynagest.clips.dataset import normalise
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_weights
 from dynagest.reproduce.footage import RenderedClips

@@ -23,8 +23,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynagest.clips.dataset import ClipDataset, UnreadableClip
+from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.depth import PRESETS, DepthSpec
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynagest.clips.dataset import UnreadableClip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.testing.evaluation import Conditions, Evaluation
 from dynagest.testing.report import write_report
 

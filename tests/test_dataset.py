@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dynagest.clips.dataset import Batch, ClipDataset, Sample, UnreadableClip, collate, normalise, read_clip
+from dynagest.clips.dataset import Batch, ClipDataset, Sample, collate, normalise, read_clip
 from dynagest.clips.depth import PRESETS, DepthAffine, DepthSpec
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.view import View
 from dynagest.errors import DepthError, ManifestError, RecipeError

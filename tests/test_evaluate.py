@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipDataset, Sample, UnreadableClip, normalise
+from dynagest.clips.dataset import ClipDataset, Sample, normalise
 from dynagest.clips.depth import DepthSpec
 from dynagest.clips.frames import FrameReader
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.manifest import Clip, Manifest
 from dynagest.clips.sampling import segment_indices
 from dynagest.clips.transforms import WHOLE_FRAME, apply, center_crop, three_crops

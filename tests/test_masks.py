@@ -7,7 +7,8 @@ import pytest
 import torch
 from training_toys import ToyClips, toy_data, toy_recipe
 
-from dynagest.clips.dataset import Sample, UnreadableClip
+from dynagest.clips.dataset import Sample
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.reproduce.masks import GUESSES, score_masks
 from dynagest.task.loss import DepthLoss
 from dynagest.training.trainer import train

@@ -22,7 +22,8 @@ from torch.backends import cudnn
 from training_toys import ToyClips, toy_recipe, weights
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import Sample, UnreadableClip, normalise
+from dynagest.clips.dataset import Sample, normalise
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.view import View
 from dynagest.networks.build import create_model
 from dynagest.stream.load import make_scorer

@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from training_toys import CLASSES, ToyClips, assert_same, toy_data, toy_recipe, weights
 
-from dynagest.clips.dataset import UnreadableClip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import RunError
 from dynagest.networks.weights import load_network
 from dynagest.run_folder import trained_on

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from dynagest.clips.dataset import Sample, UnreadableClip
+from dynagest.clips.dataset import Sample
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import DepthError
 from dynagest.training.data import TrainingData
 from dynagest.training.recipe import Recipe

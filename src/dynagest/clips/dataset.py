@@ -1,7 +1,6 @@
 """Turns the clips of a manifest into batches of tensors: N clips, T frames, H x W pixels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dynagest.clips.frames import frame_rate
-from dynagest.clips.labelled import NO_DEPTH, ManifestVideos
+from dynagest.clips.labelled import NO_DEPTH, ManifestVideos, UnreadableClip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.view import View
 from dynagest.errors import ClipError, DepthError, ModelError
@@ -38,23 +37,6 @@ class Batch(TypedDict):
     has_depth: torch.Tensor
     label: torch.Tensor
     index: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableClip:
-    """A clip that could not be read: its index, the file at fault and the reason. It is left out, never replaced.
-
-    It counts neither for nor against a network. So does a clip without depth, if the network is fed depth.
-    """
-
-    index: int
-    file: str
-    reason: str
-
-    @property
-    def message(self) -> str:
-        """File and reason in one line. Most reasons name the file already, so it is added only where it is missing."""
-        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
 
 
 class ClipSource(Protocol):

@@ -16,6 +16,23 @@ NO_DEPTH = "has no depth, which this network is fed"
 _PROBES = 16
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableClip:
+    """A clip that could not be read: its index, the file at fault and the reason. It is left out, never replaced.
+
+    It counts neither for nor against a network. So does a clip without depth, if the network is fed depth.
+    """
+
+    index: int
+    file: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        """File and reason in one line. Most reasons name the file already, so it is added only where it is missing."""
+        return self.reason if self.file in self.reason else f"{self.file}: {self.reason}"
+
+
 @runtime_checkable
 class VideoSource(Protocol):
     """Labelled videos with random access to their RGB frames. ``classes[label(i)]`` is the class name of video i."""

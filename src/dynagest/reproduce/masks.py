@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
-from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
+from dynagest.clips.dataset import ClipSource, normalise
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import RunError
 from dynagest.networks.clipnet import ClipNet
 from dynagest.networks.weights import load_network

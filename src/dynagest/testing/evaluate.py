@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip, normalise
-from dynagest.clips.labelled import ManifestVideos, VideoSource, match_classes
+from dynagest.clips.dataset import ClipSource, normalise
+from dynagest.clips.labelled import ManifestVideos, UnreadableClip, VideoSource, match_classes
 from dynagest.clips.manifest import Manifest, refuse_path
 from dynagest.clips.protocols import get_protocol
 from dynagest.clips.splits import SPLITS

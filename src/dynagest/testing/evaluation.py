@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from dynagest.atomic import write_atomically
-from dynagest.clips.dataset import UnreadableClip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import RunError
 from dynagest.fields import read_record
 from dynagest.testing.metrics import (

@@ -16,7 +16,8 @@ from torch import nn
 from dynagest.atomic import write_atomically, write_together
 from dynagest.card import NetworkCard
 from dynagest.clips.captions import caption
-from dynagest.clips.dataset import ClipDataset, ClipSource, UnreadableClip, normalise
+from dynagest.clips.dataset import ClipDataset, ClipSource, normalise
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.manifest import Manifest
 from dynagest.clips.png import encode_png
 from dynagest.clips.view import View

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from dynagest import __version__
 from dynagest.atomic import write_atomically
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import UnreadableClip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.protocols import PROTOCOLS
 from dynagest.errors import RunError, WeightsError, counted
 from dynagest.fields import parse_json

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from dynagest.card import NetworkCard
-from dynagest.clips.dataset import ClipSource, UnreadableClip, read_clip
-from dynagest.clips.labelled import ManifestVideos, VideoSource
+from dynagest.clips.dataset import ClipSource, read_clip
+from dynagest.clips.labelled import ManifestVideos, UnreadableClip, VideoSource
 from dynagest.clips.protocols import Protocol, cut_depth_squares, cut_squares, iterate_views, plan_frames
 from dynagest.clips.view import View
 from dynagest.clips.workers import open_loader, read_ahead

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dynagest.card import check_classes
-from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, UnreadableClip, collate, read_clip
+from dynagest.clips.dataset import Batch, ClipDataset, ClipSource, Sample, collate, read_clip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.manifest import Clip, Manifest, refuse_path
 from dynagest.clips.table import relative
 from dynagest.clips.view import View

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from dynagest.card import IMAGENET_MEAN, IMAGENET_STD
-from dynagest.clips.dataset import Batch, UnreadableClip, normalise
+from dynagest.clips.dataset import Batch, normalise
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.clips.workers import read_ahead
 from dynagest.errors import DynagestError
 from dynagest.task.base import Task, TaskOutput

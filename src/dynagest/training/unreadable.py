@@ -6,7 +6,7 @@ from pathlib import Path
 from accelerate.utils import gather_object
 
 from dynagest.atomic import write_atomically
-from dynagest.clips.dataset import UnreadableClip
+from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import TrainingError
 from dynagest.run_folder import UNREADABLE_FILE, unreadable_clips
 from dynagest.training.display import Display
