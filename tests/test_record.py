@@ -225,9 +225,8 @@ def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) ->
     with Capture(FakeCamera(steps, pause=0.03), retry=0.3) as capture:
         prompts = list(record(capture, tmp_path, ["wave"], 3, seconds=0.3, countdown=-2.0))[:200]
     assert any(prompt.phase == "lost" for prompt in prompts)
-    assert all(
-        FrameReader().frames(path, [0])[0, 5, 5, 0] in range(197, 204) for path in sorted(tmp_path.glob("wave/*"))[1:]
-    )
+    # A slow machine may finish more than one clip before the camera is lost, but not the last one.
+    assert FrameReader().frames(max(tmp_path.glob("wave/*")), [0])[0, 5, 5, 0] in range(197, 204)
     for path in tmp_path.glob("wave/*.mkv"):
         values = FrameReader().frames(path, range(FrameReader().count(path)))[:, 5, 5, 0].astype(int)
         assert np.ptp(values) < 6, "no clip holds frames from before and after"
