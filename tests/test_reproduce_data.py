@@ -165,6 +165,7 @@ def test_the_genotype_of_nas1_can_be_set_where_all_rows_have_one():
     settings = {"options": json.dumps({"genotype": {branch: [cell] * 4 for branch in ("high", "mid", "low")}})}
     made = generated(TABLES["I"].only(["NAS1"]), settings)
     assert made.jobs[0].recipe.options["genotype"]["mid"][3] == cell
+    assert "NAS1's genotype is ours" not in markdown(collect(made, {}), "dynagest reproduce I")
     with pytest.raises(RecipeError, match="--set options: table I sets it itself"):
         generated(TABLES["I"].only(["NAS1", "C3D"]), settings)
 

@@ -27,17 +27,18 @@ def departures(plans: Sequence[Plan]) -> list[str]:
         f"--init {model}=FILE"
         for (model, origin), count in random.items()
     ]
+    of_the_paper = [plan for plan in plans if plan.datasets[0] in DATASETS]
     untold = {
         job.first_recipe.model
-        for job in jobs
-        if starts_at_random(job) and isinstance(job.data, OnDisk) and job.data.name in DATASETS
-    } - {model for model, _ in random}
+        for plan in of_the_paper
+        for job in plan.jobs
+        if starts_at_random(job) and not job.first_recipe.starts_from
+    }
     if untold:
         lines.append(
             f"{', '.join(sorted(untold))}: from random weights and on the paper's own schedule, because the tables do "
             "not tell how these were trained (docs/rivals.md); --init MODEL=FILE has them start from other weights"
         )
-    of_the_paper = [plan for plan in plans if plan.datasets[0] in DATASETS]
     changed = {field: value for plan in of_the_paper for field, value in plan.settings.items()}
     lines += [f"{field}={value} in every run" for field, value in changed.items() if field not in WITHOUT_EFFECT]
     lines += [

@@ -14,8 +14,8 @@ from dynagest.errors import RecipeError, hint
 DATASETS = {"egogesture": "EgoGesture", "nvgesture": "NVGesture", "isogd": "IsoGD"}
 CLASSES = {"egogesture": 83, "nvgesture": 25, "isogd": 249}
 
-# Systems of which only a part is public. Below a table it says what its rows stand for; more is in docs/rivals.md.
-UNLIKE = {
+# Of systems of which only a part is public: what stands for them. Said below a table; more is in docs/rivals.md.
+STAND_INS = {
     "nas1": "NAS1's genotype is ours, not the published result of its search",
     "attention_lstm": "attentionLSTM has two plain ConvLSTMs, as its 20.7 M parameters ask for",
     "resc3d": "ResC3D is its RGB stream, without choice of frames by motion and without SVM",

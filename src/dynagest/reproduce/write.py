@@ -11,7 +11,7 @@ from dynagest.atomic import write_together
 from dynagest.reproduce.departures import departures
 from dynagest.reproduce.paired import Interval
 from dynagest.reproduce.results import Line, Results, Score
-from dynagest.reproduce.tables import DATASETS, UNLIKE
+from dynagest.reproduce.tables import DATASETS, STAND_INS
 
 
 def write_results(folder: Path, results: Results, command: str) -> tuple[str, list[Path]]:
@@ -208,8 +208,9 @@ def _legend(results: Results) -> str:
             f"tested by 30 views as published, but by one centre view what cannot take those: {names}; "
             "no difference is taken between the two"
         )
-    systems = {line.row.system for line in results.lines}
-    parts += [told for system, told in UNLIKE.items() if system in systems]
+    if "options" not in results.plan.settings:  # such as another genotype
+        systems = {line.row.system for line in results.lines}
+        parts += [told for system, told in STAND_INS.items() if system in systems]
     parts += [f"NOT AS PUBLISHED: {line}" for line in departures([results.plan])]
     tested = {(score.dataset, score.clips) for line in results.lines for score in line.scores if score.clips}
     if len(tested) > len({dataset for dataset, _ in tested}):

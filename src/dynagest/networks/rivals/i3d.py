@@ -116,6 +116,7 @@ class I3D(ClipNet):
         """Normalised clips (N, T, 3, H, W) -> logits (N, num_classes). Raises ``ModelError`` on another shape."""
         self.check_clip(clip_NTCHW)
         x = self.features(volume(clip_NTCHW))
+        # As adaptive_avg_pool3d over H and W, which has no ONNX form.
         pooled_NCT11 = x.mean(dim=(3, 4), keepdim=True)
         return cast(Tensor, self.classifier(self.dropout(pooled_NCT11)).mean(dim=(2, 3, 4)))
 
