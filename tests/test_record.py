@@ -232,6 +232,20 @@ def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) ->
         assert np.ptp(values) < 6, "no clip holds frames from before and after"
 
 
+def test_a_frame_from_before_a_loss_that_is_known_already_begins_no_clip_that_goes_on_after_it(tmp_path: Path) -> None:
+    """It waited while the clip before was written, or was taken just before the status was read."""
+    before = [Frame(picture(10), index / 20, 0.0) for index in range(3)]
+    after = [Frame(picture(200), 5 + index / 20, 0.0, lost=1) for index in range(80)]
+    frames = [*before, None, *after]
+    capture = SimpleNamespace(next=lambda _: frames.pop(0), status=Status("lost", lost=1))
+    prompts = list(record(capture, tmp_path, ["wave"], 1, seconds=0.3, countdown=-1.0))  # type: ignore[arg-type]
+    assert [prompt.phase for prompt in prompts[:5]] == ["ready", "ready", "ready", "lost", "ready"]
+    assert prompts[4].left == pytest.approx(1.0), "the countdown begins anew"
+    read = [(frame[5, 5, 0], time) for frame, time in iterate_video(tmp_path / "wave" / "001.mkv")]
+    assert all(value in range(197, 204) for value, _ in read)
+    assert read[-1][1] == pytest.approx(0.3)
+
+
 def test_a_fault_that_comes_as_a_wait_is_over_is_told(tmp_path: Path) -> None:
     file = FakeCamera([CameraError("torn")])
     file.live = False

@@ -19,12 +19,13 @@ class Frame:
     """One frame: ``rgb`` is a uint8 array (H, W, 3), ``time`` are seconds of the stream.
 
     ``captured``, from which latency counts, is a ``time.monotonic``: when a live source took the frame, or when a
-    file's frame was due or, with ``fast``, read.
+    file's frame was due or, with ``fast``, read. Before it, the source had been lost ``lost`` times.
     """
 
     rgb: np.ndarray
     time: float
     captured: float
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,21 +160,21 @@ class Capture:
             if start is None:
                 start = moment if self.source.live else time.monotonic()
             if self.source.live:
-                self._hand_over(Frame(rgb, moment - start, moment))
+                self._hand_over(rgb, moment - start, moment)
             elif self._fast:
-                self._hand_over(Frame(rgb, moment, time.monotonic()))
+                self._hand_over(rgb, moment, time.monotonic())
             elif not self._stop.wait(max(start + moment - time.monotonic(), 0)):
-                self._hand_over(Frame(rgb, moment, start + moment))
+                self._hand_over(rgb, moment, start + moment)
 
-    def _hand_over(self, frame: Frame) -> None:
+    def _hand_over(self, rgb: np.ndarray, moment: float, captured: float) -> None:
         with self._changed:
             if self._fast:
                 self._changed.wait_for(lambda: not self._frames or self._stop.is_set())
             frames = self._frames
             if dropped := len(frames) == _WAITING:
                 del frames[min(range(1, len(frames) - 1), key=lambda at: frames[at + 1].time - frames[at - 1].time)]
-            frames.append(frame)
             status = self._status
+            frames.append(Frame(rgb, moment, captured, status.lost))
             self._status = replace(status, state="running", taken=status.taken + 1, dropped=status.dropped + dropped)
             self._changed.notify_all()
 

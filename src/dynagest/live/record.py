@@ -48,25 +48,23 @@ def record(
 
 
 def _record_clip(capture: Capture, folder: Path, about: Prompt, seconds: float, wait: float) -> Iterator[Prompt]:
-    begin: float | None = None
-    lost = capture.status.lost
+    begin: Frame | None = None
     frames: list[Frame] = []
     while True:
         frame = capture.next(_WAIT)
-        status = capture.status
-        if status.lost != lost:
-            begin, frames, lost = None, [], status.lost
         if frame is None:
-            if status.state == "ended":
+            state = capture.status.state
+            if state == "ended":
                 raise CameraError(
                     f"{capture.source.name}: ended before clip {about.number} of {about.gesture} was recorded; what "
                     "was recorded is kept, and the same command goes on from there"
                 )
-            if status.state == "lost":
+            if state == "lost":
                 yield replace(about, phase="lost")
             continue
-        begin = frame.time if begin is None else begin
-        due = begin + wait
+        if begin is None or frame.lost > begin.lost:
+            begin, frames = frame, []
+        due = begin.time + wait
         if frame.time < due:
             yield replace(about, phase="ready", left=due - frame.time, frame=frame)
             continue
