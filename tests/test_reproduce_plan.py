@@ -259,7 +259,7 @@ def test_a_dry_run_tells_which_runs_are_done(tmp_path: Path):
     assert f"    done   87.5 % of 8 clips, 1.5 min; {more}\n" in output
     cost = told(describe(left, (done, left)).multiply_adds)
     assert f"    cost   {cost}\n" in output
-    assert f"2 runs, 1 of them done. Those to be run are {cost}\n" in output
+    assert f"2 runs, 1 done. Those to be run are {cost}\n" in output
 
 
 def test_a_dry_run_counts_what_tables_share_once(tmp_path: Path):
@@ -269,7 +269,7 @@ def test_a_dry_run_counts_what_tables_share_once(tmp_path: Path):
     assert code == 0, output
     assert (len(made[0].jobs), len(made[1].jobs), len(jobs)) == (7, 3, 8)
     cost = told(sum(describe(job, list(jobs.values())).multiply_adds for job in jobs.values()))
-    assert f"All tables together, which share runs: 8 runs, 0 of them done. Those to be run are {cost}\n" in output
+    assert f"All tables together, which share runs: 8 runs, 0 done. Those to be run are {cost}\n" in output
 
 
 def test_a_dry_run_measures_no_speeds_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -313,7 +313,7 @@ def test_speeds_lie_beside_the_ledger(tmp_path: Path):
     ask = ("reproduce", "rivals", "--rows=TSM, same time", "--seeds=1", "--dry-run", f"--out={tmp_path / 'new'}")
     code, output = run(*ask, f"--ledger={ledger.path}")
     assert code == 0, output
-    assert "2 runs, 1 of them done." in output
+    assert "2 runs, 1 done." in output
 
 
 @pytest.mark.parametrize(("epochs", "stage", "last"), [(4, (1, 0), (2, 0)), (12, (4, 1), (4, 1))])

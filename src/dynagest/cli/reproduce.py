@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from dynagest.cli.options import switch
-from dynagest.errors import DynagestError, RecipeError, RunError
+from dynagest.errors import DynagestError, RecipeError, RunError, counted
 
 if TYPE_CHECKING:
     from dynagest.reproduce.plan import Plan
@@ -183,7 +183,7 @@ def _print_plans(plans: Sequence["Plan"], done: Mapping[str, "Outcome"]) -> None
 
     def told_sum(keys: Sequence[str]) -> str:
         left = [costs[key] for key in keys if key not in done]
-        return f"{len(keys)} runs, {len(keys) - len(left)} of them done. Those to be run are {told(sum(left))}"
+        return f"{counted(len(keys), 'run')}, {len(keys) - len(left)} done. Those to be run are {told(sum(left))}"
 
     for plan in plans:
         print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
