@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from reproduce_helpers import job as small_job
 from web_browser import needs_browser
 
 from dynagest.export import export
+from dynagest.reproduce.paired import interval
 from dynagest.reproduce.plan import plan
 from dynagest.reproduce.runner import JOB_FILE, Ledger, Outcome
 from dynagest.reproduce.scales import SCALES
@@ -260,6 +262,44 @@ def test_starts_of_nothing_are_no_table(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(sys, "argv", ["starts.py", str(tmp_path)])
     with pytest.raises(SystemExit, match="no run with both decoders has a twin"):
         runpy.run_path(str(BENCHMARKS / "starts.py"), run_name="__main__")
+
+
+def test_power_takes_each_pair_once_and_where_it_has_most_seeds(tmp_path: Path) -> None:
+    """The p-values are those of scipy.stats.ttest_1samp."""
+    plain = {str(seed): 50.0 for seed in range(5)}
+    better = {"0": 52.0, "1": 53.0, "2": 53.0, "3": 51.5, "4": 51.0}
+
+    def row(name: str, by_seed: dict[str, float], against: str | None) -> dict:
+        values = [by_seed[seed] - plain[seed] for seed in by_seed] if against else []
+        found = interval(values) if against else None
+        score = {"by_seed": by_seed, "minutes": 60.0 * len(by_seed), "difference": found and asdict(found)}
+        return {"name": name, "system": "tsm", "against": against, "scores": [score]}
+
+    def table(name: str, *rows: dict) -> None:
+        (tmp_path / f"table-{name}.json").write_text(json.dumps({"table": name, "rows": rows}))
+
+    few = dict(list(better.items())[:3])
+    nothing = {"0": 50.1, "1": 49.9, "2": 50.3, "3": 50.1, "4": 50.1}
+    table("A", row("plain", plain, None), row("few", few, "plain"), row("nothing", nothing, "plain"))
+    table("B", row("none", plain, None), row("all", better, "none"))
+    table("masks")
+    out = run("power.py", tmp_path, tmp_path, "--width", "2")
+    found = {cells[0]: cells[1:] for cells in rows(out) if len(cells) == 5}
+    assert found["B: all - none"] == ["+2.1 ± 1.1", "5", "0.0063", "6"]
+    assert found["A: nothing - plain"] == ["+0.1 ± 0.2", "5", "0.19", "3"]
+    assert not any("few" in name for name in found)
+    # One more seed of both rows, at an hour a run.
+    assert (
+        "2 differences: 1 leave out zero, 1 after Bonferroni's correction. 1 intervals are not narrower than 2 points; "
+        "more seeds until they are would take 2 hours." in out
+    )
+
+
+def test_power_of_nothing_is_no_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["power.py", "nowhere"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(BENCHMARKS / "power.py"), run_name="__main__")
+    assert "nowhere: no table-*.json with a difference over three seeds or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow

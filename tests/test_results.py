@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from power import read_differences, summary
 
 from dynagest.reproduce.jobs import Generated
 from dynagest.reproduce.plan import plan
@@ -45,6 +46,11 @@ def test_the_text_has_the_tables(path: Path) -> None:
     assert table in (DOCS / "results.md").read_text()
     figure = path.with_suffix(".png")
     assert f"](results/{figure.name})" in (DOCS / "results.md").read_text() or not figure.exists()
+
+
+def test_the_text_counts_the_intervals() -> None:
+    told = summary(read_differences(RESULTS), 2.0)
+    assert f"> {told}" in (DOCS / "results.md").read_text()
 
 
 def test_the_readme_quotes_the_table() -> None:
