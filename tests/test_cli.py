@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 import typer
 from cli_helpers import run
-from clip_files import make_clip, make_manifest, rgb_frames, save_video
+from clip_files import rgb_frames, save_video
 from typer.testing import CliRunner
 
 import dynagest
 from dynagest.card import NetworkCard
 from dynagest.cli import app, main
-from dynagest.clips.depth import DepthSpec
 from dynagest.errors import ClipError, ManifestError, RunError
 from dynagest.networks.build import create_model
 from dynagest.networks.weights import save_network
@@ -296,26 +295,6 @@ def test_only_the_main_process_tells(
             main()
         assert stopped.value.code == expected
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("near", "options", "warned"), [("dark", [], 1), ("dark", ["--set=msd=none"], 0), ("bright", [], 0)]
-)
-def test_train_warns_of_depth_that_is_upside_down(
-    near: str, options: list[str], warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dynagest.training import trainer
-
-    def stand_in(*args: object, **settings: object) -> None:
-        raise RunError("as far as this test goes")
-
-    monkeypatch.setattr(trainer, "train", stand_in)
-    clips = [make_clip(tmp_path, f"{k}") for k in range(6)]
-    manifest = make_manifest(*clips, depth=DepthSpec(near=near)).write(tmp_path / "manifest.csv")
-    result = CliRunner().invoke(app, ["train", "isogd", "--data", str(manifest.path), *options])
-    assert str(result.exception) == "as far as this test goes"
-    says = f"WARNING: {tmp_path / 'depth.yaml'}: declared near = dark; 6 clips look near = bright"
-    assert result.stderr.count(says) == warned == result.stderr.count("WARNING")
 
 
 def test_predict_goes_on_after_a_missing_video(clips: Path, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_text_becomes_the_type_of_the_field(text: str, field: str, value: object
         (["split=train"], "split: is 'train', but must be 'late' or 'soon'"),
         (["flips={a: [}"], "not a list or a map"),
         (["flips=" + "[" * 4000], "not a list or a map"),
+        (["inner=2"], r"inner=2: it has parts, which are given by name: inner=\{x: ...\}"),
+        (["inner=x:2"], r"inner=x:2: it has parts"),
         (["flips=a=2026-02-30"], "flips=a=2026-02-30: not a list or a map"),
     ],
 )

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_files import make_clip, make_manifest
 from rich.console import Console
 from safetensors.torch import load_file
 from training_toys import CLASSES, ToyClips, assert_same, toy_data, toy_recipe, weights
 
+from dynagest.clips.depth import DepthSpec
 from dynagest.clips.labelled import UnreadableClip
 from dynagest.errors import RunError
 from dynagest.networks.weights import load_network
@@ -243,6 +245,21 @@ def test_a_recipe_made_for_fine_tuning_says_so_when_it_starts_from_scratch(finis
         assert "--init" in said
     train(recipe, toy_data(validation=False), tmp_path / "tuned", init=finished)
     assert not [line for line in read_log(tmp_path / "tuned") if "WARNING" in line.get("text", "")]
+
+
+@pytest.mark.parametrize(("near", "msd", "warned"), [("dark", "both", 1), ("dark", "none", 0), ("bright", "both", 0)])
+def test_warns_of_depth_that_is_upside_down(near: str, msd: str, warned: int, tmp_path: Path) -> None:
+    made = [make_clip(tmp_path, f"{k}", "ab"[k % 2]) for k in range(6)]
+    manifest = make_manifest(*made, depth=DepthSpec(near=near)).write(tmp_path / "manifest.csv")
+    recipe = toy_recipe(epochs=1, milestones=(), msd=msd, validate_on=None)
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    train(recipe, manifest, tmp_path / "run", console=console)
+    notes = [line["text"] for line in read_log(tmp_path / "run") if line["event"] == "note"]
+    says = f"WARNING: {tmp_path / 'depth.yaml'}: declared near = dark; 6 clips look near = bright"
+    for said in (console.export_text(), "\n".join(notes)):
+        assert said.count(says) == warned == said.count("WARNING")
+    train(recipe, manifest, tmp_path / "run", resume=True)
+    assert sum("WARNING" in line.get("text", "") for line in read_log(tmp_path / "run")) == warned
 
 
 def test_the_card_names_the_data_without_the_path_on_this_machine(tmp_path: Path) -> None:

@@ -68,14 +68,19 @@ def _parse(name: str, annotation: Any, text: str) -> Any:
     if text.strip().lower() in ("none", "null", "") and (NoneType in options or None in get_args(annotation)):
         return None
     kinds = {get_origin(option) or option for option in options}
-    nested = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+    nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     if tuple in kinds and not text.strip().startswith("["):
         return [part.strip() for part in text.strip("() ").split(",") if part.strip()]
     if tuple in kinds or dict in kinds or nested:
         closed = text.strip().startswith(("{", "["))
         written = text if closed or dict not in kinds else text.replace("=", ": ")  # also options=online=true
         try:
-            return parse_yaml(written if closed else f"{{{written}}}")
+            value = parse_yaml(written if closed else f"{{{written}}}")
         except yaml.YAMLError as error:
             raise RecipeError(f"{name}={text}: not a list or a map; write [a, b] or {{left: right}}") from error
+        fields = nested[0].model_fields if nested else {}
+        if nested and isinstance(value, dict) and any(value[key] is None for key in value.keys() - fields.keys()):
+            parts = ", ".join(f"{part}: ..." for part in fields)
+            raise RecipeError(f"{name}={text}: it has parts, which are given by name: {name}={{{parts}}}")
+        return value
     return text

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +18,8 @@ from dynagest.errors import ClipError, DynagestError, RecipeError, RunError, cou
 from dynagest.run_folder import METRICS_FILE, PANELS_FILE, trained_on
 
 if TYPE_CHECKING:
-    from dynagest.clips.manifest import Manifest
     from dynagest.testing.evaluation import Evaluation
     from dynagest.training.recipe import Recipe
-
-_GLANCED = 16  # clips whose depth is looked at before a training
 
 
 def register(app: typer.Typer) -> None:
@@ -94,8 +90,6 @@ def train(
         manifest, note = open_clips(data)
         if os.environ.get("RANK", "0") == "0":
             print(note)
-            if not go_on and any(each.uses_depth for each in chosen.trainings):
-                _warn_of_polarity(manifest)
         done = run_training(chosen, manifest, folder, init=init, resume=go_on, overwrite=overwrite, console=Console())
     if os.environ.get("RANK", "0") != "0":
         return
@@ -114,22 +108,6 @@ def train(
         how = f" --protocol {protocol}"
     if split is not None:
         print(f"next: dynagest evaluate {shlex.quote(str(done.run_dir))} --split {split}{how}")
-
-
-def _warn_of_polarity(manifest: "Manifest") -> None:
-    """Look at a few clips with depth, and warn if near is surely not what is declared: masks would be learnt inverted.
-
-    A warning only, because it may err with an unusual sensor; ``data check`` looks at more clips and calls it an error.
-    """
-    from dynagest.clips.checks.check import check
-
-    with_depth = [clip for clip in manifest.clips if clip.depth is not None]
-    few = with_depth[:: max(1, len(with_depth) // _GLANCED)][:_GLANCED]
-    for problem in check(replace(manifest, clips=tuple(few))).problems:
-        if (problem.kind, problem.severity) == ("polarity", "error"):
-            Console(stderr=True, soft_wrap=True).print(
-                f"WARNING: {problem.file}: {problem.message}, and start anew", style="bold yellow", markup=False
-            )
 
 
 def _choose_run(name: str | None, out: Path | None, resume: bool) -> tuple[Path, "Recipe", bool]:

@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from dynagest.clips.checks.check import upside_down
+from dynagest.clips.dataset import ClipDataset
 from dynagest.clips.manifest import Manifest
 from dynagest.errors import DynagestError, RunError
 from dynagest.lock import sole_writer
@@ -236,6 +238,8 @@ class _Sitting:
                             "or a weights file)",
                             loud=True,
                         )
+                    if not resume and self.accelerator.is_main_process and (doubt := _doubt_of_depth(data, recipe)):
+                        loop.note(f"WARNING: {doubt}, and start anew", loud=True)
                     loop.go()
             except RunError as error:
                 if not has_run(self.home):  # a new run that has no checkpoint yet
@@ -244,6 +248,14 @@ class _Sitting:
             finally:
                 loop.close()
         return _summary(run_dir, recipe, loop.progress)
+
+
+def _doubt_of_depth(data: TrainingData, recipe: Recipe) -> str | None:
+    """What says that the masks would be learnt inverted. No error, because it may err with an unusual sensor."""
+    if not recipe.uses_depth or not isinstance(data.train, ClipDataset):
+        return None
+    problem = upside_down(data.train.manifest)
+    return None if problem is None else f"{problem.file}: {problem.message}"
 
 
 def _summary(run_dir: Path, recipe: Recipe, progress: Progress) -> TrainingSummary:

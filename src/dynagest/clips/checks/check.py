@@ -7,7 +7,7 @@ Needs no torch. From each clip it decodes the middle frame of each segment and t
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from dynagest.errors import ClipError, DepthError, counted
 
 SMEARED_HOLES = 0.005
 _VOTERS = 300
+_GLANCED = 16  # clips that a training looks at
 _VOTING_FRAMES = 20  # depth frames read at least from a voter, because fewer do not show the outlines clearly enough
 _CHUNK = 64
 
@@ -98,6 +99,17 @@ def check(
         polarity=polarity,
         problems=tuple(problems),
     )
+
+
+def upside_down(manifest: Manifest) -> Problem | None:
+    """Look at the depth of a few clips, and return the error if near is surely not what is declared.
+
+    A network would learn inverted masks from such clips. ``check`` looks at more of them.
+    """
+    with_depth = [clip for clip in manifest.clips if clip.depth is not None]
+    few = with_depth[:: max(1, len(with_depth) // _GLANCED)][:_GLANCED]
+    found = check(replace(manifest, clips=tuple(few))).problems
+    return next((each for each in found if (each.kind, each.severity) == ("polarity", "error")), None)
 
 
 class _Examiner:
