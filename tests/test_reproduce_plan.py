@@ -24,6 +24,7 @@ from dynagest.reproduce.tables import TABLES, get_table, only_rows
 from dynagest.synth.spec import SENSOR
 from dynagest.task.base import TaskOutput
 from dynagest.task.depth import DepthTask
+from dynagest.testing.report import duration
 from dynagest.training.recipe import Recipe
 from dynagest.training.recipes import get_recipe
 from dynagest.training.recipes_systems import SYSTEMS
@@ -257,9 +258,10 @@ def test_a_dry_run_tells_which_runs_are_done(tmp_path: Path):
     assert code == 0, output
     more = "1 more could not be read, or lack depth that is fed: see `dynagest data check`"
     assert f"    done   87.5 % of 8 clips, 1.5 min; {more}\n" in output
-    cost = told(describe(left, (done, left)).multiply_adds)
-    assert f"    cost   {cost}\n" in output
-    assert f"2 runs, 1 done. Those to be run are {cost}\n" in output
+    ours, theirs = (describe(job, (done, left)).multiply_adds for job in (left, done))
+    assert f"    cost   {told(ours)}\n" in output
+    time = duration(90 * ours / theirs)
+    assert f"2 runs, 1 done. Those to be run are {told(ours)}, or about {time} at the pace of those done\n" in output
 
 
 def test_a_dry_run_counts_what_tables_share_once(tmp_path: Path):

@@ -178,12 +178,16 @@ def _write(plan: "Plan", folder: Path, ledger: "Ledger", console: Console) -> No
 def _print_plans(plans: Sequence["Plan"], done: Mapping[str, "Outcome"]) -> None:
     """Print each run of the plans with its cost, or its outcome if it is in ``done`` (by key); then the sums."""
     from dynagest.reproduce.cost import describe, told
+    from dynagest.testing.report import duration
 
     costs: dict[str, int] = {}  # by key, because tables share runs
 
     def told_sum(keys: Sequence[str]) -> str:
-        left = [costs[key] for key in keys if key not in done]
-        return f"{counted(len(keys), 'run')}, {len(keys) - len(left)} done. Those to be run are {told(sum(left))}"
+        left = sum(costs[key] for key in keys if key not in done)
+        over = [key for key in keys if key in done]
+        seconds, cost = sum(done[key].seconds for key in over), sum(costs[key] for key in over)
+        pace = f", or about {duration(left * seconds / cost)} at the pace of those done" if left and seconds else ""
+        return f"{counted(len(keys), 'run')}, {len(over)} done. Those to be run are {told(left)}{pace}"
 
     for plan in plans:
         print(f"Table {plan.table.name}: {plan.table.title}; scale {plan.scale}\n")
