@@ -220,27 +220,21 @@ def test_a_session_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert session(video, tmp_path / "mine", ["wave", "push"], 2) == []
 
 
-def test_a_clip_that_a_lost_camera_interrupted_is_begun_again(tmp_path: Path) -> None:
-    steps = [picture(10)] * 8 + [CameraError("unplugged")] + [picture(200)] * 60
-    with Capture(FakeCamera(steps, pause=0.03), retry=0.3) as capture:
-        prompts = list(record(capture, tmp_path, ["wave"], 3, seconds=0.3, countdown=-2.0))[:200]
-    assert any(prompt.phase == "lost" for prompt in prompts)
-    # A slow machine may finish more than one clip before the camera is lost, but not the last one.
-    assert FrameReader().frames(max(tmp_path.glob("wave/*")), [0])[0, 5, 5, 0] in range(197, 204)
-    for path in tmp_path.glob("wave/*.mkv"):
-        values = FrameReader().frames(path, range(FrameReader().count(path)))[:, 5, 5, 0].astype(int)
-        assert np.ptp(values) < 6, "no clip holds frames from before and after"
-
-
-def test_a_frame_from_before_a_loss_that_is_known_already_begins_no_clip_that_goes_on_after_it(tmp_path: Path) -> None:
-    """It waited while the clip before was written, or was taken just before the status was read."""
+@pytest.mark.parametrize("seen", [True, False], ids=["waited for", "over while a clip was written"])
+@pytest.mark.parametrize(("countdown", "first"), [(-2.0, "recording"), (-1.0, "ready")])
+def test_no_clip_holds_frames_from_before_and_after_a_loss(
+    seen: bool, countdown: float, first: str, tmp_path: Path
+) -> None:
+    """Frames from before it may still wait when the status tells of it; or it is over before anybody looks."""
     before = [Frame(picture(10), index / 20, 0.0) for index in range(3)]
     after = [Frame(picture(200), 5 + index / 20, 0.0, lost=1) for index in range(80)]
-    frames = [*before, None, *after]
+    frames = [*before, *([None] if seen else []), *after]
     capture = SimpleNamespace(next=lambda _: frames.pop(0), status=Status("lost", lost=1))
-    prompts = list(record(capture, tmp_path, ["wave"], 1, seconds=0.3, countdown=-1.0))  # type: ignore[arg-type]
-    assert [prompt.phase for prompt in prompts[:5]] == ["ready", "ready", "ready", "lost", "ready"]
-    assert prompts[4].left == pytest.approx(1.0), "the countdown begins anew"
+    prompts = list(record(capture, tmp_path, ["wave"], 1, 0.3, countdown))  # type: ignore[arg-type]
+    phases = [first] * 3 + ["lost"] * seen
+    assert [prompt.phase for prompt in prompts[: len(phases)]] == phases
+    assert prompts[len(phases)].phase == first
+    assert prompts[len(phases)].left == pytest.approx(0.3 if first == "recording" else 1.0), "all begins anew"
     read = [(frame[5, 5, 0], time) for frame, time in iterate_video(tmp_path / "wave" / "001.mkv")]
     assert all(value in range(197, 204) for value, _ in read)
     assert read[-1][1] == pytest.approx(0.3)
