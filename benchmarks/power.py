@@ -17,8 +17,9 @@ from statistics import stdev
 
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 
+from dynagest.errors import counted
 from dynagest.reproduce.paired import t95
 
 
@@ -50,8 +51,7 @@ class Difference:
     @property
     def p(self) -> float:
         """The two-sided p-value of no difference."""
-        freedom = len(self.values) - 1
-        return float(2 * student.sf(abs(self.mean) / self.half * student.ppf(0.975, freedom), freedom))
+        return float(ttest_1samp(self.values, 0).pvalue) if any(self.values) else 1.0
 
     def seeds_for(self, width: float) -> int:
         """The least number of seeds whose interval would be narrower than ``width`` if they scattered as these do."""
@@ -108,9 +108,9 @@ def summary(differences: list[Difference], width: float) -> str:
     corrected = sum(each.p * len(differences) < 0.05 for each in differences)
     wide = [each for each in differences if 2 * each.half >= width]
     return (
-        f"{len(differences)} differences: {told} leave out zero, {corrected} after Bonferroni's correction. "
-        f"{len(wide)} intervals are not narrower than {width:g} points; more seeds until they are would take "
-        f"{hours_left(wide, width):,.0f} hours."
+        f"{counted(len(differences), 'difference')}: zero lies outside of {told}, after Bonferroni's correction "
+        f"outside of {corrected}. {counted(len(wide), 'interval', 'is', 'are')} not narrower than {width:g} points; "
+        f"more seeds until all are would take {hours_left(wide, width):,.0f} hours."
     )
 
 

@@ -265,7 +265,6 @@ def test_starts_of_nothing_are_no_table(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_power_takes_each_pair_once_and_where_it_has_most_seeds(tmp_path: Path) -> None:
-    """The p-values are those of scipy.stats.ttest_1samp."""
     plain = {str(seed): 50.0 for seed in range(5)}
     better = {"0": 52.0, "1": 53.0, "2": 53.0, "3": 51.5, "4": 51.0}
 
@@ -280,18 +279,25 @@ def test_power_takes_each_pair_once_and_where_it_has_most_seeds(tmp_path: Path) 
 
     few = dict(list(better.items())[:3])
     nothing = {"0": 50.1, "1": 49.9, "2": 50.3, "3": 50.1, "4": 50.1}
-    table("A", row("plain", plain, None), row("few", few, "plain"), row("nothing", nothing, "plain"))
+    table(
+        "A",
+        row("plain", plain, None),
+        row("few", few, "plain"),
+        row("nothing", nothing, "plain"),
+        row("same", plain, "plain"),
+    )
     table("B", row("none", plain, None), row("all", better, "none"))
     table("masks")
     out = run("power.py", tmp_path, tmp_path, "--width", "2")
     found = {cells[0]: cells[1:] for cells in rows(out) if len(cells) == 5}
     assert found["B: all - none"] == ["+2.1 ± 1.1", "5", "0.0063", "6"]
     assert found["A: nothing - plain"] == ["+0.1 ± 0.2", "5", "0.19", "3"]
+    assert found["A: same - plain"] == ["+0.0 ± 0.0", "5", "1", "3"]
     assert not any("few" in name for name in found)
     # One more seed of both rows, at an hour a run.
     assert (
-        "2 differences: 1 leave out zero, 1 after Bonferroni's correction. 1 intervals are not narrower than 2 points; "
-        "more seeds until they are would take 2 hours." in out
+        "3 differences: zero lies outside of 1, after Bonferroni's correction outside of 1. 1 interval is not narrower "
+        "than 2 points; more seeds until all are would take 2 hours." in out
     )
 
 
